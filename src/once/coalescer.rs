@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Coalescer: requests in, actions out
+//!
+//! The head of the core: it takes requests, landings, the kernel's word on modules and the passing of time, and
+//! gives out [`Action`]s. The way of a request: [`Coalescer::request`] resolves it through the memo and meets
+//! its modules one by one; `takeoff.rs` decides whether one joins a flight, is a duplicate or takes off, with its
+//! dependencies first; `landing.rs` spreads an outcome to everybody who waits for it.
+//!
+//! Bounded by [`Limits`] and by the number of modules in the tree.
+
+use std::collections::VecDeque;
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use super::failures::{Failures, Key};
+use super::flight::Flights;
+use super::limits::Limits;
+use super::memo::{Memo, Wanted};
+use super::outcome::{AddOnce, Outcome};
+use super::party::{Answer, Parties, Standing};
+use super::policy::Mode;
+use super::request::{Asker, ClientId, Kind, Origin, Request, Time};
+use super::slots::Slots;
+use super::table::{ModuleId, State, Table};
+use super::takeoff::Ask;
+use super::tally::Tally;
+use super::world::{Modules, Name, Plan, Verdict};
+
+/// What the core wants done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Perform a load and report it by [`Coalescer::landed`].
+    Load(Arc<Plan>),
+    /// Tell the world that a flight has landed.
+    Publish(AddOnce),
+    /// Answer a client: it will not be answered again.
+    Answer(ClientId, Vec<Answer>),
+    /// Say, once, that this kernel loads no module any more: `kernel.modules_disabled` is 1.
+    Disabled,
+}
+
+/// The core.
+#[derive(Debug)]
+pub struct Coalescer {
+    pub(super) limits: Limits,
+    pub(super) table: Table,
+    pub(super) memo: Memo,
+    pub(super) failures: Failures,
+    pub(super) flights: Flights,
+    pub(super) slots: Slots,
+    pub(super) parties: Parties,
+    pub(super) tally: Tally,
+    pub(super) actions: VecDeque<Action>,
+    /// Attempts that were promised by failures that had to be forgotten: they are made at once.
+    pub(super) orphans: Vec<Key>,
+    /// `kernel.modules_disabled` is 1.
+    pub(super) disabled: bool,
+    /// Which reading of the module tree the memo is from.
+    pub(super) generation: u64,
+    compared: Option<Time>,
+    hasher: RandomState,
+}
+
+impl Coalescer {
+    /// A core that knows nothing yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            table: Table::default(),
+            memo: Memo::new(limits.memo),
+            failures: Failures::new(limits.failures, limits.sightings),
+            flights: Flights::default(),
+            slots: Slots::new(&limits),
+            parties: Parties::default(),
+            tally: Tally::default(),
+            actions: VecDeque::new(),
+            orphans: Vec::new(),
+            disabled: false,
+            generation: 0,
+            compared: None,
+            hasher: RandomState::new(),
+            limits,
+        }
+    }
+
+    /// What is to be done, in the order in which it came up.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Somebody wants the drivers of an alias.
+    pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
+        self.refresh(modules, now);
+        self.tally.requests += 1;
+        let asker = Asker::new(self.tally.requests, &request.origin, &self.hasher);
+        let client = request.origin.client();
+        client.inspect(|&client| self.parties.open(client));
+        let wanted = self.memo.resolve(request.alias, modules, &mut self.table);
+        self.tally.no_module += u64::from(wanted.is_empty());
+        let mut ask = Ask::of(asker, &request);
+        for wanted in wanted.iter() {
+            let standing = self.meet(modules, wanted, &ask, now);
+            if standing == Standing::InAir {
+                ask.after = Some(wanted.module);
+            }
+            self.seat(client, wanted.module, standing);
+        }
+        self.dismiss(client);
+        self.depart(now);
+    }
+
+    /// Attempts again what is remembered as failed: an administrator's word, for all of it.
+    pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, now: Time) {
+        self.refresh(modules, now);
+        self.tally.requests += 1;
+        self.parties.open(client);
+        let origin = Origin::Client { client, device: None };
+        let asker = Asker::new(self.tally.requests, &origin, &self.hasher);
+        let failed: Vec<Key> = self.failures.iter().map(|(key, _)| key.clone()).collect();
+        for key in failed {
+            let module = key.module;
+            let name = self.table.name(module).clone();
+            let ask = Ask::of(asker, &Request { alias: name.as_bytes(), origin });
+            let standing = self.want(modules, key, &ask, now);
+            self.seat(Some(client), module, standing);
+        }
+        self.dismiss(Some(client));
+        self.depart(now);
+    }
+
+    /// A load that was asked for by [`Action::Load`] has ended.
+    pub fn landed(&mut self, modules: &mut dyn Modules, module: &Name, outcome: Outcome, now: Time) {
+        if let Some(id) = self.table.find(module) {
+            self.land(modules, id, outcome, now);
+        }
+        self.depart(now);
+    }
+
+    /// The kernel announced a live module, whoever loaded it.
+    pub fn module_added(&mut self, modules: &mut dyn Modules, name: &str, now: Time) {
+        let Some(id) = self.table.find(name) else { return };
+        if self.slots.is_loading(id) {
+            // Ours, most likely; in any case the load's own end is near and says more.
+            return;
+        }
+        if self.flights.get(id).is_some() {
+            self.land(modules, id, Outcome::Live, now);
+        } else {
+            self.table.set(id, State::Live);
+            self.failures.forget(id, &name.into());
+        }
+        self.depart(now);
+    }
+
+    /// The kernel announced that a module is gone.
+    pub fn module_removed(&mut self, name: &str) {
+        self.failures.unloaded();
+        if let Some(id) = self.table.find(name)
+            && self.table.state(id) == State::Live
+        {
+            self.table.set(id, State::Idle);
+        }
+    }
+
+    /// Uevents were lost: what we believe to be live may have been unloaded, and so may what stood in the way.
+    pub fn events_lost(&mut self) {
+        self.failures.unloaded();
+        self.table.doubt();
+    }
+
+    /// A client is gone; its modules fly on.
+    pub fn client_gone(&mut self, client: ClientId) {
+        self.parties.close(client);
+    }
+
+    /// Time has passed: promised attempts, second tries, and loads that became old.
+    pub fn tick(&mut self, modules: &mut dyn Modules, now: Time) {
+        let mut due = self.failures.due(now);
+        due.append(&mut self.orphans);
+        for key in due {
+            let alias = self.failures.get(&key).map_or_else(Box::default, |failure| failure.alias.clone());
+            let asker = Asker { request: self.tally.requests, kind: Kind::Due };
+            self.want(modules, key, &Ask::due(asker, &alias), now);
+        }
+        self.resume(now);
+        let old: Vec<ModuleId> = self.slots.old(now).collect();
+        for load in old {
+            for waiter in self.flights.ordered_after(load) {
+                self.flights.release(waiter, load);
+                self.board(waiter);
+            }
+        }
+        self.depart(now);
+    }
+
+    /// When [`Coalescer::tick`] has something to do next.
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        let orphans = (!self.orphans.is_empty()).then_some(now);
+        let paused = self.flights.iter().filter_map(|flight| flight.paused_until).min();
+        [orphans, self.failures.next_due(), paused, self.slots.next_old(now)].into_iter().flatten().min()
+    }
+
+    /// Whether nothing is in the air. Promised attempts do not count: they may be a minute away.
+    pub fn is_settled(&self) -> bool {
+        self.flights.is_empty() && self.orphans.is_empty()
+    }
+
+    /// The counters.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The loads that are running, with the time they started at.
+    pub fn loading(&self) -> impl Iterator<Item = (&Name, Time)> {
+        self.slots.loading().iter().map(|&(id, since)| (self.table.name(id), since))
+    }
+
+    /// How many flights are in the air, those that wait for others included.
+    pub fn in_air(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// What is remembered as failed, by name.
+    pub fn failures(&self) -> impl Iterator<Item = (&Name, &super::failures::Failure)> {
+        self.failures.iter().map(|(key, failure)| (self.table.name(key.module), failure))
+    }
+
+    /// One module of a request's resolution.
+    fn meet(&mut self, modules: &mut dyn Modules, wanted: &Wanted, ask: &Ask<'_>, now: Time) -> Standing {
+        if wanted.verdict == Verdict::Builtin {
+            return Standing::Builtin;
+        }
+        if self.table.state(wanted.module) == State::Live {
+            self.tally.duplicates_live += 1;
+            return Standing::Live;
+        }
+        // As with modprobe: an administrator who names the module itself means it.
+        let meant =
+            ask.asker.kind == Kind::Administrator && is_name(ask.alias, self.table.name(wanted.module));
+        if !meant {
+            if wanted.verdict == Verdict::Blacklisted {
+                return Standing::Blacklisted;
+            }
+            let mut excluded = || wanted.policy.unless.as_deref().is_some_and(|path| modules.exists(path));
+            if wanted.policy.mode == Mode::Never || excluded() {
+                return Standing::RuledOut;
+            }
+        }
+        let always = wanted.policy.mode == Mode::Always;
+        self.want(modules, wanted.key(), &Ask { always, ..*ask }, now)
+    }
+
+    /// Compares what was read with what is there, at most once in [`Limits::FRESH`].
+    fn refresh(&mut self, modules: &mut dyn Modules, now: Time) {
+        if self.compared.is_some_and(|before| now.saturating_sub(before) < Limits::FRESH) {
+            return;
+        }
+        self.compared = Some(now);
+        if modules.refresh() {
+            self.generation += 1;
+            self.memo.clear();
+        }
+    }
+}
+
+/// Whether an alias is the module's own name; modprobe takes `-` for `_`.
+fn is_name(alias: &[u8], name: &Name) -> bool {
+    let underscored = alias.iter().map(|&byte| if byte == b'-' { b'_' } else { byte });
+    underscored.eq(name.bytes())
+}

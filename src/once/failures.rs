@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Failures: the memory for failed loads, and the retry rules
+//!
+//! Owns what is remembered of a module that failed, and the judgement that the project exists for: is a request
+//! that meets a failure a duplicate or a new attempt? The rules are tried in this order, the first match wins:
+//!
+//! 1. the cause changed: attempt;
+//! 2. an administrator asks: attempt;
+//! 3. a module was unloaded since, and the errno was one of conflict: attempt;
+//! 4. the same device asks again: attempt when the backoff ends;
+//! 5. the request is genuine: as 4;
+//! 6. anything else: duplicate.
+//!
+//! A request that is accepted before the backoff has ended leaves a [`Pending`] attempt behind, so that none is
+//! lost. The memory is an LRU; an entry it evicts costs one more attempt, never a wrong answer.
+
+use std::ffi::CString;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use super::limits::Limits;
+use super::outcome::{Refusal, Stage};
+use super::request::{Asker, Kind, Time};
+use super::sightings::Sightings;
+use super::table::ModuleId;
+use super::world::{Cause, Name};
+
+/// A module as it is asked for: one name may be asked for with other options than its own, through an alias
+/// that has some.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The module.
+    pub module: ModuleId,
+    /// The options, where they are not the module's own.
+    pub options: Option<Arc<CString>>,
+}
+
+impl Key {
+    /// A module with its own options.
+    pub fn plain(module: ModuleId) -> Self {
+        Self { module, options: None }
+    }
+}
+
+/// A remembered failed outcome.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the kernel said.
+    pub refusal: Refusal,
+    /// What a fix could have changed, as it was when the attempt was planned.
+    pub cause: Cause,
+    /// When the cause was last compared with what is there.
+    pub compared: Time,
+    /// Attempts that failed in a row.
+    pub attempts: u32,
+    /// When the last of them failed.
+    pub failed: Time,
+    /// When the backoff ends.
+    pub retry_at: Time,
+    /// How many unloads had been seen by then.
+    pub unloads: u64,
+    /// Who asked and was given, or counted against, this outcome.
+    pub sightings: Sightings,
+    /// The attempt that will be made when the backoff ends.
+    pub pending: Option<Pending>,
+    /// What the first of the last attempt's requests asked for.
+    pub alias: Box<[u8]>,
+}
+
+/// An accepted attempt that waits for the end of the backoff.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Who asked for it: what they see again later is another attempt's matter.
+    pub sightings: Sightings,
+    /// Modules that failed because of this one, and were asked for since.
+    pub dependents: Vec<Key>,
+}
+
+/// What a request that meets a failure comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Attempt now.
+    Attempt,
+    /// Attempt when the backoff ends; that is remembered.
+    Wait(Time),
+    /// Count it.
+    Duplicate,
+}
+
+/// A landing to be remembered.
+pub struct Landing<'a> {
+    /// What the kernel said.
+    pub refusal: Refusal,
+    /// The plan's cause.
+    pub cause: Cause,
+    /// When the plan was made.
+    pub planned: Time,
+    /// The wait that policy sets after the given number of attempts.
+    pub backoff: &'a dyn Fn(u32) -> Duration,
+    /// Who asked.
+    pub sightings: Sightings,
+    /// What for.
+    pub alias: Box<[u8]>,
+}
+
+/// The memory.
+#[derive(Debug)]
+pub struct Failures {
+    failures: LruCache<Key, Failure>,
+    sightings: usize,
+    unloads: u64,
+}
+
+impl Failures {
+    /// An empty memory for so many failures, with so many devices each.
+    pub fn new(capacity: NonZeroUsize, sightings: usize) -> Self {
+        Self { failures: LruCache::new(capacity), sightings, unloads: 0 }
+    }
+
+    /// A module was unloaded: conflicts may be over.
+    pub fn unloaded(&mut self) {
+        self.unloads += 1;
+    }
+
+    /// A remembered failure; asking for it keeps it from being evicted soon.
+    pub fn get(&mut self, key: &Key) -> Option<&mut Failure> {
+        self.failures.get_mut(key)
+    }
+
+    /// Rules 2 to 6. (Rule 1 needs a look at the module tree: [`Failure::differs`].)
+    pub fn judge(&mut self, key: &Key, asker: Asker, now: Time) -> Ruling {
+        let (limit, unloads) = (self.sightings, self.unloads);
+        let Some(failure) = self.failures.get_mut(key) else { return Ruling::Attempt };
+        if asker.kind == Kind::Administrator || failure.conflict_is_over(unloads) {
+            return Ruling::Attempt;
+        }
+        let accepted = matches!(asker.kind, Kind::Due | Kind::Genuine(_))
+            || failure.sightings.again(asker, now, limit)
+            || failure.pending.is_some();
+        if !accepted {
+            failure.sightings.add(asker, now, limit);
+            return Ruling::Duplicate;
+        }
+        if failure.retry_at <= now {
+            return Ruling::Attempt;
+        }
+        failure.pending.get_or_insert_default().sightings.add(asker, now, limit);
+        Ruling::Wait(failure.retry_at)
+    }
+
+    /// Remembers that a dependent, too, is to be attempted when this failure's backoff ends.
+    pub fn attach(&mut self, key: &Key, dependent: Key) {
+        if let Some(pending) = self.failures.get_mut(key).and_then(|failure| failure.pending.as_mut())
+            && !pending.dependents.contains(&dependent)
+        {
+            pending.dependents.push(dependent);
+        }
+    }
+
+    /// Takes the accepted attempt out of a failure that is about to be attempted.
+    pub fn take_pending(&mut self, key: &Key) -> Option<Pending> {
+        self.failures.get_mut(key).and_then(|failure| failure.pending.take())
+    }
+
+    /// The accepted attempts whose backoff has ended.
+    pub fn due(&self, now: Time) -> Vec<Key> {
+        let due = |failure: &Failure| failure.pending.is_some() && failure.retry_at <= now;
+        self.failures.iter().filter(|(_, failure)| due(failure)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// When the next accepted attempt is due.
+    pub fn next_due(&self) -> Option<Time> {
+        self.failures.iter().filter(|(_, f)| f.pending.is_some()).map(|(_, f)| f.retry_at).min()
+    }
+
+    /// Remembers a failed landing. What had to be forgotten for it is returned, since an attempt may have been
+    /// promised there.
+    pub fn record(&mut self, key: Key, landing: Landing<'_>, now: Time) -> Option<(Key, Failure)> {
+        let before = self.failures.peek(&key).filter(|failure| failure.cause == landing.cause);
+        let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
+        let failure = Failure {
+            refusal: landing.refusal,
+            cause: landing.cause,
+            compared: landing.planned,
+            attempts,
+            failed: now,
+            retry_at: now + (landing.backoff)(attempts),
+            unloads: self.unloads,
+            sightings: landing.sightings,
+            pending: None,
+            alias: landing.alias,
+        };
+        let replaced = self.failures.push(key.clone(), failure);
+        replaced.filter(|(evicted, _)| *evicted != key)
+    }
+
+    /// Counts who asked for a dependent against the dependency that failed it.
+    pub fn count_against(&mut self, key: &Key, sightings: &Sightings) {
+        let limit = self.sightings;
+        if let Some(failure) = self.failures.get_mut(key) {
+            failure.sightings.merge(sightings, limit);
+        }
+    }
+
+    /// Forgets what is remembered of a module that is live now, and of those that failed because of it.
+    pub fn forget(&mut self, module: ModuleId, name: &Name) {
+        self.retain(|key, failure| {
+            key.module != module && !matches!(&failure.refusal.stage, Stage::Dependency(root) if root == name)
+        });
+    }
+
+    /// What is remembered, the most recently used first.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Failure)> {
+        self.failures.iter()
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Key, &Failure) -> bool) {
+        let gone: Vec<Key> =
+            self.failures.iter().filter(|(key, f)| !keep(key, f)).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            self.failures.pop(&key);
+        }
+    }
+}
+
+impl Failure {
+    /// Whether it is time to compare the cause again.
+    pub fn is_stale(&self, now: Time) -> bool {
+        now.saturating_sub(self.compared) >= Limits::FRESH
+    }
+
+    /// Rule 1: whether the cause is another one than the attempt was made with.
+    pub fn differs(&mut self, cause: Cause, now: Time) -> bool {
+        self.compared = now;
+        self.cause != cause
+    }
+
+    /// Rule 3. EEXIST, EBUSY and ENODEV are what a module says that finds its place taken.
+    fn conflict_is_over(&self, unloads: u64) -> bool {
+        unloads > self.unloads && matches!(self.refusal.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV)
+    }
+}

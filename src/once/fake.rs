@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Fake: a world by declaration
+//!
+//! Owns a module tree and a kernel that exist in a few lines of text only, for tests that need a kernel to
+//! misbehave on command and for replays of recorded storms. One statement a line, `#` begins a comment:
+//!
+//! ```text
+//! cpu:type:*   -> acpi_cpufreq pcc_cpufreq   # an alias: exact, or a prefix with a trailing star
+//! skx_edac     needs libnvdimm nfit          # hard dependencies, in load order
+//! ext4         pre crc32c                    # soft dependencies before ...
+//! ipmi_si      post ipmi_devintf             # ... and after
+//! pcc_cpufreq  => ENODEV                     # what the kernel says; live where nothing is said
+//! slow         takes 2000                    # milliseconds
+//! fbdev        blacklisted
+//! pcspkr       builtin
+//! kvm          is live                       # already, before anybody asks
+//! ```
+//!
+//! A module exists as soon as any statement names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::outcome::{Outcome, Refusal, Stage};
+use super::policy::Policy;
+use super::world::{Candidate, Cause, Modules, Name, Plan, Presence, Resolution, Verdict, Work};
+
+/// A world by declaration. Tests change its fields while they run, as an administrator would change a system.
+#[derive(Clone, Debug, Default)]
+pub struct FakeModules {
+    /// Aliases in order: pattern and modules.
+    pub aliases: Vec<(Vec<u8>, Vec<Name>)>,
+    /// The modules.
+    pub modules: BTreeMap<Name, FakeModule>,
+    /// Who is live now.
+    pub live: BTreeSet<Name>,
+    /// Paths that exist.
+    pub paths: BTreeSet<PathBuf>,
+    /// Set it when aliases or configuration were changed; [`Modules::refresh`] resets it.
+    pub changed: bool,
+    /// `kernel.modules_disabled`.
+    pub disabled: bool,
+}
+
+/// One declared module.
+#[derive(Clone, Debug, Default)]
+pub struct FakeModule {
+    /// Hard dependencies, in load order.
+    pub deps: Vec<Name>,
+    /// Soft dependencies before.
+    pub pre: Vec<Name>,
+    /// Soft dependencies after.
+    pub post: Vec<Name>,
+    /// The kernel's answer: an errno, or 0 for live.
+    pub errno: i32,
+    /// How long a load takes.
+    pub takes: Duration,
+    /// In modprobe.d's blacklist.
+    pub blacklisted: bool,
+    /// In modules.builtin.
+    pub builtin: bool,
+    /// hwdb's word.
+    pub policy: Arc<Policy>,
+    /// Counts what an administrator changed about it: another number is another cause.
+    pub version: u64,
+}
+
+impl FakeModules {
+    /// Reads a declaration.
+    ///
+    /// # Errors
+    /// A sentence that names the line and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut world = Self::default();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.split(" #").next().unwrap_or_default().trim();
+            if !line.is_empty() && !line.starts_with('#') {
+                world.declare(line).map_err(|what| format!("line {}: {what}: {line}", number + 1))?;
+            }
+        }
+        Ok(world)
+    }
+
+    fn declare(&mut self, line: &str) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [subject, verb, objects @ ..] = &words[..] else {
+            return Err("a subject and a verb are needed".into());
+        };
+        let names = || objects.iter().map(|&name| Name::from(name)).collect::<Vec<_>>();
+        if *verb == "->" {
+            for name in names() {
+                self.modules.entry(name).or_default();
+            }
+            self.aliases.push((subject.as_bytes().to_vec(), names()));
+            return Ok(());
+        }
+        let module = self.modules.entry(Name::from(*subject)).or_default();
+        match (*verb, objects) {
+            ("needs", [_, ..]) => module.deps = names(),
+            ("pre", [_, ..]) => module.pre = names(),
+            ("post", [_, ..]) => module.post = names(),
+            ("=>", [errno]) => module.errno = errno_of(errno).ok_or("no such errno")?,
+            ("takes", [ms]) => module.takes = Duration::from_millis(ms.parse().map_err(|_| "milliseconds?")?),
+            ("blacklisted", []) => module.blacklisted = true,
+            ("builtin", []) => module.builtin = true,
+            ("is", ["live"]) => {
+                self.live.insert(Name::from(*subject));
+            }
+            _ => return Err("no such statement".into()),
+        }
+        if matches!(*verb, "needs" | "pre" | "post") {
+            for name in names() {
+                self.modules.entry(name).or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// A module, to be changed.
+    pub fn module(&mut self, name: &str) -> &mut FakeModule {
+        self.modules.entry(Name::from(name)).or_default()
+    }
+
+    /// What this kernel says when a module is loaded, and who is live then.
+    pub fn load(&mut self, name: &Name) -> Outcome {
+        if self.disabled {
+            return Outcome::Failed(Refusal { errno: libc::EPERM, stage: Stage::Disabled });
+        }
+        let module = self.modules.get(name).cloned().unwrap_or_default();
+        let missing = module.deps.iter().any(|dep| !self.live.contains(dep));
+        let errno = if module.errno == 0 && missing { libc::ENOENT } else { module.errno };
+        if errno != 0 {
+            return Outcome::Failed(Refusal { errno, stage: Stage::Insert });
+        }
+        self.live.insert(name.clone());
+        Outcome::Live
+    }
+}
+
+impl Modules for FakeModules {
+    fn refresh(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+        let matches = |pattern: &[u8]| match pattern.split_last() {
+            Some((b'*', prefix)) => alias.starts_with(prefix),
+            _ => alias == pattern,
+        };
+        let named = self.modules.keys().filter(|name| name.as_bytes() == alias);
+        let aliased =
+            self.aliases.iter().filter(|(pattern, _)| matches(pattern)).flat_map(|(_, names)| names);
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for name in aliased.chain(named) {
+            if candidates.iter().any(|candidate| candidate.module == *name) {
+                continue;
+            }
+            let module = &self.modules[name];
+            let verdict = match module {
+                FakeModule { builtin: true, .. } => Verdict::Builtin,
+                FakeModule { blacklisted: true, .. } => Verdict::Blacklisted,
+                _ => Verdict::Load,
+            };
+            let policy = module.policy.clone();
+            candidates.push(Candidate { module: name.clone(), verdict, options: None, policy });
+        }
+        Resolution { candidates }
+    }
+
+    fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
+        let options = options.cloned().unwrap_or_default();
+        let Some(module) = self.modules.get(name) else {
+            let (deps, pre, post) = Default::default();
+            let policy = Arc::default();
+            return Plan {
+                module: name.clone(),
+                work: Work::Missing,
+                deps,
+                pre,
+                post,
+                cause: Cause(0),
+                policy,
+            };
+        };
+        let work = match module.builtin {
+            true => Work::Builtin,
+            false => {
+                Work::Insert { file: format!("/{name}.ko").into(), inode: Some((0, module.version)), options }
+            }
+        };
+        let versions = module.deps.iter().map(|dep| self.modules.get(dep).map_or(0, |dep| dep.version));
+        let cause = Cause(module.version * 1_000 + versions.sum::<u64>());
+        let (deps, pre, post) = (module.deps.clone(), module.pre.clone(), module.post.clone());
+        Plan { module: name.clone(), work, deps, pre, post, cause, policy: module.policy.clone() }
+    }
+
+    fn presence(&mut self, module: &str) -> Presence {
+        if self.live.contains(module) { Presence::Live } else { Presence::Absent }
+    }
+
+    fn exists(&mut self, path: &Path) -> bool {
+        self.paths.contains(path)
+    }
+}
+
+/// The number of an errno by its name.
+fn errno_of(name: &str) -> Option<i32> {
+    (1..134).find(|&number| super::outcome::errno_name(number) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_declaration_reads_as_it_is_documented() {
+        let text = "cpu:* -> acpi_cpufreq pcc_cpufreq # two\n\n# comment\npcc_cpufreq => ENODEV\na needs b c\nkvm is live";
+        let mut world = FakeModules::parse(text).expect("it parses");
+        let names: Vec<Name> =
+            world.resolve(b"cpu:type:x").candidates.into_iter().map(|c| c.module).collect();
+        assert_eq!(names, ["acpi_cpufreq".into(), "pcc_cpufreq".into()] as [Name; 2]);
+        assert_eq!(world.module("pcc_cpufreq").errno, libc::ENODEV);
+        assert_eq!(world.presence("kvm"), Presence::Live);
+        assert_eq!(world.plan(&"a".into(), None).deps.len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_statement_is_named_with_its_line() {
+        let error = FakeModules::parse("a needs b\nc => ENOSUCH").expect_err("no such errno");
+        assert_eq!(error, "line 2: no such errno: c => ENOSUCH");
+    }
+}

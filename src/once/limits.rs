@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Limits: the core's bounds
+//!
+//! Every bound of the core in one place, each a flag of `addonce daemon`, with the default it has there.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// The core's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Modaliases whose resolution is kept.
+    pub memo: NonZeroUsize,
+    /// Failures that are remembered.
+    pub failures: NonZeroUsize,
+    /// Devices that are remembered with one failure.
+    pub sightings: usize,
+    /// Loads at a time, not counting those older than [`Limits::OLD`].
+    pub jobs: usize,
+    /// Loads at a time, old ones included: so many threads at the most.
+    pub threads: usize,
+}
+
+impl Limits {
+    /// A load older than this holds nobody else back: it does not count as a job, and the next module of the same
+    /// modalias need not wait for it.
+    pub const OLD: Duration = Duration::from_secs(5);
+    /// Attempts of one flight, when the kernel's answer may be another one a moment later.
+    pub const TRIES: u32 = 3;
+    /// The pause before the second of them; doubled before the third.
+    pub const PAUSE: Duration = Duration::from_millis(50);
+    /// How often indexes, modprobe.d and module files are compared with what was read from them.
+    pub const FRESH: Duration = Duration::from_secs(1);
+    /// When no more devices can be remembered with a failure, a request after a silence of this length is new.
+    pub const SILENCE: Duration = Duration::from_secs(5);
+
+    /// The default number of jobs: twice the CPUs, within 4 to 16.
+    pub fn default_jobs() -> usize {
+        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        (2 * cpus).clamp(4, 16)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const fn some(n: usize) -> NonZeroUsize {
+            NonZeroUsize::new(n).expect("not zero")
+        }
+        const { assert!(Limits::TRIES > 0) };
+        Self {
+            memo: some(1024),
+            failures: some(256),
+            sightings: 1024,
+            jobs: Self::default_jobs(),
+            threads: 64,
+        }
+    }
+}

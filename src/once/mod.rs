@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Once: the pure core
+//!
+//! Requests go in, with the time they came at; actions come out. No descriptor, no clock, no thread, and no
+//! knowledge of the other rooms: what it needs of them it asks through [`world::Modules`].
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`request`] | what comes in, and the little of it that is kept |
+//! | [`coalescer`] | the head: requests in, actions out |
+//! | [`memo`] | what a modalias was found to stand for |
+//! | [`table`] | the modules we know, by number |
+//! | `takeoff` | from a wanted module to a flight |
+//! | [`flight`] | the flights in the air, and who waits for whom |
+//! | [`slots`] | how many loads run at a time |
+//! | `landing` | an outcome, and everybody who waits for it |
+//! | [`failures`] | the memory for failed loads, and the retry rules |
+//! | [`sightings`] | which devices asked for what failed |
+//! | [`party`] | a client and the modules it waits for |
+//! | [`tally`] | the counters |
+//! | [`policy`] | what hwdb says of one module |
+//! | [`limits`] | the bounds |
+//! | [`outcome`] | what the kernel said of one load |
+//! | [`world`] | what the core asks of the rooms around it |
+//! | [`fake`] | a world by declaration, for tests and replays |
+//! | [`simulation`] | the core in such a world, with a clock of its own |
+
+pub mod coalescer;
+pub mod failures;
+pub mod fake;
+pub mod flight;
+mod landing;
+pub mod limits;
+pub mod memo;
+pub mod outcome;
+pub mod party;
+pub mod policy;
+pub mod request;
+pub mod sightings;
+pub mod simulation;
+pub mod slots;
+pub mod table;
+mod takeoff;
+pub mod tally;
+pub mod world;

@@ -89,39 +89,29 @@ impl Coalescer {
 
     /// Somebody wants the drivers of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
-        self.refresh(modules, now);
-        self.tally.requests += 1;
-        let asker = Asker::new(self.tally.requests, &request.origin, &self.hasher);
-        let client = request.origin.client();
-        client.inspect(|&client| self.parties.open(client));
-        let wanted = self.memo.resolve(request.alias, modules, &mut self.table);
-        self.tally.no_module += u64::from(wanted.is_empty());
-        let mut ask = Ask::of(asker, &request);
-        for wanted in wanted.iter() {
-            let standing = self.meet(modules, wanted, &ask, now);
-            if standing == Standing::InAir {
-                ask.after = Some(wanted.module);
-            }
-            self.seat(client, wanted.module, standing);
-        }
-        self.dismiss(client);
+        let asker = self.enter(modules, &request.origin, now);
+        self.meet_all(modules, asker, &request, now);
+        self.dismiss(request.origin.client());
         self.depart(now);
     }
 
-    /// Attempts again what is remembered as failed: an administrator's word, for all of it.
-    pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, now: Time) {
-        self.refresh(modules, now);
-        self.tally.requests += 1;
-        self.parties.open(client);
+    /// An administrator's word: attempt these modules now, whatever is remembered of them; where none is named, all
+    /// that are remembered as failed.
+    pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, names: &[String], now: Time) {
         let origin = Origin::Client { client, device: None };
-        let asker = Asker::new(self.tally.requests, &origin, &self.hasher);
-        let failed: Vec<Key> = self.failures.iter().map(|(key, _)| key.clone()).collect();
-        for key in failed {
-            let module = key.module;
-            let name = self.table.name(module).clone();
-            let ask = Ask::of(asker, &Request { alias: name.as_bytes(), origin });
-            let standing = self.want(modules, key, &ask, now);
-            self.seat(Some(client), module, standing);
+        let asker = self.enter(modules, &origin, now);
+        for name in names {
+            self.meet_all(modules, asker, &Request { alias: name.as_bytes(), origin }, now);
+        }
+        if names.is_empty() {
+            let failed: Vec<Key> = self.failures.iter().map(|(key, _)| key.clone()).collect();
+            for key in failed {
+                let module = key.module;
+                let name = self.table.name(module).clone();
+                let ask = Ask::of(asker, &Request { alias: name.as_bytes(), origin });
+                let standing = self.want(modules, key, &ask, now);
+                self.seat(Some(client), module, standing);
+            }
         }
         self.dismiss(Some(client));
         self.depart(now);
@@ -204,6 +194,11 @@ impl Coalescer {
         self.flights.is_empty() && self.orphans.is_empty()
     }
 
+    /// Whether this kernel was found to load no module any more: `kernel.modules_disabled` is 1.
+    pub fn is_disabled(&self) -> bool {
+        self.disabled
+    }
+
     /// The counters.
     pub fn tally(&self) -> &Tally {
         &self.tally
@@ -222,6 +217,30 @@ impl Coalescer {
     /// What is remembered as failed, by name.
     pub fn failures(&self) -> impl Iterator<Item = (&Name, &super::failures::Failure)> {
         self.failures.iter().map(|(key, failure)| (self.table.name(key.module), failure))
+    }
+
+    /// A request comes in: it gets its number.
+    fn enter(&mut self, modules: &mut dyn Modules, origin: &Origin<'_>, now: Time) -> Asker {
+        self.refresh(modules, now);
+        self.tally.requests += 1;
+        if let Some(client) = origin.client() {
+            self.parties.open(client);
+        }
+        Asker::new(self.tally.requests, origin, &self.hasher)
+    }
+
+    /// The modules of a request's resolution, one by one.
+    fn meet_all(&mut self, modules: &mut dyn Modules, asker: Asker, request: &Request<'_>, now: Time) {
+        let resolution = self.memo.resolve(request.alias, modules, &mut self.table);
+        self.tally.no_module += u64::from(resolution.is_empty());
+        let mut ask = Ask::of(asker, request);
+        for wanted in resolution.iter() {
+            let standing = self.meet(modules, wanted, &ask, now);
+            if standing == Standing::InAir {
+                ask.after = Some(wanted.module);
+            }
+            self.seat(ask.client, wanted.module, standing);
+        }
     }
 
     /// One module of a request's resolution.

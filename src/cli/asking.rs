@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the commands that ask the daemon share: printing its answers.
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use crate::fatal::Fatal;
+
+/// Prints lines on standard output. A reader that has seen enough is no error.
+///
+/// # Errors
+/// [`Fatal::System`] where standard output refuses otherwise.
+pub fn print(text: &str) -> Result<(), Fatal> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Fatal::System(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints JSON, indented.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &Value) -> Result<(), Fatal> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Prints what became of the modules that were asked for: a line for each, as text or as JSON. The exit code is 1
+/// where one of them failed, or where there was none.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_answers(reply: &Value, asked: &str, json: bool) -> Result<ExitCode, Fatal> {
+    let answers = reply["answers"].as_array().map_or(&[][..], Vec::as_slice);
+    if json {
+        print_json(reply)?;
+    } else {
+        print(&answers.iter().map(line).collect::<String>())?;
+        if answers.is_empty() && !asked.is_empty() {
+            log::error!("no module is known for {asked}: `addonce explain` shows how it is looked up");
+        }
+    }
+    let failed = answers.iter().any(|answer| answer["state"] == "failed");
+    let nothing = answers.is_empty() && !asked.is_empty();
+    Ok(if failed || nothing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn line(answer: &Value) -> String {
+    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    let why = match text("state").as_str() {
+        "failed" => {
+            let again = match answer["again_in_ms"].as_u64() {
+                Some(ms) => format!("; attempted again in {:.1} s", ms as f64 / 1e3),
+                None => String::new(),
+            };
+            format!("failed: {}{again}", text("reason"))
+        }
+        "blacklisted" => "not loaded: blacklisted in modprobe.d or on the kernel command line".into(),
+        "ruled_out" => "not loaded: ruled out by hwdb (ADDONCE, ADDONCE_UNLESS)".into(),
+        state => state.to_owned(),
+    };
+    format!("{}: {why}\n", text("module"))
+}

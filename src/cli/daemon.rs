@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce daemon`: listen to uevents, load each module once.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::options::{LimitOptions, SocketOption, TreeOptions};
+use crate::daemon::{Daemon, Settings, Until};
+use crate::fatal::Fatal;
+use crate::kmod::{DryRun, KernelLoader, Loader};
+use crate::uevent::netlink::Netlink;
+
+/// CAP_SYS_MODULE: include/uapi/linux/capability.h.
+const CAP_SYS_MODULE: u32 = 16;
+
+/// Listen to the kernel's uevents and load each module they ask for once.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// Begin with the devices that are there already: read /sys, write nothing.
+    #[arg(long)]
+    scan: bool,
+    /// Load nothing: say what would be loaded, and take it for live.
+    #[arg(long)]
+    dry_run: bool,
+    /// Clients served at a time.
+    #[arg(long, value_name = "N", default_value = "64")]
+    clients: NonZeroUsize,
+    #[command(flatten)]
+    limits: LimitOptions,
+    #[command(flatten)]
+    socket: SocketOption,
+    #[command(flatten)]
+    tree: TreeOptions,
+}
+
+impl Command {
+    /// Runs until a signal ends it.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] where the system refuses.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let loader = loader(self.dry_run, &self.tree)?;
+        // The socket first: what happens while the rest is set up waits there.
+        let netlink = Netlink::open(self.limits.receive_buffer.get())?;
+        let resolver = self.tree.open()?;
+        let settings = Settings {
+            limits: self.limits.limits(),
+            netlink: Some(netlink),
+            control: Some((self.socket.socket.clone(), self.clients.get())),
+            loader,
+            scan: self.scan,
+            landing_time: Duration::from_secs(self.limits.landing_time.into()),
+        };
+        let daemon = Daemon::new(resolver, settings)?;
+        log::info!("listening for uevents; ask me at {}", self.socket.socket.display());
+        daemon.run(Until::Stopped)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Who performs loads: the kernel, if it can and we may.
+///
+/// # Errors
+/// [`Fatal::System`] where it cannot or we may not, with the way out.
+pub fn loader(dry_run: bool, tree: &TreeOptions) -> Result<Arc<dyn Loader>, Fatal> {
+    if dry_run {
+        return Ok(Arc::new(DryRun));
+    }
+    if !tree.is_this_machine() {
+        return Err(Fatal::Usage(
+            "--sysfs names another machine's devices: nothing is loaded for those, add --dry-run".into(),
+        ));
+    }
+    // Made by every kernel that has module support: kernel/module/procfs.c.
+    if !Path::new("/proc/modules").exists() {
+        return Err(Fatal::System(
+            "/proc/modules: not there: this kernel was built without module support (CONFIG_MODULES): \
+             there is nothing to load, use --dry-run to see what would be"
+                .into(),
+        ));
+    }
+    if !has_capability(CAP_SYS_MODULE) {
+        return Err(Fatal::System(
+            "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run".into(),
+        ));
+    }
+    Ok(Arc::new(KernelLoader { sysfs: "/sys".into() }))
+}
+
+fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_none_or(|mask| mask >> number & 1 == 1)
+}

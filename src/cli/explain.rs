@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce explain`: what a modalias, a module or a device resolves to, and what loading it takes.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::asking::{print, print_json};
+use super::options::TreeOptions;
+use crate::escape::escape;
+use crate::fatal::Fatal;
+use crate::kmod::{self, Resolver};
+use crate::once::policy::Mode;
+use crate::once::world::{Candidate, Modules, Presence, Verdict};
+use crate::uevent::message::modalias_of_file;
+
+/// Show what a modalias, a module's name or a device below /sys resolves to and, for each module, the steps that
+/// loading it takes, in order, as `modprobe --show-depends` prints them. Nothing is loaded.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// A modalias, a module's name, or a path below /sys.
+    #[arg(value_name = "MODALIAS|MODULE|SYSPATH")]
+    what: OsString,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    tree: TreeOptions,
+}
+
+impl Command {
+    /// Resolves and prints. The exit code is 1 where no module is known.
+    ///
+    /// # Errors
+    /// [`Fatal`] where there is no such tree, or the path is no device with a MODALIAS.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let mut resolver = self.tree.open()?;
+        let alias = match self.what.as_bytes().starts_with(b"/") {
+            true => modalias_of(Path::new(&self.what))?,
+            false => self.what.into_vec(),
+        };
+        let resolution = resolver.resolve(&alias);
+        let modules: Vec<Value> =
+            resolution.candidates.iter().map(|candidate| explain(&mut resolver, candidate)).collect();
+        let found = !modules.is_empty();
+        let explained = json!({ "alias": escape(&alias), "modules": modules });
+        if self.json {
+            print_json(&explained)?
+        } else {
+            print(&page(&explained))?
+        }
+        Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
+    let file = if device.is_dir() { device.join("uevent") } else { device.to_owned() };
+    let contents = std::fs::read(&file).map_err(|error| {
+        Fatal::Usage(format!("{}: {error}: name a device's directory below /sys", file.display()))
+    })?;
+    modalias_of_file(&contents).map(<[u8]>::to_vec).ok_or_else(|| {
+        Fatal::Usage(format!(
+            "{}: this device has no MODALIAS, so no module is looked up for it",
+            file.display()
+        ))
+    })
+}
+
+fn explain(resolver: &mut Resolver, candidate: &Candidate) -> Value {
+    let plan: Vec<String> = kmod::ordered(resolver, &candidate.module, candidate.options.as_deref())
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let live = candidate.verdict == Verdict::Load && resolver.presence(&candidate.module) == Presence::Live;
+    let unless = candidate.policy.unless.as_deref();
+    let verdict = match candidate.verdict {
+        Verdict::Builtin => "builtin",
+        Verdict::Blacklisted => "blacklisted",
+        Verdict::Load if candidate.policy.mode == Mode::Never => "ruled out",
+        Verdict::Load if unless.is_some_and(|path| resolver.exists(path)) => "ruled out",
+        Verdict::Load => "load",
+    };
+    json!({
+        "module": &*candidate.module,
+        "verdict": verdict,
+        "live": live,
+        "unless": unless.map(|path| path.to_string_lossy()),
+        "plan": plan,
+    })
+}
+
+fn page(explained: &Value) -> String {
+    let modules = explained["modules"].as_array().map_or(&[][..], Vec::as_slice);
+    let alias = explained["alias"].as_str().unwrap_or_default();
+    let mut page = match modules.len() {
+        0 => format!("{alias}: no module\n"),
+        1 => format!("{alias}: 1 module\n"),
+        n => format!("{alias}: {n} modules, tried in this order\n"),
+    };
+    for module in modules {
+        let text = |key: &str| module[key].as_str().unwrap_or_default();
+        let why = match text("verdict") {
+            "blacklisted" => " (modprobe.d or the kernel command line; loads by its own name only)".into(),
+            "builtin" => " (part of the kernel image)".into(),
+            "ruled out" if module["unless"].is_string() => format!(" (hwdb: {} exists)", text("unless")),
+            "ruled out" => " (hwdb: ADDONCE=never)".into(),
+            _ if module["live"] == true => " (it is live already)".into(),
+            _ => String::new(),
+        };
+        page += &format!("{}: {}{why}\n", text("module"), text("verdict"));
+        for step in module["plan"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            page += &format!("  {}\n", step.trim_end());
+        }
+    }
+    page
+}

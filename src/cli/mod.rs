@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Cli: the commands
+//!
+//! Owns the command line: what may be said, and which file does it. Every command returns its exit code (0 done,
+//! 1 the module's answer is a failure) or a [`Fatal`], which has one of its own.
+
+mod asking;
+mod daemon;
+mod explain;
+mod failed;
+mod load;
+mod logger;
+mod options;
+mod retry;
+mod scan;
+mod settle;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::fatal::Fatal;
+
+/// Loads each kernel module once: collapses the storm of uevents into one load per module, and remembers failed
+/// loads such that a storm never repeats them while whoever fixed the cause can always retry.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What is said on standard error: error, warn, info, debug or trace.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    log: log::LevelFilter,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Daemon(daemon::Command),
+    Scan(scan::Command),
+    Explain(explain::Command),
+    Load(load::Command),
+    Retry(retry::Command),
+    Settle(settle::Command),
+    Status(status::Command),
+    Failed(failed::Command),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// A [`Fatal`] with one line to print and an exit code of its own.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        logger::start(self.log);
+        match self.command {
+            Command::Daemon(command) => command.run(),
+            Command::Scan(command) => command.run(),
+            Command::Explain(command) => command.run(),
+            Command::Load(command) => command.run(),
+            Command::Retry(command) => command.run(),
+            Command::Settle(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::Failed(command) => command.run(),
+        }
+    }
+}

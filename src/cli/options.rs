@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Options: flags that several commands share
+//!
+//! Owns the flags that say which module tree is meant, where the daemon listens, and the core's bounds, each with
+//! its default.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::control::SOCKET;
+use crate::fatal::Fatal;
+use crate::kmod::{Resolver, Tree};
+use crate::once::limits::Limits;
+
+/// Which module tree is meant: this machine's, but for what is given.
+#[derive(Args, Clone, Debug)]
+pub struct TreeOptions {
+    /// The directory that holds one directory of modules per kernel version [default: /lib/modules].
+    #[arg(long, value_name = "DIR")]
+    modules_dir: Option<PathBuf>,
+    /// The kernel version whose modules are meant [default: the running kernel's].
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<String>,
+    /// Where sysfs is [default: /sys].
+    #[arg(long, value_name = "DIR")]
+    sysfs: Option<PathBuf>,
+    /// Read modprobe.d files from here instead of from /etc/modprobe.d and so on; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    config: Vec<PathBuf>,
+}
+
+impl TreeOptions {
+    /// Opens the tree.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] where there is none.
+    pub fn open(&self) -> Result<Resolver, Fatal> {
+        let Self { modules_dir, kernel, sysfs, config } = self.clone();
+        Resolver::open(Tree::new(modules_dir, kernel, sysfs, config)?)
+    }
+
+    /// Whether sysfs is this machine's.
+    pub fn is_this_machine(&self) -> bool {
+        self.sysfs.is_none()
+    }
+}
+
+/// Where the daemon listens.
+#[derive(Args, Clone, Debug)]
+pub struct SocketOption {
+    /// The daemon's control socket.
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+}
+
+/// The bounds of the core and of the socket.
+#[derive(Args, Clone, Debug)]
+pub struct LimitOptions {
+    /// Loads at a time; one that is older than 5 s no longer counts [default: twice the CPUs, within 4 to 16].
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Loads at a time, old ones included.
+    #[arg(long, value_name = "N", default_value = "64")]
+    threads: NonZeroUsize,
+    /// Modaliases whose resolution is kept.
+    #[arg(long, value_name = "N", default_value = "1024")]
+    memo: NonZeroUsize,
+    /// Failed modules that are remembered.
+    #[arg(long, value_name = "N", default_value = "256")]
+    failures: NonZeroUsize,
+    /// Devices that are remembered with one failure.
+    #[arg(long, value_name = "N", default_value = "1024")]
+    sightings: NonZeroUsize,
+    /// Bytes of uevents the kernel may queue for us.
+    #[arg(long, value_name = "BYTES", default_value = "134217728")]
+    pub receive_buffer: NonZeroUsize,
+    /// Seconds that running loads may take to land once addonce is to stop.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    pub landing_time: u32,
+}
+
+impl LimitOptions {
+    /// The core's part of it.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            memo: self.memo,
+            failures: self.failures,
+            sightings: self.sightings.get(),
+            jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
+            threads: self.threads.get(),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce scan`: load what the devices that are there need, follow those that appear, exit.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::daemon::loader;
+use super::options::{LimitOptions, TreeOptions};
+use crate::daemon::{Daemon, Settings, Until};
+use crate::fatal::Fatal;
+use crate::uevent::netlink::Netlink;
+
+/// Load what the devices in /sys need, follow the devices that appear because of it, and exit when nothing is left.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// Load nothing: say what would be loaded.
+    #[arg(long)]
+    dry_run: bool,
+    /// Milliseconds without any news that count as "nothing is left": devices are discovered in the background.
+    #[arg(long, value_name = "MS", default_value = "200")]
+    quiet: u64,
+    #[command(flatten)]
+    limits: LimitOptions,
+    #[command(flatten)]
+    tree: TreeOptions,
+}
+
+impl Command {
+    /// Scans and follows.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] where the system refuses.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let loader = loader(self.dry_run, &self.tree)?;
+        // Nothing appears because of loads that are not performed.
+        let netlink = match self.dry_run {
+            true => None,
+            false => Some(Netlink::open(self.limits.receive_buffer.get())?),
+        };
+        let quiet = if self.dry_run { Duration::ZERO } else { Duration::from_millis(self.quiet) };
+        let settings = Settings {
+            limits: self.limits.limits(),
+            netlink,
+            control: None,
+            loader,
+            scan: true,
+            landing_time: Duration::from_secs(self.limits.landing_time.into()),
+        };
+        let core = Daemon::new(self.tree.open()?, settings)?.run(Until::Quiet(quiet))?;
+        let tally = core.tally();
+        log::info!(
+            "scan: {} requests, {} duplicates, {} modules came in, {} failed",
+            tally.requests,
+            tally.duplicates(),
+            tally.live,
+            tally.failed
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}

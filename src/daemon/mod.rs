@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Daemon: the loop
+//!
+//! Owns the one thread that owns all state. A turn of the loop: wait for news; take in landings, uevents or a
+//! slice of a scan, and clients' orders, each up to a budget; let time pass for the core; carry out what the core
+//! wants; answer who waits for settling. Loads run on threads of their own ([`workers`]), so nothing in the loop
+//! waits for a load, and nothing needs a lock.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`intake`] | uevents and scans, as facts for the core |
+//! | [`workers`] | the threads that perform loads |
+//! | [`desk`] | clients' orders and the replies to them |
+//! | [`report`] | what is said in the log |
+
+pub mod desk;
+pub mod intake;
+pub mod report;
+pub mod workers;
+
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::control::server::Server;
+use crate::fatal::Fatal;
+use crate::kmod::{Loader, Resolver};
+use crate::once::coalescer::{Action, Coalescer};
+use crate::once::limits::Limits;
+use crate::uevent::netlink::Netlink;
+use desk::Desk;
+use intake::{Fact, Intake, Left};
+use workers::Workers;
+
+const SIGNALS: Token = Token(0);
+const NETLINK: Token = Token(1);
+const LANDINGS: Token = Token(2);
+/// Tokens from here on are the server's.
+const SERVER: Token = Token(3);
+
+/// What a daemon is made of.
+pub struct Settings {
+    /// The core's bounds.
+    pub limits: Limits,
+    /// The socket the kernel speaks through; none for a tree that is not this machine's.
+    pub netlink: Option<Netlink>,
+    /// The control socket's path and how many clients it serves; none for a one-shot.
+    pub control: Option<(PathBuf, usize)>,
+    /// Who performs loads.
+    pub loader: Arc<dyn Loader>,
+    /// Whether to begin with a scan.
+    pub scan: bool,
+    /// How long loads that run may take to land once addonce is to stop.
+    pub landing_time: Duration,
+}
+
+/// When the loop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// A signal says so.
+    Stopped,
+    /// Nothing is left: the socket is drained, no scan is going on, no flight is in the air, and all that for this
+    /// long.
+    Quiet(Duration),
+}
+
+/// The loop and all it owns.
+pub struct Daemon {
+    poll: Poll,
+    signals: SignalFd,
+    resolver: Resolver,
+    core: Coalescer,
+    intake: Intake,
+    workers: Workers,
+    desk: Option<Desk>,
+    origin: Instant,
+    landing_time: Duration,
+    /// SIGTERM came: no new work after this time, which is also when the patience with running loads began.
+    stopping: Option<Duration>,
+}
+
+impl Daemon {
+    /// Sets everything up. Signals are blocked from here on, in this thread and those it starts.
+    ///
+    /// # Errors
+    /// [`Fatal::System`], naming what was refused.
+    pub fn new(resolver: Resolver, settings: Settings) -> Result<Self, Fatal> {
+        let refused =
+            |what: &'static str| move |error: std::io::Error| Fatal::System(format!("{what}: {error}"));
+        let poll = Poll::new().map_err(refused("epoll"))?;
+        let waker = Waker::new(poll.registry(), LANDINGS).map_err(refused("eventfd"))?;
+        let signals = block_signals().map_err(|errno| refused("signalfd")(errno.into()))?;
+        let mut sources = vec![(signals.as_raw_fd(), SIGNALS)];
+        sources.extend(settings.netlink.as_ref().map(|netlink| (netlink.as_raw_fd(), NETLINK)));
+        for (descriptor, token) in sources {
+            let source = &mut SourceFd(&descriptor);
+            poll.registry().register(source, token, Interest::READABLE).map_err(refused("epoll"))?;
+        }
+        let desk = settings
+            .control
+            .map(|(path, clients)| {
+                let registry = poll.registry().try_clone().map_err(refused("epoll"))?;
+                Ok(Desk::new(Server::listen(&path, registry, SERVER, clients)?))
+            })
+            .transpose()?;
+        let mut intake = Intake::new(settings.netlink, resolver.tree().sysfs.clone());
+        if settings.scan {
+            intake.scan();
+        }
+        Ok(Self {
+            poll,
+            signals,
+            core: Coalescer::new(settings.limits),
+            resolver,
+            intake,
+            workers: Workers::new(settings.loader, waker),
+            desk,
+            origin: Instant::now(),
+            landing_time: settings.landing_time,
+            stopping: None,
+        })
+    }
+
+    /// Runs the loop. Returns the core, whose counters and failures tell what happened.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] when a socket or epoll itself fails.
+    pub fn run(mut self, until: Until) -> Result<Coalescer, Fatal> {
+        let mut events = Events::with_capacity(128);
+        let mut left = Left::More;
+        let mut quiet_since = None;
+        loop {
+            let timeout = match left {
+                Left::More => Some(Duration::ZERO),
+                Left::Nothing => self.patience(until, quiet_since),
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    return Err(Fatal::System(format!("epoll: {error}")));
+                }
+                _ => {}
+            }
+            for event in &events {
+                match event.token() {
+                    SIGNALS => self.take_signals()?,
+                    NETLINK | LANDINGS => {}
+                    SERVER => self.desk.iter_mut().for_each(Desk::accept),
+                    client => self.desk.iter_mut().for_each(|desk| desk.ready(client)),
+                }
+            }
+            left = self.turn()?;
+            let now = self.now();
+            let settled = left == Left::Nothing && self.core.is_settled();
+            if settled && let Some(desk) = &mut self.desk {
+                desk.settled();
+            }
+            quiet_since = if settled { quiet_since.or(Some(now)) } else { None };
+            if self.is_over(until, quiet_since, now) {
+                return Ok(self.core);
+            }
+        }
+    }
+
+    /// Takes in what there is, and carries out what the core wants.
+    fn turn(&mut self) -> Result<Left, Fatal> {
+        let now = self.now();
+        while let Some((module, outcome)) = self.workers.landed() {
+            self.core.landed(&mut self.resolver, &module, outcome, now);
+        }
+        if self.stopping.is_some() {
+            self.act();
+            return Ok(Left::Nothing);
+        }
+        let (core, resolver) = (&mut self.core, &mut self.resolver);
+        let left = self.intake.pump(|fact| match fact {
+            Fact::Request(request) => core.request(resolver, request, now),
+            Fact::ModuleAdded(name) => core.module_added(resolver, name, now),
+            Fact::ModuleRemoved(name) => core.module_removed(name),
+            Fact::Lost => core.events_lost(),
+        })?;
+        // After the events: who asks to be told of settling means all that was announced before it asked.
+        if let Some(desk) = &mut self.desk {
+            desk.serve(&mut self.core, &mut self.resolver, &self.intake, now);
+        }
+        self.core.tick(&mut self.resolver, now);
+        self.act();
+        // A client's order that came while events were being read may have been put behind events not yet read.
+        Ok(left)
+    }
+
+    fn act(&mut self) {
+        let now = self.now();
+        while let Some(action) = self.core.next_action() {
+            match action {
+                Action::Load(_) if self.stopping.is_some() => {}
+                Action::Load(plan) => self.workers.load(plan),
+                Action::Publish(record) => report::landed(&record),
+                Action::Answer(client, answers) => {
+                    if let Some(desk) = &mut self.desk {
+                        desk.answer(client, &answers, now);
+                    }
+                }
+                Action::Disabled => report::disabled(),
+            }
+        }
+    }
+
+    fn take_signals(&mut self) -> Result<(), Fatal> {
+        while let Some(signal) =
+            self.signals.read_signal().map_err(|errno| Fatal::System(format!("signalfd: {errno}")))?
+        {
+            let running = self.core.loading().count();
+            log::info!("signal {}: stopping, {running} loads are still running", signal.ssi_signo);
+            self.stopping.get_or_insert(self.origin.elapsed());
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, until: Until, quiet_since: Option<Duration>, now: Duration) -> bool {
+        if let Some(since) = self.stopping {
+            let late = now.saturating_sub(since) >= self.landing_time;
+            if late {
+                self.core
+                    .loading()
+                    .for_each(|(name, _)| log::warn!("{name} has not landed: not waiting any longer"));
+            }
+            return late || self.core.loading().next().is_none();
+        }
+        match (until, quiet_since) {
+            (Until::Quiet(quiet), Some(since)) => now.saturating_sub(since) >= quiet,
+            _ => false,
+        }
+    }
+
+    /// How long the loop may sleep.
+    fn patience(&self, until: Until, quiet_since: Option<Duration>) -> Option<Duration> {
+        let now = self.now();
+        let stop = self.stopping.map(|since| since + self.landing_time);
+        let quiet = match (until, quiet_since) {
+            (Until::Quiet(quiet), Some(since)) => Some(since + quiet),
+            _ => None,
+        };
+        let next = [self.core.next_deadline(now), stop, quiet].into_iter().flatten().min()?;
+        // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
+        Some(next.saturating_sub(now) + Duration::from_millis(1))
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
+
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+}

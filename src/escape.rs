@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Escape: bytes as text
+//!
+//! Owns the one way in which modaliases and device paths, which are bytes, stand in logs, JSON and captures:
+//! printable ASCII as it is, a backslash and every other byte as `\xNN`. What was escaped reads back exactly.
+
+use std::fmt::Write;
+
+/// Bytes as text.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\x5c"),
+            b' '..=b'~' => text.push(byte.into()),
+            _ => write!(text, "\\x{byte:02x}").expect("writing to a string does not fail"),
+        }
+    }
+    text
+}
+
+/// The bytes of such a text; what is no escape stands for itself. None where a `\x` is not followed by two
+/// hexadecimal digits.
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\\x") {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let digits = rest.get(at + 2..at + 4)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?);
+        rest = &rest[at + 4..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_escaped_reads_back_exactly() {
+        let every: Vec<u8> = (0..=255).collect();
+        assert_eq!(unescape(&escape(&every)), Some(every));
+        assert_eq!(escape(b"dmi:svn\xc3\x9c\\x"), "dmi:svn\\xc3\\x9c\\x5cx");
+    }
+
+    #[test]
+    fn an_escape_that_is_none_is_refused() {
+        for text in ["\\x", "\\x1", "\\xzz", "\\x+1", "a\\xé"] {
+            assert_eq!(unescape(text), None, "{text}");
+        }
+    }
+}

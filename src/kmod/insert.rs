@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Insert: one load, performed
+//!
+//! Owns the kernel's door: an owned plan goes in, the kernel's answer (or the install command's) comes out, errno
+//! kept. Runs on a worker thread and shares nothing: where libkmod has to decompress, it gets a context of its own
+//! for that one file. Promises that only a module whose init returned is called live: EEXIST is believed only where
+//! sysfs says so. Bounded by nothing: a load takes as long as the module's init or the install command does, and
+//! neither can be stopped.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module, init_module};
+
+use crate::once::outcome::{Outcome, Refusal, Stage};
+use crate::once::world::{Plan, Presence, Work};
+
+use super::presence::presence;
+use super::sys::Ctx;
+
+/// The kernel is to decompress the file: include/uapi/linux/module.h, since 5.17.
+const MODULE_INIT_COMPRESSED_FILE: libc::c_uint = 4;
+
+/// Whoever performs loads.
+pub trait Loader: Send + Sync {
+    /// Performs one load: the module alone, its dependencies are flights of their own.
+    fn load(&self, plan: &Plan) -> Outcome;
+}
+
+/// Loads into the running kernel.
+#[derive(Clone, Debug)]
+pub struct KernelLoader {
+    /// Where sysfs is.
+    pub sysfs: PathBuf,
+}
+
+/// Says what it would do, and that it went well.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DryRun;
+
+/// How a module file is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Plain,
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+impl Loader for KernelLoader {
+    fn load(&self, plan: &Plan) -> Outcome {
+        let answer = match &plan.work {
+            Work::Insert { file, options, .. } => self.insert(&plan.module, file, options),
+            Work::Install { command, .. } => install(&plan.module, command),
+            Work::Builtin => Ok(()),
+            Work::Missing => Err(Refusal { errno: libc::ENOENT, stage: Stage::Plan }),
+        };
+        answer.map_or_else(Outcome::Failed, |()| Outcome::Live)
+    }
+}
+
+impl KernelLoader {
+    fn insert(&self, module: &str, path: &Path, options: &CStr) -> Result<(), Refusal> {
+        let unreadable = |error: io::Error| refusal(Stage::Read, error.raw_os_error().unwrap_or(libc::EIO));
+        let file = File::open(path).map_err(unreadable)?;
+        let answer = match Format::of(&file).map_err(unreadable)? {
+            Format::Plain => match finit_module(&file, options, ModuleInitFlags::empty()) {
+                Err(Errno::ENOSYS) => init_module(&contents(&file).map_err(unreadable)?, options),
+                answer => answer,
+            },
+            format if self.kernel_unpacks(format) => {
+                let flags = ModuleInitFlags::from_bits_retain(MODULE_INIT_COMPRESSED_FILE);
+                finit_module(&file, options, flags)
+            }
+            _ => unpack_and_insert(path, options),
+        };
+        match answer {
+            Ok(()) => Ok(()),
+            Err(Errno::EEXIST) if presence(&self.sysfs, module) == Presence::Live => Ok(()),
+            Err(Errno::EPERM) if loading_is_disabled() => Err(refusal(Stage::Disabled, libc::EPERM)),
+            Err(errno) => Err(refusal(Stage::Insert, errno as i32)),
+        }
+    }
+
+    /// The kernel knows one format, chosen when it was built: kernel/module/decompress.c.
+    fn kernel_unpacks(&self, format: Format) -> bool {
+        let Ok(name) = fs::read(self.sysfs.join("module/compression")) else { return false };
+        match name.trim_ascii_end() {
+            b"gzip" => format == Format::Gzip,
+            b"xz" => format == Format::Xz,
+            b"zstd" => format == Format::Zstd,
+            _ => false,
+        }
+    }
+}
+
+impl Format {
+    fn of(file: &File) -> io::Result<Self> {
+        let mut magic = [0; 6];
+        let length = file.read_at(&mut magic, 0)?;
+        Ok(match &magic[..length] {
+            [0x1f, 0x8b, ..] => Format::Gzip,
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => Format::Xz,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::Zstd,
+            _ => Format::Plain,
+        })
+    }
+}
+
+/// libkmod decompresses and calls init_module(2), as modprobe does. No configuration is read (an empty list of
+/// places), and the context lives no longer than this call, so any number of threads may do this at once.
+fn unpack_and_insert(path: &Path, options: &CStr) -> Result<(), Errno> {
+    let file = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    let ctx = Ctx::new(c"/nonexistent", Some(&[]))?;
+    ctx.module_from_path(&file)?.insert(options)
+}
+
+/// Runs an install command as modprobe does: by the shell, with the module's name in the environment. Exit status 0
+/// counts as success, whatever was loaded. Unlike kmod 30, a command that was killed has failed.
+///
+/// std gives the child an empty signal mask and the default SIGPIPE, whatever the worker thread has.
+fn install(module: &str, command: &CStr) -> Result<(), Refusal> {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg(OsStr::from_bytes(command.to_bytes()))
+        .env("MODPROBE_MODULE", module)
+        .stdin(Stdio::null());
+    let status = shell.status().map_err(|error| {
+        log::error!("{module}: /bin/sh cannot be run for its install command: {error}");
+        refusal(Stage::Install(127), error.raw_os_error().unwrap_or(libc::EIO))
+    })?;
+    match status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) {
+        0 => Ok(()),
+        code => Err(refusal(Stage::Install(code), libc::EINVAL)),
+    }
+}
+
+fn contents(mut file: &File) -> io::Result<Vec<u8>> {
+    let mut image = Vec::new();
+    file.read_to_end(&mut image)?;
+    Ok(image)
+}
+
+/// A one-way switch: once set, it stays until the next boot.
+fn loading_is_disabled() -> bool {
+    fs::read("/proc/sys/kernel/modules_disabled").is_ok_and(|value| value.trim_ascii() == b"1")
+}
+
+fn refusal(stage: Stage, errno: i32) -> Refusal {
+    Refusal { errno, stage }
+}
+
+impl Loader for DryRun {
+    fn load(&self, plan: &Plan) -> Outcome {
+        match &plan.work {
+            Work::Insert { file, options, .. } => {
+                log::info!("would insert {} {}", file.display(), options.to_string_lossy());
+            }
+            Work::Install { command, .. } => {
+                log::info!("would run, for {}: {}", plan.module, command.to_string_lossy());
+            }
+            Work::Builtin | Work::Missing => log::info!("nothing to do for {}", plan.module),
+        }
+        Outcome::Live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::once::policy::Policy;
+    use crate::once::world::Cause;
+    use nix::sys::signal::{SigSet, Signal};
+    use std::sync::Arc;
+
+    fn load(work: Work) -> Outcome {
+        let (deps, pre, post) = Default::default();
+        let policy = Arc::new(Policy::default());
+        let plan = Plan { module: "addonce_test".into(), work, deps, pre, post, cause: Cause(0), policy };
+        KernelLoader { sysfs: "/sys".into() }.load(&plan)
+    }
+
+    fn command(command: &CStr) -> Outcome {
+        load(Work::Install { command: command.to_owned(), options: CString::default() })
+    }
+
+    fn insert(file: &Path) -> Outcome {
+        load(Work::Insert { file: file.to_owned(), inode: None, options: CString::default() })
+    }
+
+    fn failed(stage: Stage, errno: i32) -> Outcome {
+        Outcome::Failed(refusal(stage, errno))
+    }
+
+    #[test]
+    fn an_install_command_answers_with_its_exit_status() {
+        assert_eq!(command(c"exit 0"), Outcome::Live);
+        assert_eq!(command(c"exit 7"), failed(Stage::Install(7), libc::EINVAL));
+        assert_eq!(command(c"kill -9 $$"), failed(Stage::Install(137), libc::EINVAL));
+    }
+
+    #[test]
+    fn an_install_command_is_told_the_module_and_reads_nothing() {
+        assert_eq!(command(c"test \"$MODPROBE_MODULE\" = addonce_test && ! read line"), Outcome::Live);
+    }
+
+    #[test]
+    fn an_install_command_starts_with_no_signal_blocked() {
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGTERM);
+        blocked.thread_block().expect("sigmask");
+        let outcome = command(c"grep -qx 'SigBlk:[[:space:]]*0*' /proc/self/status");
+        blocked.thread_unblock().expect("sigmask");
+        assert_eq!(outcome, Outcome::Live);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_no_answer_of_the_kernel() {
+        assert_eq!(insert(Path::new("/nonexistent/a.ko")), failed(Stage::Read, libc::ENOENT));
+        assert_eq!(load(Work::Missing), failed(Stage::Plan, libc::ENOENT));
+    }
+
+    #[test]
+    fn what_is_no_module_is_refused_by_the_kernel_whatever_its_format() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let file = directory.path().join("addonce_test.ko");
+        for image in
+            [&b"not a module"[..], b"\x1f\x8b\x08 not gzip", b"\xfd7zXZ\0 not xz", b"\x28\xb5\x2f\xfd no"]
+        {
+            fs::write(&file, image).expect("write");
+            let Outcome::Failed(refusal) = insert(&file) else { panic!("{image:?} is live") };
+            assert_eq!((refusal.stage, refusal.errno > 0), (Stage::Insert, true), "{image:?}");
+        }
+    }
+
+    #[test]
+    fn the_format_is_known_by_its_first_bytes() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let file = directory.path().join("a.ko");
+        let cases = [
+            (&b"\x7fELF"[..], Format::Plain),
+            (b"\x1f\x8b\x08", Format::Gzip),
+            (b"\xfd7zXZ\0\0", Format::Xz),
+            (b"\x28\xb5\x2f\xfd\0", Format::Zstd),
+            (b"", Format::Plain),
+        ];
+        for (bytes, format) in cases {
+            fs::write(&file, bytes).expect("write");
+            assert_eq!(Format::of(&File::open(&file).expect("open")).expect("read"), format);
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_asked_to_unpack_the_one_format_it_names() {
+        let sysfs = tempfile::tempdir().expect("tempdir");
+        let loader = KernelLoader { sysfs: sysfs.path().to_owned() };
+        assert!(!loader.kernel_unpacks(Format::Xz));
+        fs::create_dir(sysfs.path().join("module")).expect("mkdir");
+        fs::write(sysfs.path().join("module/compression"), "xz\n").expect("write");
+        assert!(loader.kernel_unpacks(Format::Xz) && !loader.kernel_unpacks(Format::Zstd));
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Kmod: what the distribution's module tree says, and the kernel's door
+//!
+//! The real side of [`crate::once::world`]. Everything libkmod knows is asked in one thread and leaves the room as
+//! owned values; everything that loads is performed by workers that hold nothing but such a value.
+//!
+//! * [`Tree`]: which modules are meant: directory, kernel, sysfs, modprobe.d.
+//! * [`Resolver`]: modalias to resolution, module to plan; reads anew when its [`stamp`] has changed.
+//! * [`hwdb`]: the policy that goes with a module.
+//! * [`ordered`]: a plan as the list that `modprobe -D` prints.
+//! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`presence()`] is what the
+//!   kernel then says.
+//! * `sys`: libkmod, declared by hand; the only `unsafe` of the room.
+
+pub mod hwdb;
+pub mod insert;
+pub mod plan;
+pub mod presence;
+pub mod resolver;
+pub mod stamp;
+mod sys;
+pub mod tree;
+
+pub use insert::{DryRun, KernelLoader, Loader};
+pub use plan::{Step, ordered};
+pub use presence::presence;
+pub use resolver::Resolver;
+pub use tree::Tree;

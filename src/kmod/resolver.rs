@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Resolver: the real world behind the once core
+//!
+//! Owns the libkmod context, the hwdb handle and the stamp under which both were read, and answers
+//! [`Modules`] from them: resolution with udev's blacklist semantics (`KMOD_PROBE_APPLY_BLACKLIST`: the resolved
+//! name, never a dependency), plans with libkmod's order and its rule for install commands. Promises that a changed
+//! index, modprobe.d or hwdb is seen by the next [`Modules::refresh`], which replaces the context as a whole: plans
+//! are owned values, so flights in the air do not notice.
+//!
+//! Bounded by one thread (libkmod is not thread-safe) and by libkmod's PATH_MAX for an alias.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::fatal::Fatal;
+use crate::once::world::{Candidate, Cause, Modules, Name, Plan, Presence, Resolution, Verdict, Work};
+
+use super::hwdb::Policies;
+use super::presence::presence;
+use super::stamp::{FileStamp, Stamp};
+use super::sys::{Ctx, Found, Module};
+use super::tree::Tree;
+
+/// What libkmod replaces in an install command: `module_do_install_commands()`.
+const CMDLINE_OPTS: &[u8] = b"$CMDLINE_OPTS";
+
+/// Answers the once core from a module tree.
+pub struct Resolver {
+    tree: Tree,
+    ctx: Ctx,
+    policies: Policies,
+    stamp: Stamp,
+}
+
+impl Resolver {
+    /// Opens a tree.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] when depmod's index is not there or libkmod refuses.
+    pub fn open(tree: Tree) -> Result<Self, Fatal> {
+        // First the stamp: what changes between the two is then read once more, not missed.
+        let stamp = Stamp::take(&tree.directory(), &tree.config_places());
+        let ctx = tree.open()?;
+        Ok(Self { tree, ctx, policies: Policies::open(), stamp })
+    }
+
+    /// The tree it answers from.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(super) fn ctx(&self) -> &Ctx {
+        &self.ctx
+    }
+
+    fn lookup(&self, alias: &[u8]) -> Vec<Found<'_>> {
+        // A NUL cannot be part of a modalias, and what libkmod cannot look up matches nothing.
+        let Ok(text) = CString::new(alias) else { return Vec::new() };
+        self.ctx.lookup(&text).unwrap_or_else(|errno| {
+            log::debug!("{}: cannot be looked up: {}", alias.escape_ascii(), errno.desc());
+            Vec::new()
+        })
+    }
+
+    fn candidate(&self, found: &Found<'_>, alias: &[u8]) -> Option<Candidate> {
+        let module = name_of(&found.module)?;
+        let own = self.ctx.module(&found.module.name()).ok()?.options();
+        let verdict = match found {
+            // In libkmod's order: builtin modules are done before the blacklist is looked at.
+            Found { builtin: true, .. } => Verdict::Builtin,
+            Found { blacklisted: true, .. } => Verdict::Blacklisted,
+            _ => Verdict::Load,
+        };
+        let options = Some(found.module.options()).filter(|options| *options != own);
+        let policy = self.policies.lookup(&module, Some(alias));
+        Some(Candidate { module, verdict, options, policy })
+    }
+
+    fn missing(&self, module: &Name) -> Plan {
+        Plan {
+            module: Arc::clone(module),
+            work: Work::Missing,
+            deps: Vec::new(),
+            pre: Vec::new(),
+            post: Vec::new(),
+            cause: Cause(0),
+            policy: self.policies.lookup(module, None),
+        }
+    }
+
+    /// Everything a fix could change. A dependency's options count too: they may be why the dependency fails, and
+    /// with it this module.
+    fn cause(&self, module: &Module<'_>, deps: &[Module<'_>], pre: &[Name], work: &Work) -> Cause {
+        let mut hasher = DefaultHasher::new();
+        self.stamp.hash_indexes(&mut hasher);
+        work.options().hash(&mut hasher);
+        for module in std::iter::once(module).chain(deps) {
+            module.name().hash(&mut hasher);
+            module.path().and_then(|path| FileStamp::of(to_path(&path))).hash(&mut hasher);
+            module.options().hash(&mut hasher);
+            module.install().hash(&mut hasher);
+        }
+        pre.hash(&mut hasher);
+        Cause(hasher.finish())
+    }
+}
+
+impl Modules for Resolver {
+    fn refresh(&mut self) -> bool {
+        let stamp = Stamp::take(&self.tree.directory(), &self.tree.config_places());
+        if stamp == self.stamp && !self.stamp.is_racy() {
+            return false;
+        }
+        match self.tree.context() {
+            Ok(ctx) => {
+                (self.ctx, self.policies, self.stamp) = (ctx, Policies::open(), stamp);
+                true
+            }
+            Err(error) => {
+                log::warn!("{error}: going on with what was read before");
+                false
+            }
+        }
+    }
+
+    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for found in self.lookup(alias) {
+            let Some(candidate) = self.candidate(&found, alias) else { continue };
+            if candidates.iter().all(|known| known.module != candidate.module) {
+                candidates.push(candidate);
+            }
+        }
+        Resolution { candidates }
+    }
+
+    fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
+        let Some(module) = CString::new(name.as_bytes()).ok().and_then(|name| self.ctx.module(&name).ok())
+        else {
+            return self.missing(name);
+        };
+        let (deps, (pre, post)) = (module.dependencies(), module.softdeps());
+        let options = options.cloned().unwrap_or_else(|| module.options());
+        // libkmod's `ignorecmd`: a softdep line that leads to any module takes the install command's place.
+        let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
+        let work = match (module.is_builtin(), install, module.path()) {
+            (true, _, _) => Work::Builtin,
+            (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
+            (_, None, Some(path)) => {
+                let file = to_path(&path).to_owned();
+                let inode = FileStamp::of(&file).map(|stamp| stamp.inode());
+                Work::Insert { file, inode, options }
+            }
+            (_, None, None) => Work::Missing,
+        };
+        let (pre, post) = (loadable(name, &pre), loadable(name, &post));
+        let cause = self.cause(&module, &deps, &pre, &work);
+        let policy = self.policies.lookup(name, None);
+        let deps = deps.iter().filter_map(name_of).collect();
+        Plan { module: Arc::clone(name), work, deps, pre, post, cause, policy }
+    }
+
+    fn presence(&mut self, module: &str) -> Presence {
+        presence(&self.tree.sysfs, module)
+    }
+
+    fn exists(&mut self, path: &Path) -> bool {
+        self.tree.in_sysfs(path).exists()
+    }
+}
+
+/// The name, if it is text; the kernel's own names are ASCII, and no file stands behind another one.
+fn name_of(module: &Module<'_>) -> Option<Name> {
+    module.name().to_str().ok().map(Name::from)
+}
+
+/// The names of soft dependencies: each once, without those that are part of the kernel image, and without the
+/// module itself, which `softdep` lines may name through an alias.
+fn loadable(module: &Name, softdeps: &[Module<'_>]) -> Vec<Name> {
+    let mut names: Vec<Name> = Vec::new();
+    for name in softdeps.iter().filter(|softdep| !softdep.is_builtin()).filter_map(name_of) {
+        if name != *module && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Puts the options in the place of `$CMDLINE_OPTS`, with the blank that libkmod appends to them. Options that
+/// contain the variable again are left alone; libkmod would replace for ever.
+fn with_options(command: &CStr, options: &CStr) -> CString {
+    let (command, options) = (command.to_bytes(), options.to_bytes());
+    let mut replaced = Vec::with_capacity(command.len() + options.len());
+    let mut rest = command;
+    while let Some(at) = rest.windows(CMDLINE_OPTS.len()).position(|window| window == CMDLINE_OPTS) {
+        replaced.extend_from_slice(&rest[..at]);
+        if !options.is_empty() {
+            replaced.extend_from_slice(options);
+            replaced.push(b' ');
+        }
+        rest = &rest[at + CMDLINE_OPTS.len()..];
+    }
+    replaced.extend_from_slice(rest);
+    CString::new(replaced).unwrap_or_default()
+}
+
+pub(super) fn to_path(path: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_in_an_install_command_becomes_the_options_and_a_blank() {
+        let cases = [
+            (c"/bin/x $CMDLINE_OPTS;y", c"a=1 b=2", c"/bin/x a=1 b=2 ;y"),
+            (c"$CMDLINE_OPTS$CMDLINE_OPTS", c"a", c"a a "),
+            (c"x $CMDLINE_OPTS", c"", c"x "),
+            (c"x $CMDLINE_OPT", c"a", c"x $CMDLINE_OPT"),
+            (c"$CMDLINE_OPTS", c"a=$CMDLINE_OPTS", c"a=$CMDLINE_OPTS "),
+        ];
+        for (command, options, expected) in cases {
+            assert_eq!(with_options(command, options).as_c_str(), expected);
+        }
+    }
+}

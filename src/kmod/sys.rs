@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Sys: libkmod, declared by hand
+//!
+//! Owns every `unsafe` that concerns libkmod: twenty-one declarations and the three safe types around them, [`Ctx`],
+//! [`Module`] and the lists, which never leave this file. What comes out is owned (strings are copied at once) or
+//! counted (a [`Module`] holds a reference). Errors are the errno that libkmod returned, never the global one.
+//!
+//! Bounded by: libkmod is not thread-safe, so a context and all its modules stay on one thread (raw pointers make
+//! them `!Send`). The ABI has been one set of symbol versions since LIBKMOD_5 and LIBKMOD_6 (`libkmod.sym`), which
+//! is why declarations by hand are safe to keep.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint};
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+use nix::errno::Errno;
+
+/// Filters the blacklisted modules out: `enum kmod_filter`, `KMOD_FILTER_BLACKLIST`.
+const FILTER_BLACKLIST: c_uint = 1;
+/// Filters the builtin modules out: `enum kmod_filter`, `KMOD_FILTER_BUILTIN`.
+const FILTER_BUILTIN: c_uint = 2;
+/// `enum kmod_module_initstate`, `KMOD_MODULE_BUILTIN`: the one answer that comes from modules.builtin.bin.
+const INITSTATE_BUILTIN: c_int = 0;
+/// Only what makes libkmod unusable: its LOG_ERR lines (a softdep that does not resolve, a module that vanished
+/// while its state was read) are no errors to us, and would come again with every plan.
+const LOG_CRIT: c_int = 2;
+
+mod ffi {
+    use super::{c_char, c_int, c_uint};
+
+    #[repr(C)]
+    pub struct Ctx {
+        _opaque: [u8; 0],
+    }
+
+    #[repr(C)]
+    pub struct Module {
+        _opaque: [u8; 0],
+    }
+
+    #[repr(C)]
+    pub struct List {
+        _opaque: [u8; 0],
+    }
+
+    #[link(name = "kmod")]
+    unsafe extern "C" {
+        pub fn kmod_new(dirname: *const c_char, config_paths: *const *const c_char) -> *mut Ctx;
+        pub fn kmod_unref(ctx: *mut Ctx) -> *mut Ctx;
+        pub fn kmod_set_log_priority(ctx: *mut Ctx, priority: c_int);
+        pub fn kmod_load_resources(ctx: *mut Ctx) -> c_int;
+        pub fn kmod_list_next(list: *const List, curr: *const List) -> *mut List;
+        pub fn kmod_module_new_from_lookup(
+            ctx: *mut Ctx,
+            alias: *const c_char,
+            list: *mut *mut List,
+        ) -> c_int;
+        pub fn kmod_module_new_from_name(
+            ctx: *mut Ctx,
+            name: *const c_char,
+            module: *mut *mut Module,
+        ) -> c_int;
+        pub fn kmod_module_new_from_path(
+            ctx: *mut Ctx,
+            path: *const c_char,
+            module: *mut *mut Module,
+        ) -> c_int;
+        pub fn kmod_module_get_module(entry: *const List) -> *mut Module;
+        pub fn kmod_module_ref(module: *mut Module) -> *mut Module;
+        pub fn kmod_module_unref(module: *mut Module) -> *mut Module;
+        pub fn kmod_module_unref_list(list: *mut List) -> c_int;
+        pub fn kmod_module_get_name(module: *const Module) -> *const c_char;
+        pub fn kmod_module_get_path(module: *const Module) -> *const c_char;
+        pub fn kmod_module_get_dependencies(module: *const Module) -> *mut List;
+        pub fn kmod_module_get_softdeps(
+            module: *const Module,
+            pre: *mut *mut List,
+            post: *mut *mut List,
+        ) -> c_int;
+        pub fn kmod_module_get_options(module: *const Module) -> *const c_char;
+        pub fn kmod_module_get_install_commands(module: *const Module) -> *const c_char;
+        pub fn kmod_module_get_initstate(module: *const Module) -> c_int;
+        pub fn kmod_module_apply_filter(
+            ctx: *const Ctx,
+            filter: c_uint,
+            input: *const List,
+            output: *mut *mut List,
+        ) -> c_int;
+        pub fn kmod_module_insert_module(module: *mut Module, flags: c_uint, options: *const c_char)
+        -> c_int;
+    }
+}
+
+/// A libkmod context: one module directory and one configuration, as they were when it was made.
+pub struct Ctx {
+    raw: NonNull<ffi::Ctx>,
+}
+
+/// A module of a context: a counted reference, so it stays the same object, with what libkmod caches in it, for as
+/// long as it is held. Two are equal when they are the same object; a module that was found by an alias is another
+/// object than the one made from its name (libkmod keys them by name and alias).
+pub struct Module<'ctx> {
+    raw: NonNull<ffi::Module>,
+    ctx: PhantomData<&'ctx Ctx>,
+}
+
+/// What a lookup found, in libkmod's order and with its duplicates.
+pub struct Found<'ctx> {
+    /// The module.
+    pub module: Module<'ctx>,
+    /// It is part of the kernel image (modules.builtin.bin).
+    pub builtin: bool,
+    /// Its name is blacklisted.
+    pub blacklisted: bool,
+}
+
+/// Counted references to the modules of one list of libkmod's.
+struct List<'ctx> {
+    head: *mut ffi::List,
+    ctx: PhantomData<&'ctx Ctx>,
+}
+
+impl Ctx {
+    /// A context over a module directory (`/lib/modules/VERSION`) and the given modprobe.d directories or files,
+    /// or libkmod's own list of them.
+    ///
+    /// # Errors
+    /// ENOMEM: libkmod names no cause, and lack of memory is the only one its source knows.
+    pub fn new(directory: &CStr, config: Option<&[CString]>) -> Result<Self, Errno> {
+        let paths: Option<Vec<*const c_char>> =
+            config.map(|paths| paths.iter().map(|path| path.as_ptr()).chain([ptr::null()]).collect());
+        let paths = paths.as_ref().map_or(ptr::null(), |paths| paths.as_ptr());
+        // SAFETY: both arguments are live C strings resp. a NULL-terminated array of such (or NULL, which stands
+        // for the default list); libkmod copies what it keeps.
+        let raw = unsafe { ffi::kmod_new(directory.as_ptr(), paths) };
+        let ctx = Self { raw: NonNull::new(raw).ok_or(Errno::ENOMEM)? };
+        // SAFETY: the context is live.
+        unsafe { ffi::kmod_set_log_priority(ctx.raw.as_ptr(), LOG_CRIT) };
+        Ok(ctx)
+    }
+
+    /// Maps the indexes into memory, so that lookups need not open them.
+    ///
+    /// # Errors
+    /// The errno of the index that could not be mapped. The context stays usable: lookups then open the files.
+    pub fn load_resources(&self) -> Result<(), Errno> {
+        // SAFETY: the context is live.
+        check(unsafe { ffi::kmod_load_resources(self.raw.as_ptr()) })
+    }
+
+    /// Every module that an alias or a name stands for.
+    ///
+    /// # Errors
+    /// EINVAL for an alias with unbalanced brackets, ENAMETOOLONG beyond PATH_MAX, ENOMEM.
+    pub fn lookup(&self, alias: &CStr) -> Result<Vec<Found<'_>>, Errno> {
+        let mut list = List::empty();
+        // SAFETY: context and string are live, and the list is an empty one, as libkmod demands.
+        check(unsafe {
+            ffi::kmod_module_new_from_lookup(self.raw.as_ptr(), alias.as_ptr(), &mut list.head)
+        })?;
+        let loadable = self.filtered(&list, FILTER_BUILTIN)?.modules();
+        let allowed = self.filtered(&list, FILTER_BLACKLIST)?.modules();
+        let found = |module| {
+            let (builtin, blacklisted) = (!loadable.contains(&module), !allowed.contains(&module));
+            Found { module, builtin, blacklisted }
+        };
+        Ok(list.modules().into_iter().map(found).collect())
+    }
+
+    /// The module of this name, whether there is one or not.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn module(&self, name: &CStr) -> Result<Module<'_>, Errno> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: context and string are live; `raw` is written on success only.
+        check(unsafe { ffi::kmod_module_new_from_name(self.raw.as_ptr(), name.as_ptr(), &mut raw) })?;
+        Module::take(raw).ok_or(Errno::ENOMEM)
+    }
+
+    /// The module in this file.
+    ///
+    /// # Errors
+    /// ENOENT and the other errnos of stat(2); ENOENT too for a file name that is no module's.
+    pub fn module_from_path(&self, path: &CStr) -> Result<Module<'_>, Errno> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: context and string are live; `raw` is written on success only.
+        check(unsafe { ffi::kmod_module_new_from_path(self.raw.as_ptr(), path.as_ptr(), &mut raw) })?;
+        Module::take(raw).ok_or(Errno::ENOMEM)
+    }
+
+    fn filtered<'ctx>(&'ctx self, list: &List<'ctx>, filter: c_uint) -> Result<List<'ctx>, Errno> {
+        let mut output = List::empty();
+        // SAFETY: context and input list are live; the output is a new list with references of its own.
+        check(unsafe {
+            ffi::kmod_module_apply_filter(self.raw.as_ptr(), filter, list.head, &mut output.head)
+        })?;
+        Ok(output)
+    }
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        // SAFETY: this is the one reference that `new` was given; modules borrow the context, so none is left.
+        unsafe { ffi::kmod_unref(self.raw.as_ptr()) };
+    }
+}
+
+impl<'ctx> Module<'ctx> {
+    /// Takes over a reference that libkmod handed out.
+    fn take(raw: *mut ffi::Module) -> Option<Self> {
+        NonNull::new(raw).map(|raw| Self { raw, ctx: PhantomData })
+    }
+
+    /// The module's name, underscores for dashes.
+    pub fn name(&self) -> CString {
+        // SAFETY: the module is live, and a module always has a name.
+        copied(unsafe { ffi::kmod_module_get_name(self.raw.as_ptr()) }).unwrap_or_default()
+    }
+
+    /// The module's file, as modules.dep has it.
+    pub fn path(&self) -> Option<CString> {
+        // SAFETY: the module is live; the string is copied before anything can change it.
+        copied(unsafe { ffi::kmod_module_get_path(self.raw.as_ptr()) })
+    }
+
+    /// Hard dependencies: transitive, in load order. None at all when the file of one of them is missing:
+    /// `kmod_module_parse_depline()` then drops the whole line.
+    pub fn dependencies(&self) -> Vec<Module<'ctx>> {
+        // SAFETY: the module is live; the list is a new one with references of its own.
+        let head = unsafe { ffi::kmod_module_get_dependencies(self.raw.as_ptr()) };
+        List { head, ctx: PhantomData }.modules()
+    }
+
+    /// Soft dependencies to load before and after, of the first softdep line that matches. Each name is looked up
+    /// like an alias, so it may stand for several modules or for none.
+    pub fn softdeps(&self) -> (Vec<Module<'ctx>>, Vec<Module<'ctx>>) {
+        let (mut pre, mut post) = (List::empty(), List::empty());
+        // SAFETY: the module is live and both lists are empty, as libkmod demands. It fails on NULL arguments only.
+        unsafe { ffi::kmod_module_get_softdeps(self.raw.as_ptr(), &mut pre.head, &mut post.head) };
+        (pre.modules(), post.modules())
+    }
+
+    /// Module parameters: every options line of the name, or of the alias by which the module was found.
+    pub fn options(&self) -> CString {
+        // SAFETY: the module is live; the string is copied before anything can change it.
+        copied(unsafe { ffi::kmod_module_get_options(self.raw.as_ptr()) }).unwrap_or_default()
+    }
+
+    /// The first install line that matches the name, as it stands in modprobe.d.
+    pub fn install(&self) -> Option<CString> {
+        // SAFETY: the module is live; the string belongs to the context and is copied at once.
+        copied(unsafe { ffi::kmod_module_get_install_commands(self.raw.as_ptr()) })
+    }
+
+    /// Whether the module is part of the kernel image. The other answers of this function come from the host's
+    /// /sys, which need not be the tree's, and are dropped.
+    pub fn is_builtin(&self) -> bool {
+        // SAFETY: the module is live.
+        unsafe { ffi::kmod_module_get_initstate(self.raw.as_ptr()) == INITSTATE_BUILTIN }
+    }
+
+    /// Hands the module's file to the kernel, decompressed in this process if need be.
+    ///
+    /// # Errors
+    /// The errno of the kernel, or of reading the file.
+    pub fn insert(&self, options: &CStr) -> Result<(), Errno> {
+        // SAFETY: module and string are live; no flag is given.
+        check(unsafe { ffi::kmod_module_insert_module(self.raw.as_ptr(), 0, options.as_ptr()) })
+    }
+}
+
+impl Clone for Module<'_> {
+    fn clone(&self) -> Self {
+        // SAFETY: the module is live; the new handle owns the reference that is added.
+        unsafe { ffi::kmod_module_ref(self.raw.as_ptr()) };
+        Self { raw: self.raw, ctx: PhantomData }
+    }
+}
+
+impl Drop for Module<'_> {
+    fn drop(&mut self) {
+        // SAFETY: every handle owns exactly one reference, and the context it borrows is still live.
+        unsafe { ffi::kmod_module_unref(self.raw.as_ptr()) };
+    }
+}
+
+impl PartialEq for Module<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl Eq for Module<'_> {}
+
+impl Hash for Module<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.raw.hash(state);
+    }
+}
+
+impl<'ctx> List<'ctx> {
+    fn empty() -> Self {
+        Self { head: ptr::null_mut(), ctx: PhantomData }
+    }
+
+    /// The list's modules, each with a reference of its own.
+    fn modules(&self) -> Vec<Module<'ctx>> {
+        let mut modules = Vec::new();
+        let mut entry = self.head;
+        while !entry.is_null() {
+            // SAFETY: the entry is one of this live list; the call adds a reference, which the handle owns.
+            modules.extend(Module::take(unsafe { ffi::kmod_module_get_module(entry) }));
+            // SAFETY: as above; behind the last entry comes NULL.
+            entry = unsafe { ffi::kmod_list_next(self.head, entry) };
+        }
+        modules
+    }
+}
+
+impl Drop for List<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the list is this value's own; NULL is an empty one.
+        unsafe { ffi::kmod_module_unref_list(self.head) };
+    }
+}
+
+fn check(result: c_int) -> Result<(), Errno> {
+    if result < 0 { Err(Errno::from_raw(-result)) } else { Ok(()) }
+}
+
+/// A copy of a string of libkmod's; the caller vouches that it is NULL or a live C string.
+fn copied(string: *const c_char) -> Option<CString> {
+    // SAFETY: see above: every caller passes what libkmod has just returned, before the next call into it.
+    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.to_owned())
+}

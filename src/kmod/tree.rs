@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Tree: which modules are meant
+//!
+//! Owns the answer to "whose modules, whose kernel": the directory of the modules, the kernel's version, where
+//! sysfs is, and the modprobe.d directories. By default it is this machine; any other tree serves `explain`,
+//! `--dry-run` and the tests as well. Promises that what it opens has been through depmod; without that there is
+//! nothing to resolve, and the error says how to get there.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::fatal::Fatal;
+
+use super::sys::Ctx;
+
+/// The directories that libkmod reads when it is told none, in its order (`default_config_paths` of
+/// libkmod.c, seen with strace in kmod 30), and the one that later versions add in the place before the last.
+pub const MODPROBE_D: [&str; 5] = [
+    "/etc/modprobe.d",
+    "/run/modprobe.d",
+    "/usr/local/lib/modprobe.d",
+    "/usr/lib/modprobe.d",
+    "/lib/modprobe.d",
+];
+
+/// A module tree, and the configuration that goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// The directory that holds one directory per kernel version: `/lib/modules`.
+    pub modules_dir: PathBuf,
+    /// The kernel's version, as `uname -r` prints it.
+    pub kernel: String,
+    /// Where sysfs is: `/sys`.
+    pub sysfs: PathBuf,
+    /// The modprobe.d directories (or single files), most important first; none: libkmod's own list.
+    pub config: Option<Vec<PathBuf>>,
+}
+
+impl Tree {
+    /// This machine's tree, but for what is given.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] when the kernel does not tell its version.
+    pub fn new(
+        modules_dir: Option<PathBuf>,
+        kernel: Option<String>,
+        sysfs: Option<PathBuf>,
+        config: Vec<PathBuf>,
+    ) -> Result<Self, Fatal> {
+        Ok(Self {
+            modules_dir: modules_dir.unwrap_or_else(|| PathBuf::from("/lib/modules")),
+            kernel: kernel.map_or_else(running_kernel, Ok)?,
+            sysfs: sysfs.unwrap_or_else(|| PathBuf::from("/sys")),
+            config: (!config.is_empty()).then_some(config),
+        })
+    }
+
+    /// The directory of this kernel's modules and indexes.
+    pub fn directory(&self) -> PathBuf {
+        self.modules_dir.join(&self.kernel)
+    }
+
+    /// The places where configuration may be, existing or not.
+    pub fn config_places(&self) -> Vec<PathBuf> {
+        self.config.clone().unwrap_or_else(|| MODPROBE_D.iter().map(PathBuf::from).collect())
+    }
+
+    /// A path below /sys, seen below this tree's sysfs; other paths stay as they are.
+    pub fn in_sysfs(&self, path: &Path) -> PathBuf {
+        path.strip_prefix("/sys").map_or_else(|_| path.to_owned(), |rest| self.sysfs.join(rest))
+    }
+
+    /// A libkmod context over this tree, its indexes mapped.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] when depmod's index is not there or libkmod refuses.
+    pub(super) fn open(&self) -> Result<Ctx, Fatal> {
+        let index = self.directory().join("modules.dep.bin");
+        std::fs::metadata(&index).map_err(|error| {
+            Fatal::System(format!(
+                "{}: {error}: run `depmod {}`, or name another tree with --kernel or --modules-dir",
+                index.display(),
+                self.kernel
+            ))
+        })?;
+        self.context().map_err(Fatal::System)
+    }
+
+    /// As [`Tree::open`], whether there are indexes or not: in a running daemon they may come later.
+    pub(super) fn context(&self) -> Result<Ctx, String> {
+        let directory = c_path(&self.directory())?;
+        let config =
+            self.config.as_ref().map(|paths| paths.iter().map(|p| c_path(p)).collect::<Result<Vec<_>, _>>());
+        let ctx = Ctx::new(&directory, config.transpose()?.as_deref()).map_err(|errno| {
+            format!("{}: libkmod cannot be used: {}", self.directory().display(), errno.desc())
+        })?;
+        // Not mapped means that libkmod opens them when it needs them: slower, same answers.
+        if let Err(errno) = ctx.load_resources() {
+            log::debug!("{}: the indexes are not mapped: {}", self.directory().display(), errno.desc());
+        }
+        Ok(ctx)
+    }
+}
+
+fn c_path(path: &Path) -> Result<CString, String> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| format!("{}: a path cannot contain NUL", path.display()))
+}
+
+fn running_kernel() -> Result<String, Fatal> {
+    let name = nix::sys::utsname::uname()
+        .map_err(|errno| Fatal::System(format!("uname: {}: name the kernel with --kernel", errno.desc())))?;
+    Ok(OsStr::to_string_lossy(name.release()).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_without_indexes_is_refused_with_the_path_and_the_way_out() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let tree =
+            Tree::new(Some(root.path().to_owned()), Some("6.1.0".into()), None, Vec::new()).expect("tree");
+        let error = tree.open().err().expect("refused").to_string();
+        assert!(error.starts_with(&format!("{}/6.1.0/modules.dep.bin: ", root.path().display())), "{error}");
+        assert!(
+            error.ends_with("run `depmod 6.1.0`, or name another tree with --kernel or --modules-dir"),
+            "{error}"
+        );
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn paths_below_sys_follow_the_tree_and_others_do_not() {
+        let tree = Tree::new(None, Some("6.1.0".into()), Some("/tmp/sys".into()), Vec::new()).expect("tree");
+        assert_eq!(tree.in_sysfs(Path::new("/sys/module/kvm")), Path::new("/tmp/sys/module/kvm"));
+        assert_eq!(tree.in_sysfs(Path::new("/system")), Path::new("/system"));
+    }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Capture: a storm in a file
+//!
+//! Uevents as they came, in a text that a person can read and edit, and that gives back every byte:
+//!
+//! ```text
+//! addonce-capture 1
+//! # A line that begins with # is a comment, wherever it stands.
+//!
+//! 0.000000 add@/devices/system/cpu/cpu0
+//! ACTION=add
+//! DEVPATH=/devices/system/cpu/cpu0
+//! SUBSYSTEM=cpu
+//! MODALIAS=cpu:type:x86,ven0000fam0006mod008F:feature:,0000
+//! SEQNUM=1138
+//!
+//! 0.000213 add@/devices/system/cpu/cpu1
+//! ```
+//!
+//! A record is one datagram and ends with an empty line or the file. Its first line is the time since the
+//! capture began, in seconds, a space, and the datagram's first string; every further line is one more string.
+//! The NUL byte that ends each string goes without saying, and a lone backslash at the end of a line says that it is
+//! missing. Backslash and bytes outside of printable ASCII are written `\xNN`; so are a NUL where an empty
+//! string would make an empty line, and a `#` where it would make a comment. Times are kept to the
+//! microsecond. Readers and writers work record by record and hold one: at most [`message::LONGEST`] bytes.
+
+use std::io::{self, BufRead, Read, Write};
+use std::time::Duration;
+
+use super::message;
+
+const HEADER: &str = "addonce-capture 1";
+/// Every byte escaped, and the time before it.
+const LINE_MAX: usize = 4 * message::LONGEST + 64;
+
+/// One datagram and when it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Since the capture began.
+    pub at: Duration,
+    /// As it came from the socket.
+    pub datagram: Vec<u8>,
+}
+
+/// Why a capture cannot be read on, and the line that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct Unreadable {
+    /// The first line is 1.
+    pub line: usize,
+    /// The fault.
+    pub why: Fault,
+}
+
+/// What is wrong with a line of a capture.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// It is another kind of file, or of another version.
+    #[error("this is no capture that can be read here: the first line should be \"{HEADER}\"")]
+    Header,
+    /// The time is not SECONDS or SECONDS.FRACTION.
+    #[error("a record begins with its time in seconds, such as 0.000213, and a space")]
+    Time,
+    /// A byte that has to be escaped is not.
+    #[error("byte 0x{0:02x} has to be written \\x{0:02x}")]
+    Bare(u8),
+    /// An escape that is none.
+    #[error("a backslash begins \\xNN, with two hexadecimal digits, or ends the line")]
+    Escape,
+    /// A record beyond the bound.
+    #[error("the record is longer than 16384 bytes")]
+    TooLong,
+    /// A string after one whose NUL byte is missing.
+    #[error("the line before says that its NUL byte is missing, so the record has to end there")]
+    Unterminated,
+    /// The file could not be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Writes a capture. What it is given should be buffered, and is flushed by its owner.
+#[derive(Debug)]
+pub struct Writer<W> {
+    to: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a capture.
+    pub fn new(mut to: W) -> io::Result<Writer<W>> {
+        writeln!(to, "{HEADER}")?;
+        Ok(Writer { to })
+    }
+
+    /// Adds one datagram. InvalidInput if it is too long to be read back.
+    pub fn write(&mut self, at: Duration, datagram: &[u8]) -> io::Result<()> {
+        if datagram.len() > message::LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, Fault::TooLong));
+        }
+        write!(self.to, "\n{}.{:06} ", at.as_secs(), at.subsec_micros())?;
+        let (mut line_is_empty, mut rest) = (false, datagram);
+        while let Some((&byte, next)) = rest.split_first() {
+            match byte {
+                // It ends the line, unless the next line would be empty: then it is spelt out in this one.
+                0 if next.first() != Some(&0) => {
+                    self.to.write_all(b"\n")?;
+                    line_is_empty = true;
+                    rest = next;
+                    continue;
+                }
+                b'#' if line_is_empty => write!(self.to, "\\x23")?,
+                b'\\' | ..b' ' | 0x7f.. => write!(self.to, "\\x{byte:02x}")?,
+                plain => self.to.write_all(&[plain])?,
+            }
+            line_is_empty = false;
+            rest = next;
+        }
+        if datagram.last() == Some(&0) && line_is_empty { Ok(()) } else { self.to.write_all(b"\\\n") }
+    }
+
+    /// Gives back what was written to.
+    pub fn into_inner(self) -> W {
+        self.to
+    }
+}
+
+/// Reads a capture, record by record. After an error it yields no more.
+#[derive(Debug)]
+pub struct Reader<R> {
+    from: R,
+    text: Vec<u8>,
+    line: usize,
+    done: bool,
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Begins to read; fails if this is no capture.
+    pub fn new(from: R) -> Result<Reader<R>, Unreadable> {
+        let mut reader = Reader { from, text: Vec::new(), line: 0, done: false };
+        match reader.next_line() {
+            Ok(true) if reader.text == HEADER.as_bytes() => Ok(reader),
+            Err(Fault::Io(error)) => Err(reader.fail(error.into())),
+            _ => Err(reader.fail(Fault::Header)),
+        }
+    }
+
+    fn next_line(&mut self) -> Result<bool, Fault> {
+        self.text.clear();
+        self.line += 1;
+        self.from.by_ref().take(LINE_MAX as u64 + 1).read_until(b'\n', &mut self.text)?;
+        if self.text.len() > LINE_MAX {
+            return Err(Fault::TooLong);
+        }
+        if self.text.is_empty() {
+            return Ok(false);
+        }
+        if self.text.last() == Some(&b'\n') {
+            self.text.pop();
+        }
+        Ok(true)
+    }
+
+    fn record(&mut self) -> Result<Option<Record>, Fault> {
+        let mut record: Option<Record> = None;
+        let mut terminated = true;
+        while self.next_line()? {
+            if self.text.first() == Some(&b'#') {
+                continue;
+            }
+            if self.text.is_empty() {
+                match record {
+                    Some(_) => break,
+                    None => continue,
+                }
+            }
+            if !terminated {
+                return Err(Fault::Unterminated);
+            }
+            let (record, string) = match &mut record {
+                Some(record) => (record, self.text.as_slice()),
+                None => {
+                    let space = self.text.iter().position(|&byte| byte == b' ').ok_or(Fault::Time)?;
+                    let at = time(&self.text[..space]).ok_or(Fault::Time)?;
+                    (record.insert(Record { at, datagram: Vec::new() }), &self.text[space + 1..])
+                }
+            };
+            terminated = unescape(string, &mut record.datagram)?;
+            if record.datagram.len() > message::LONGEST {
+                return Err(Fault::TooLong);
+            }
+        }
+        Ok(record)
+    }
+
+    fn fail(&mut self, why: Fault) -> Unreadable {
+        self.done = true;
+        Unreadable { line: self.line, why }
+    }
+}
+
+impl<R: BufRead> Iterator for Reader<R> {
+    type Item = Result<Record, Unreadable>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.done {
+            return None;
+        }
+        let record = self.record().map_err(|why| self.fail(why)).transpose();
+        self.done |= record.is_none();
+        record
+    }
+}
+
+/// Appends what a line stands for. False if its NUL byte is said to be missing.
+fn unescape(line: &[u8], to: &mut Vec<u8>) -> Result<bool, Fault> {
+    let mut rest = line;
+    while let Some((&byte, next)) = rest.split_first() {
+        rest = next;
+        match byte {
+            b'\\' if next.is_empty() => return Ok(false),
+            b'\\' => {
+                let [b'x', high, low, ..] = *next else { return Err(Fault::Escape) };
+                to.push(digit(high)? << 4 | digit(low)?);
+                rest = &next[3..];
+            }
+            b' '..=b'~' => to.push(byte),
+            other => return Err(Fault::Bare(other)),
+        }
+    }
+    to.push(0);
+    Ok(true)
+}
+
+fn digit(digit: u8) -> Result<u8, Fault> {
+    let value = char::from(digit).to_digit(16).ok_or(Fault::Escape)?;
+    Ok(value as u8)
+}
+
+fn time(text: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(seconds) || !digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    Some(Duration::new(seconds.parse().ok()?, format!("{fraction:0<9}").parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(datagrams: &[&[u8]]) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        for (n, datagram) in datagrams.iter().enumerate() {
+            writer.write(Duration::from_micros(213 * n as u64), datagram).unwrap();
+        }
+        writer.into_inner()
+    }
+
+    fn fault(text: &str) -> String {
+        match Reader::new(text.as_bytes()) {
+            Err(error) => error.to_string(),
+            Ok(mut reader) => {
+                let error = reader.find_map(Result::err).expect("an error").to_string();
+                assert!(reader.next().is_none());
+                error
+            }
+        }
+    }
+
+    #[test]
+    fn a_storm_reads_like_the_example_in_the_documentation() {
+        let text = written(&[b"add@/d\0ACTION=add\0MODALIAS=a\\b\xff#\0", b"add@/e\0"]);
+        let expected =
+            "addonce-capture 1\n\n0.000000 add@/d\nACTION=add\nMODALIAS=a\\x5cb\\xff#\n\n0.000213 add@/e\n";
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_person_may_comment_leave_lines_empty_and_round_the_time() {
+        let text = "addonce-capture 1\n# one\n\n\n3 add@/d\n# two\nA=1\n\n# three\n4.5 x\n\n";
+        let records: Vec<_> = Reader::new(text.as_bytes()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(records[0], Record { at: Duration::from_secs(3), datagram: b"add@/d\0A=1\0".to_vec() });
+        assert_eq!(records[1], Record { at: Duration::from_millis(4500), datagram: b"x\0".to_vec() });
+        assert_eq!(records.len(), 2);
+    }
+
+    #[test]
+    fn a_fault_names_its_line() {
+        assert!(fault("").starts_with("line 1: this is no capture"));
+        assert!(fault("addonce-capture 2\n").starts_with("line 1: this is no capture"));
+        for time in ["x a", "1.a b", "1", ".5 a", "1. a", "-1 a", "1.0000000001 a", "99999999999999999999 a"]
+        {
+            assert!(
+                fault(&format!("addonce-capture 1\n{time}\n")).starts_with("line 2: a record begins"),
+                "{time}"
+            );
+        }
+        assert_eq!(
+            fault("addonce-capture 1\n\n0 a\nA=\u{ff}\n"),
+            "line 4: byte 0xc3 has to be written \\xc3"
+        );
+        assert_eq!(fault("addonce-capture 1\n0 a\r\n"), "line 2: byte 0x0d has to be written \\x0d");
+        assert!(fault("addonce-capture 1\n0 a\\n\n").starts_with("line 2: a backslash"));
+        assert!(fault("addonce-capture 1\n0 a\\x4\n").starts_with("line 2: a backslash"));
+        assert!(fault("addonce-capture 1\n0 a\\\nb\n").starts_with("line 3: the line before"));
+    }
+
+    #[test]
+    fn a_record_without_end_is_refused_before_it_fills_the_memory() {
+        let long = "x".repeat(LINE_MAX * 2);
+        assert!(fault(&format!("addonce-capture 1\n0 {long}")).starts_with("line 2: the record is longer"));
+        let many = "A=1\n".repeat(message::LONGEST);
+        assert!(fault(&format!("addonce-capture 1\n0 a\n{many}")).contains("the record is longer"));
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        assert!(writer.write(Duration::ZERO, &vec![0; message::LONGEST + 1]).is_err());
+        assert_eq!(writer.into_inner(), written(&[]));
+    }
+
+    #[test]
+    fn the_longest_record_comes_back() {
+        let long = vec![0xff; message::LONGEST];
+        let text = written(&[&long]);
+        assert_eq!(Reader::new(text.as_slice()).unwrap().next().unwrap().unwrap().datagram, long);
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_comes_back(datagrams in proptest::collection::vec(
+            proptest::collection::vec(prop_oneof![Just(0u8), Just(b'#'), Just(b'\\'), Just(b'\n'), any::<u8>()], 0..12),
+            0..6,
+        )) {
+            let slices: Vec<&[u8]> = datagrams.iter().map(Vec::as_slice).collect();
+            let text = written(&slices);
+            prop_assert!(text.iter().all(|&byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
+            let read: Vec<_> = Reader::new(text.as_slice()).unwrap().map(Result::unwrap).collect();
+            for (n, record) in read.iter().enumerate() {
+                prop_assert_eq!(record.at, Duration::from_micros(213 * n as u64));
+            }
+            let read: Vec<_> = read.into_iter().map(|record| record.datagram).collect();
+            prop_assert_eq!(read, datagrams);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[0-9a@\\\\x.# \n]{0,80}") {
+            let text = format!("addonce-capture 1\n{text}");
+            Reader::new(text.as_bytes()).unwrap().for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Sockopt: the socket options nix does not know
+//!
+//! Three calls, and the only `unsafe` of this room. They promise to pass the kernel memory of exactly the size
+//! they state, and to return nothing that the kernel did not write.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `SK_MEMINFO_VARS`: how many words SO_MEMINFO has had since it exists (Linux 4.12).
+const MEMINFO_WORDS: usize = 9;
+
+/// Attaches a classic BPF program.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let fprog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `fprog` points at `len` instructions that outlive the call; the kernel copies and does not write.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const fprog).cast::<c_void>(),
+            size_of_val(&fprog) as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How many datagrams the kernel could not queue, since the socket exists.
+pub(super) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let words: [u32; MEMINFO_WORDS] = get(socket, libc::SO_MEMINFO)?;
+    Ok(words[libc::SK_MEMINFO_DROPS as usize])
+}
+
+/// The address family and the protocol a socket was made with. ENOTSOCK for what is none.
+pub(super) fn kind(socket: BorrowedFd<'_>) -> io::Result<(c_int, c_int)> {
+    Ok((get::<1>(socket, libc::SO_DOMAIN)?[0] as c_int, get::<1>(socket, libc::SO_PROTOCOL)?[0] as c_int))
+}
+
+fn get<const N: usize>(socket: BorrowedFd<'_>, option: c_int) -> io::Result<[u32; N]> {
+    let mut words = [0u32; N];
+    let mut size = size_of_val(&words) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes, all of them inside `words`, where any bits are a u32.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            words.as_mut_ptr().cast::<c_void>(),
+            &mut size,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if size as usize != size_of_val(&words) {
+        return Err(io::Error::other(format!("socket option {option} has {size} bytes")));
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn a_socket_of_another_family_says_so() {
+        let (socket, _peer) = UnixDatagram::pair().unwrap();
+        assert_eq!(kind(socket.as_fd()).unwrap(), (libc::AF_UNIX, 0));
+        assert_eq!(drops(socket.as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_file_is_no_socket() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(kind(file.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
+        assert_eq!(attach_filter(file.as_fd(), &[]).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
+    }
+
+    #[test]
+    fn an_option_of_another_size_is_an_error_not_a_guess() {
+        let (socket, _peer) = UnixDatagram::pair().unwrap();
+        assert!(get::<2>(socket.as_fd(), libc::SO_DOMAIN).is_err());
+    }
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Oracle: addonce and modprobe, asked the same
+//!
+//! The installed modprobe is the reference for what a name stands for and in which order its modules are loaded.
+//! Every module and every alias of a distribution's kernel is compared, and a fixture tree that has what
+//! distributions seldom have. Where addonce means to differ, the query and the reason stand in a list here, and the
+//! list has to be exact: a difference that is gone is as much a failure as a new one.
+
+#[path = "oracle/distribution.rs"]
+mod distribution;
+#[path = "oracle/fixture.rs"]
+mod fixture;
+#[path = "oracle/modprobe.rs"]
+mod modprobe;
+#[path = "oracle/ours.rs"]
+mod ours;
+
+use std::fs;
+use std::time::Instant;
+
+use addonce::kmod::{Resolver, Step};
+use addonce::once::world::{Cause, Modules, Verdict, Work};
+
+use fixture::Fixture;
+use modprobe::{Modprobe, Verb};
+use ours::{explained, flown, once, once_a_file, resolved};
+
+/// Queries to which addonce means to answer something else than modprobe, and why.
+type Differences = [(&'static str, &'static str)];
+
+const NONE: &Differences = &[];
+
+/// What the core does beside: a plan names its softdeps, and no more.
+const SOFTDEPS_BY_NAME: &Differences = &[(
+    "fx_soft_options",
+    "the softdep is an alias with options of its own: addonce loads the module with the options of its name",
+)];
+
+/// A plan is made of a module's name, while modprobe goes by the object that the lookup made.
+const PLANNED_BY_NAME: &Differences = &[
+    (
+        "fxloop:x",
+        "softdeps in a circle, entered by an alias: modprobe meets the module again under its own name, thinks it \
+         new and puts it first; by name (fx_loop_a) both agree",
+    ),
+    (
+        "fx_ghost_pattern",
+        "no module, two install lines, the first one a pattern: modprobe's lookup takes the line with the very name, \
+         but as anybody's softdep it takes the first that matches, which a plan always does",
+    ),
+];
+
+/// Compares answer by answer; `list` must name exactly the queries that differ.
+fn compare(
+    what: &str,
+    queries: &[Vec<u8>],
+    theirs: &[Vec<String>],
+    ours: &[Vec<String>],
+    list: &Differences,
+) {
+    let mut found = Vec::new();
+    for ((query, theirs), ours) in queries.iter().zip(theirs).zip(ours) {
+        if theirs != ours {
+            let query = String::from_utf8_lossy(query).into_owned();
+            if !list.iter().any(|(known, _)| *known == query) {
+                println!("{what}: {query}\n  modprobe: {theirs:#?}\n  addonce:  {ours:#?}");
+            }
+            found.push(query);
+        }
+    }
+    found.sort();
+    let mut known: Vec<&str> = list.iter().map(|(query, _)| *query).collect();
+    known.sort_unstable();
+    assert_eq!(found, known, "{what}: the queries that differ, and the list of those that may");
+}
+
+fn answers(queries: &[Vec<u8>], answer: impl FnMut(&[u8]) -> Vec<String>) -> Vec<Vec<String>> {
+    queries.iter().map(Vec::as_slice).map(answer).collect()
+}
+
+#[test]
+fn the_plan_of_every_module_of_the_distribution_is_modprobes() {
+    let (tree, start) = (distribution::tree(), Instant::now());
+    let names = distribution::module_names(&tree.directory());
+    let mut resolver = Resolver::open(tree.clone()).expect("resolver");
+    let theirs = Modprobe::over(&tree).ask(Verb::Depends, &names);
+    let ours = answers(&names, |name| explained(&mut resolver, name, |_| true));
+    compare("plan", &names, &theirs, &ours, NONE);
+    println!("{} modules compared in {:.1} s", names.len(), start.elapsed().as_secs_f64());
+}
+
+#[test]
+fn every_alias_of_the_distribution_resolves_as_modprobe_resolves_it() {
+    let (tree, start) = (distribution::tree(), Instant::now());
+    let aliases = distribution::aliases(&tree.directory());
+    let mut resolver = Resolver::open(tree.clone()).expect("resolver");
+    let theirs: Vec<_> = Modprobe::over(&tree).ask(Verb::Resolve, &aliases).into_iter().map(once).collect();
+    let ours = answers(&aliases, |alias| resolved(&mut resolver, alias));
+    compare("resolution", &aliases, &theirs, &ours, NONE);
+    let unmatched = ours.iter().filter(|modules| modules.is_empty()).count();
+    println!(
+        "{} aliases compared in {:.1} s, {unmatched} match nothing",
+        aliases.len(),
+        start.elapsed().as_secs_f64()
+    );
+    assert!(unmatched * 100 < aliases.len(), "nearly every string that was made of a pattern matches it");
+}
+
+#[test]
+fn the_plans_alone_lead_the_core_to_the_same_modules_in_the_same_order() {
+    let (tree, start) = (distribution::tree(), Instant::now());
+    let names = distribution::module_names(&tree.directory());
+    let mut resolver = Resolver::open(tree).expect("resolver");
+    let inserts = |step: &Step| !matches!(step, Step::Builtin { .. });
+    let theirs = answers(&names, |name| {
+        let steps = ours::steps(&mut resolver, name, |verdict| verdict == Verdict::Load);
+        once(steps.iter().filter(|step| inserts(step)).map(Step::to_string).collect())
+    });
+    let ours = answers(&names, |name| flown(&mut resolver, name));
+    compare("flight", &names, &theirs, &ours, NONE);
+    println!("{} flights compared in {:.1} s", names.len(), start.elapsed().as_secs_f64());
+}
+
+#[test]
+fn modprobe_answers_alone_as_it_does_in_bulk() {
+    let tree = distribution::tree();
+    let modprobe = Modprobe::over(&tree);
+    let directory = tree.directory();
+    for (verb, questions, each) in [
+        (Verb::Depends, distribution::module_names(&directory), 97),
+        (Verb::Resolve, distribution::aliases(&directory), 997),
+    ] {
+        let some: Vec<_> = questions.into_iter().step_by(each).collect();
+        let alone = answers(&some, |question| modprobe.ask_alone(verb, question));
+        compare("alone", &some, &modprobe.ask(verb, &some), &alone, NONE);
+    }
+}
+
+#[test]
+fn the_fixture_resolves_as_modprobe_resolves_it() {
+    let fixture = Fixture::build("semantics");
+    let queries = fixture.queries();
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let theirs: Vec<_> =
+        Modprobe::over(&fixture.tree()).ask(Verb::Resolve, &queries).into_iter().map(once).collect();
+    compare(
+        "resolution",
+        &queries,
+        &theirs,
+        &answers(&queries, |query| resolved(&mut resolver, query)),
+        NONE,
+    );
+}
+
+#[test]
+fn the_fixture_is_planned_as_modprobe_plans_it() {
+    let fixture = Fixture::build("semantics");
+    let queries = fixture.queries();
+    let modprobe = Modprobe::over(&fixture.tree());
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+
+    let theirs: Vec<_> =
+        modprobe.ask(Verb::DependsUnlessBlacklisted, &queries).into_iter().map(once).collect();
+    let allowed = |verdict| verdict != Verdict::Blacklisted;
+    let ours = answers(&queries, |query| once(explained(&mut resolver, query, allowed)));
+    compare("plan", &queries, &theirs, &ours, PLANNED_BY_NAME);
+}
+
+#[test]
+fn the_fixture_is_loaded_as_udev_would_load_it() {
+    let fixture = Fixture::build("semantics");
+    let queries = fixture.queries();
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let theirs: Vec<_> =
+        Modprobe::over(&fixture.tree()).ask(Verb::DryRun, &queries).into_iter().map(once_a_file).collect();
+    let ours = answers(&queries, |query| flown(&mut resolver, query));
+    compare("flight", &queries, &theirs, &ours, &[PLANNED_BY_NAME, SOFTDEPS_BY_NAME].concat());
+}
+
+/// The cause of a module's plan, after the resolver has looked for changes.
+fn cause(resolver: &mut Resolver, module: &str) -> Cause {
+    resolver.refresh();
+    resolver.plan(&module.into(), None).cause
+}
+
+#[test]
+fn a_fix_is_seen_by_the_module_it_is_for_and_by_no_other() {
+    let fixture = Fixture::build("semantics");
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let conf = fixture.config().join("install.conf");
+    let edit = |from: &str, to: &str| {
+        let text = fs::read_to_string(&conf).expect("read");
+        assert!(text.contains(from));
+        fs::write(&conf, text.replace(from, to)).expect("write");
+    };
+    let replace = |module: &str| {
+        let other = fixture.file("other");
+        fs::copy(fixture.file(module), &other).expect("copy");
+        fs::rename(&other, fixture.file(module)).expect("rename");
+    };
+    let fixes: [(&str, &str, &dyn Fn()); 5] = [
+        ("an option corrected in place", "fx_opt", &|| {
+            fs::write(fixture.config().join("zzz.conf"), "options fx_opt own=2\n").expect("write");
+        }),
+        ("an install command corrected in place", "fx_inst_soft_none", &|| {
+            edit("/bin/not-ignored", "/bin/fixed")
+        }),
+        ("the file replaced", "fx_hidden", &|| replace("fx_hidden")),
+        ("the file of a dependency replaced", "fx_needs_black", &|| replace("fx_black")),
+        ("the options of a dependency corrected", "fx_needs_inst", &|| {
+            fs::write(fixture.config().join("y.conf"), "options fx_inst tabbed=6\n").expect("write");
+        }),
+    ];
+    for (fix, module, perform) in fixes {
+        let before = [module, "fx_twin"].map(|module| cause(&mut resolver, module));
+        perform();
+        let after = [module, "fx_twin"].map(|module| cause(&mut resolver, module));
+        assert_ne!(before[0], after[0], "{fix}: {module}");
+        assert_eq!(before[1], after[1], "{fix}: fx_twin has nothing to do with it");
+    }
+}
+
+#[test]
+fn depmod_run_again_is_a_new_cause_for_every_module() {
+    let fixture = Fixture::build("semantics");
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let before = cause(&mut resolver, "fx_twin");
+    fixture.depmod();
+    assert_ne!(before, cause(&mut resolver, "fx_twin"));
+    assert_eq!(
+        resolver.plan(&"fx_needs_gone".into(), None).deps,
+        ["fx_base".into()],
+        "fx_gone is gone for depmod too"
+    );
+}
+
+#[test]
+fn a_blacklist_line_removed_lets_the_module_in() {
+    let fixture = Fixture::build("semantics");
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let verdict = |resolver: &mut Resolver| resolver.resolve(b"fxblack:x").candidates[0].verdict;
+    assert_eq!(verdict(&mut resolver), Verdict::Blacklisted);
+    let conf = fixture.config().join("a.conf");
+    let text = fs::read_to_string(&conf).expect("read");
+    fs::write(&conf, text.replace("blacklist fx_black", "#lacklist fx_black")).expect("write");
+    assert!(resolver.refresh());
+    assert_eq!(verdict(&mut resolver), Verdict::Load);
+}
+
+#[test]
+fn verdicts_and_options_go_with_the_candidate() {
+    let fixture = Fixture::build("semantics");
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let mut only = |alias: &[u8]| resolver.resolve(alias).candidates.remove(0);
+    assert_eq!(only(b"fxbuiltin:x").verdict, Verdict::Builtin);
+    assert_eq!(
+        only(b"fx_black").verdict,
+        Verdict::Blacklisted,
+        "by name as well: that is udev's way, not modprobe's"
+    );
+    assert_eq!(only(b"fxopt:abd").options, None);
+    assert_eq!(only(b"fxopt:abc").options.as_deref(), Some(c"own=1 byalias=2"));
+}
+
+#[test]
+fn what_cannot_be_looked_up_is_an_empty_resolution() {
+    let fixture = Fixture::build("semantics");
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let long = vec![b'a'; 5000];
+    for alias in [&b""[..], b"fx_base\0", b"\xff\xfe", b"[", b"]", &long] {
+        assert!(resolver.resolve(alias).candidates.is_empty(), "{}", alias.escape_ascii());
+    }
+    assert_eq!(resolver.plan(&"fx_nothing".into(), None).work, Work::Missing);
+    assert_eq!(resolver.plan(&"a\0b".into(), None).work, Work::Missing);
+}

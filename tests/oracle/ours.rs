@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Ours: the same questions, answered by addonce
+
+use std::collections::HashSet;
+
+use addonce::kmod::{Resolver, Step, ordered};
+use addonce::once::world::{Modules, Name, Verdict, Work};
+
+/// The modules that a name stands for: `modprobe -R`, each once.
+pub fn resolved(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
+    resolver.resolve(alias).candidates.iter().map(|candidate| candidate.module.to_string()).collect()
+}
+
+/// The lines of `addonce explain`: the ordered plans of every module of the resolution that is wanted.
+pub fn explained(resolver: &mut Resolver, alias: &[u8], wanted: impl Fn(Verdict) -> bool) -> Vec<String> {
+    steps(resolver, alias, wanted).iter().map(Step::to_string).collect()
+}
+
+/// The steps behind [`explained`].
+pub fn steps(resolver: &mut Resolver, alias: &[u8], wanted: impl Fn(Verdict) -> bool) -> Vec<Step> {
+    let candidates =
+        resolver.resolve(alias).candidates.into_iter().filter(|candidate| wanted(candidate.verdict));
+    candidates.flat_map(|each| ordered(resolver, &each.module, each.options.as_deref())).collect()
+}
+
+/// The lines in the order in which the core comes by the modules when it does one thing at a time: from the plans
+/// alone, every module once, dependencies and softdeps before it, post softdeps behind.
+pub fn flown(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
+    let mut flight = Flight { seen: HashSet::new(), lines: Vec::new() };
+    for candidate in resolver.resolve(alias).candidates {
+        if candidate.verdict == Verdict::Load {
+            flight.start(resolver, &candidate.module, candidate.options.as_ref());
+        }
+    }
+    flight.lines
+}
+
+struct Flight {
+    seen: HashSet<Name>,
+    lines: Vec<String>,
+}
+
+impl Flight {
+    fn start(&mut self, resolver: &mut Resolver, module: &Name, options: Option<&std::ffi::CString>) {
+        if !self.seen.insert(module.clone()) {
+            return;
+        }
+        let plan = resolver.plan(module, options);
+        plan.deps.iter().chain(&plan.pre).for_each(|before| self.start(resolver, before, None));
+        // A command is printed as modprobe prints it: as it stands in modprobe.d.
+        match plan.work {
+            Work::Insert { file, options, .. } => self.lines.push(Step::Insmod { file, options }.to_string()),
+            Work::Install { .. } => {
+                let own = ordered(resolver, module, options.map(|options| options.as_c_str()));
+                self.lines.extend(
+                    own.iter().filter(|s| matches!(s, Step::Install { .. })).map(Step::to_string).next_back(),
+                );
+            }
+            Work::Builtin | Work::Missing => {}
+        }
+        plan.post.iter().for_each(|after| self.start(resolver, after, None));
+    }
+}
+
+/// Every line at its first place only.
+pub fn once(lines: Vec<String>) -> Vec<String> {
+    first_by(lines, |line| line.to_owned())
+}
+
+/// Every file at its first place only, whatever the options: the second insert would find the module live.
+pub fn once_a_file(lines: Vec<String>) -> Vec<String> {
+    first_by(lines, |line| line.split(".ko ").next().unwrap_or(line).to_owned())
+}
+
+fn first_by(lines: Vec<String>, key: impl Fn(&str) -> String) -> Vec<String> {
+    let mut seen = HashSet::new();
+    lines.into_iter().filter(|line| seen.insert(key(line))).collect()
+}

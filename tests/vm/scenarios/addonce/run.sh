@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# needs: addonce
+# addonce loads, udev does the rest: udev's own MODALIAS rule is overridden by root/etc/udev/rules.d/80-drivers.rules.
+# Everything is triggered twice, because a second coldplug must not bring a second attempt of the same storm.
+
+both_settled() {
+    must udevadm settle --timeout=3600
+    must addonce settle --timeout 300
+}
+
+storm() {
+    addonce daemon --scan >>$LOG 2>&1 &
+    wait_for /run/addonce/io.addonce 60
+    mark ready
+    must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
+    mark trigger
+    must udevadm trigger --type=subsystems --action=add
+    must udevadm trigger --type=devices --action=add
+    both_settled
+    # udev's last events may have given addonce work, and what addonce loaded last may have given udev some.
+    both_settled
+    mark settled
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The guest's initramfs: user space, modules and scenario, three archives end to end.
+//!
+//! Owns `modules-*.cpio.zst` (cached per kernel) and `runs/*/initramfs.zst`. It promises complete module
+//! indexes, so that every lookup in the guest resolves as on an installed system, and, since the tree itself
+//! leaves out hardware no emulated PC has, that a run which asked for a left-out module is an error and not a
+//! wrong figure.
+
+use crate::cpio::Archive;
+use crate::kernel::Kernel;
+use crate::scenario::Scenario;
+use crate::{host, tools};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Big subtrees no guest of the lab has a device for: half of the tree, and under emulation every start of a
+/// guest would spend seconds on unpacking them.
+const LEFT_OUT: [&str; 19] = [
+    "kernel/drivers/comedi",
+    "kernel/drivers/gpu/drm/amd",
+    "kernel/drivers/gpu/drm/i915",
+    "kernel/drivers/gpu/drm/nouveau",
+    "kernel/drivers/gpu/drm/radeon",
+    "kernel/drivers/iio",
+    "kernel/drivers/infiniband",
+    "kernel/drivers/media",
+    "kernel/drivers/net/ethernet/broadcom",
+    "kernel/drivers/net/ethernet/cavium",
+    "kernel/drivers/net/ethernet/chelsio",
+    "kernel/drivers/net/ethernet/mellanox",
+    "kernel/drivers/net/ethernet/netronome",
+    "kernel/drivers/net/ethernet/qlogic",
+    "kernel/drivers/net/wireless",
+    "kernel/drivers/staging",
+    "kernel/sound/pci",
+    "kernel/sound/soc",
+    "kernel/sound/usb",
+];
+
+#[derive(Debug)]
+pub struct Image {
+    pub path: PathBuf,
+    left_out: Vec<String>,
+}
+
+/// The directory of one scenario's files: image, console log, raw result.
+pub fn run_dir(name: &str) -> Result<PathBuf, String> {
+    let dir = tools::lab_dir()?.join("runs").join(name);
+    tools::make_dir(&dir)?;
+    Ok(dir)
+}
+
+pub fn build(kernel: &Kernel, scenario: &Scenario, addonce: Option<&Path>) -> Result<Image, String> {
+    if scenario.needs_addonce && addonce.is_none() {
+        return Err(format!("scenario {} needs --addonce BINARY (cargo build makes one)", scenario.name));
+    }
+    let dir = run_dir(&format!("image-{}", scenario.name))?;
+    let overlay = dir.join("scenario.cpio.zst");
+    write_overlay(&overlay, kernel, scenario, addonce)?;
+    let path = dir.join("initramfs.zst");
+    let parts = [host::archive()?, modules(kernel)?, overlay];
+    join(&parts, &path)?;
+    Ok(Image { path, left_out: LEFT_OUT.map(|s| format!("/{s}/")).to_vec() })
+}
+
+impl Image {
+    /// Fails if the guest opened a module file that the image left out.
+    pub fn must_hold(&self, opened: &BTreeSet<String>) -> Result<(), String> {
+        let missed = opened.iter().find(|path| self.left_out.iter().any(|dir| path.contains(dir.as_str())));
+        match missed {
+            Some(path) => Err(format!(
+                "the guest asked for {path}, which the image leaves out; see LEFT_OUT in image.rs"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn modules(kernel: &Kernel) -> Result<PathBuf, String> {
+    // What is left out is part of the name: changing the list makes another archive.
+    let list = host::fingerprint(&LEFT_OUT.join(" "));
+    let path = tools::lab_dir()?.join(format!("modules-{}-{list:016x}.cpio.zst", kernel.key));
+    if !path.is_file() {
+        eprintln!("lab: packing the modules of {}", kernel.release);
+        let root = modules_in_guest(kernel);
+        let left_out = LEFT_OUT.map(|dir| format!("{root}/{dir}"));
+        let mut archive = Archive::create(&path)?;
+        archive.tree(&root, &kernel.modules, &|name| !left_out.iter().any(|dir| dir == name))?;
+        archive.finish()?;
+    }
+    Ok(path)
+}
+
+fn modules_in_guest(kernel: &Kernel) -> String {
+    format!("usr/lib/modules/{}", kernel.release)
+}
+
+fn write_overlay(
+    path: &Path,
+    kernel: &Kernel,
+    scenario: &Scenario,
+    addonce: Option<&Path>,
+) -> Result<(), String> {
+    let mut archive = Archive::create(path)?;
+    archive.bytes("init", 0o755, include_bytes!("../guest/init"))?;
+    archive.file("lab/run.sh", &scenario.script())?;
+    if let Some(root) = scenario.root() {
+        archive.tree("", &root, &|_| true)?;
+    }
+    let own = scenario.modules()?;
+    if !own.is_empty() {
+        add_modules(&mut archive, kernel, &own)?;
+    }
+    if let Some(binary) = addonce.filter(|_| scenario.needs_addonce) {
+        archive.file("usr/bin/addonce", binary)?;
+        for library in host::libraries(binary)? {
+            archive.file(&host::in_guest(&library), &library)?;
+        }
+    }
+    archive.finish()
+}
+
+/// Adds modules and the indexes of the tree they make it, from a depmod over the whole.
+fn add_modules(archive: &mut Archive, kernel: &Kernel, own: &[PathBuf]) -> Result<(), String> {
+    let base = tools::lab_dir()?.join(format!("depmod.{}", std::process::id()));
+    let tree = base.join("lib/modules").join(&kernel.release);
+    let made = (|| {
+        tools::make_dir(&tree.join("extra"))?;
+        for name in tools::names(&kernel.modules)? {
+            let (from, to) = (kernel.modules.join(&name), tree.join(&name));
+            if from.is_dir() {
+                std::os::unix::fs::symlink(&from, &to).map_err(|e| format!("{}: {e}", to.display()))?;
+            } else {
+                tools::write(&to, tools::read(&from)?)?;
+            }
+        }
+        for module in own {
+            let name = module.file_name().ok_or("a module file without a name")?;
+            tools::write(&tree.join("extra").join(name), tools::read(module)?)?;
+        }
+        tools::output("depmod", &[Path::new("-b"), &base, Path::new(&kernel.release)], &base)?;
+        archive.tree(&modules_in_guest(kernel), &tree, &|name| !name.ends_with("/kernel"))
+    })();
+    let _ = std::fs::remove_dir_all(&base);
+    made
+}
+
+/// The image gets its name when it is whole: a guest that starts meanwhile reads the old one or the new one.
+fn join(parts: &[PathBuf], path: &Path) -> Result<(), String> {
+    let partial = path.with_extension(format!("partial.{}", std::process::id()));
+    let cannot = |e| format!("cannot write {}: {e}", path.display());
+    let mut out = File::create(&partial).map_err(cannot)?;
+    for part in parts {
+        let mut from = File::open(part).map_err(|e| format!("cannot read {}: {e}", part.display()))?;
+        std::io::copy(&mut from, &mut out).map_err(cannot)?;
+    }
+    std::fs::rename(&partial, path).map_err(cannot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_asked_for_a_left_out_module_is_an_error_that_names_it() {
+        let image = Image { path: PathBuf::new(), left_out: vec!["/kernel/sound/".into()] };
+        let opened = |path: &str| BTreeSet::from([format!("/lib/modules/6.1/kernel/{path}")]);
+        assert_eq!(image.must_hold(&opened("drivers/acpi/nfit/nfit.ko")), Ok(()));
+        assert!(image.must_hold(&opened("sound/soundcore.ko")).unwrap_err().contains("soundcore.ko"));
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line, parsed by hand.
+//!
+//! Owns the words a user may type and the defaults behind them. It promises that every rejection names the
+//! word it rejects; it reads no file and starts nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub const USAGE: &str = "\
+usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout SECONDS]
+       lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
+       lab table RESULT.json...                 results side by side
+       lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
+                                                and tried every module exactly once
+Scenarios are the directories of tests/vm/scenarios. Files go to target/lab, or to $LAB_DIR.";
+
+/// More CPUs need APIC IDs above 254, and with them an emulated IOMMU.
+const MOST_CPUS: u32 = 255;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    pub scenario: String,
+    pub cpus: u32,
+    pub addonce: Option<PathBuf>,
+    pub out: Option<PathBuf>,
+    pub timeout: Duration,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    Run(Run),
+    Image { scenario: String, addonce: Option<PathBuf> },
+    Table(Vec<PathBuf>),
+    Check { reference: PathBuf, result: PathBuf },
+    Help,
+}
+
+pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
+    let mut args = args;
+    let command = args.next().ok_or("a command is missing")?;
+    let mut words = Vec::new();
+    let mut addonce = None;
+    let mut out = None;
+    let mut cpus = None;
+    let mut seconds = None;
+    let may_run = command == "run";
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--addonce" if may_run || command == "image" => addonce = Some(PathBuf::from(value()?)),
+            "--out" if may_run => out = Some(PathBuf::from(value()?)),
+            "--cpus" if may_run => cpus = Some(number(&arg, &value()?, MOST_CPUS)?),
+            "--timeout" if may_run => seconds = Some(number(&arg, &value()?, 86_400)?),
+            "--help" | "-h" => return Ok(Command::Help),
+            _ if arg.starts_with('-') => return Err(format!("unknown option {arg} for '{command}'")),
+            _ => words.push(arg),
+        }
+    }
+    match command.as_str() {
+        "run" => {
+            let cpus = cpus.ok_or("--cpus N is missing")?;
+            Ok(Command::Run(Run {
+                scenario: only(&words, "SCENARIO")?,
+                cpus,
+                addonce,
+                out,
+                timeout: seconds.map_or_else(|| default_timeout(cpus), |s| Duration::from_secs(s.into())),
+            }))
+        }
+        "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
+        "table" if words.is_empty() => Err("table needs at least one RESULT.json".into()),
+        "table" => Ok(Command::Table(words.into_iter().map(PathBuf::from).collect())),
+        "check" => match words.as_slice() {
+            [reference, result] => Ok(Command::Check { reference: reference.into(), result: result.into() }),
+            _ => Err("check needs REFERENCE.json and RESULT.json".into()),
+        },
+        "help" | "--help" | "-h" => Ok(Command::Help),
+        _ => Err(format!("unknown command '{command}'")),
+    }
+}
+
+/// A storm grows with the CPUs, and so does the time the kernel takes to bring them up.
+fn default_timeout(cpus: u32) -> Duration {
+    Duration::from_secs(if cpus <= 64 { 300 } else { 900 })
+}
+
+fn number(option: &str, value: &str, most: u32) -> Result<u32, String> {
+    match value.parse() {
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(format!("{option} takes a number from 1 to {most}, not '{value}'")),
+    }
+}
+
+fn only(words: &[String], what: &str) -> Result<String, String> {
+    match words {
+        [word] => Ok(word.clone()),
+        [] => Err(format!("{what} is missing")),
+        [_, extra, ..] => Err(format!("'{extra}' is one word too many")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        parse(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn the_time_limit_follows_the_number_of_cpus_unless_given() {
+        let limit = |line| match parsed(line) {
+            Ok(Command::Run(run)) => run.timeout.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(limit("run stock --cpus 64"), 300);
+        assert_eq!(limit("run stock --cpus 255"), 900);
+        assert_eq!(limit("run stock --cpus 255 --timeout 7"), 7);
+    }
+
+    #[test]
+    fn every_rejection_names_the_word_it_rejects() {
+        for (line, named) in [
+            ("run stock --cpus 300", "300"),
+            ("run stock --cpus x", "'x'"),
+            ("run stock --cpus", "--cpus"),
+            ("run stock", "--cpus"),
+            ("run --cpus 4", "SCENARIO"),
+            ("run stock twice --cpus 4", "twice"),
+            ("image stock --cpus 4", "--cpus"),
+            ("fly stock", "fly"),
+            ("table", "RESULT.json"),
+            ("check one.json", "RESULT.json"),
+        ] {
+            let message = parsed(line).expect_err(line);
+            assert!(message.contains(named), "{line}: {message}");
+        }
+    }
+}

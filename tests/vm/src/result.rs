@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The result of a run, as it is kept: one JSON object.
+//!
+//! Owns the names of the JSON fields, which others read, and what comparing two results means. It promises
+//! that a result exists only if the trace is complete: lost events are an error here, for a count with a hole
+//! is no count.
+
+use crate::raw::Raw;
+use crate::trace::{Call, errno_name};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How often, by name of the errno; "0" is success.
+pub type ByErrno = BTreeMap<String, u32>;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calls {
+    pub total: u32,
+    pub by_errno: ByErrno,
+    /// By the name of the calling thread: a module the kernel itself asked for comes through modprobe.
+    pub by_caller: BTreeMap<String, u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LabResult {
+    pub scenario: String,
+    pub cpus: u32,
+    pub kernel: String,
+    pub qemu: String,
+    pub udev: String,
+    pub kmod: String,
+    /// From the start of the first program that loads modules to settled.
+    pub seconds: f64,
+    /// Seconds since then, with what the scenario had reached.
+    pub marks: Vec<(String, f64)>,
+    /// Busy time of all CPUs together, in hundredths of a second.
+    pub cpu_jiffies: i64,
+    /// How far MemAvailable fell at its lowest.
+    pub mem_drop_kb: i64,
+    pub calls: Calls,
+    /// Insert calls by module.
+    pub attempts: BTreeMap<String, ByErrno>,
+    /// Modules whose initstate read `live` in the end, sorted.
+    pub live: Vec<String>,
+    /// What the scenario logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Vec<String>>,
+}
+
+impl LabResult {
+    pub fn new(raw: &Raw, calls: Vec<Call>, scenario: &str, cpus: u32, qemu: String) -> Result<Self, String> {
+        let lost = (raw.fact("lost")?, raw.fact("missed")?);
+        if lost != ("", "0") {
+            let (lost, missed) = lost;
+            return Err(format!(
+                "the trace lost events ({lost} kprobe misses: {missed}); raise buffer_size_kb in guest/init"
+            ));
+        }
+        if !raw.section("live-before")?.trim().is_empty() {
+            return Err(format!("modules were live before the storm: {:?}", raw.lines("live-before")));
+        }
+        let mut live = raw.lines("live").unwrap_or_default();
+        live.sort();
+        let mut result = Self {
+            scenario: scenario.into(),
+            cpus,
+            kernel: raw.fact("kernel")?.into(),
+            qemu,
+            udev: raw.fact("udev")?.into(),
+            kmod: raw.fact("kmod")?.into(),
+            seconds: raw.number("centiseconds")? as f64 / 100.0,
+            marks: raw.marks.clone(),
+            cpu_jiffies: raw.number("cpu_jiffies")?,
+            mem_drop_kb: raw.number("mem_drop_kb")?,
+            live,
+            log: raw.lines("log"),
+            ..Self::default()
+        };
+        calls.into_iter().for_each(|call| result.count(call));
+        Ok(result)
+    }
+
+    fn count(&mut self, call: Call) {
+        let errno = errno_name(call.errno);
+        self.calls.total += 1;
+        // addonce names each loading thread after its module, "+MODULE"; for this count they are one caller.
+        let caller = if call.caller.starts_with('+') { "addonce".into() } else { call.caller };
+        *self.calls.by_caller.entry(caller).or_default() += 1;
+        *self.calls.by_errno.entry(errno.clone()).or_default() += 1;
+        *self.attempts.entry(call.module).or_default().entry(errno).or_default() += 1;
+    }
+
+    /// Modules that the kernel was asked to insert more than once, with how often.
+    pub fn repeated(&self) -> BTreeMap<&str, u32> {
+        let sums = self.attempts.iter().map(|(module, errnos)| (module.as_str(), errnos.values().sum()));
+        sums.filter(|(_, sum)| *sum > 1).collect()
+    }
+
+    /// Modules that are live in `reference` and not here.
+    pub fn missing_from<'a>(&self, reference: &'a Self) -> Vec<&'a str> {
+        reference.live.iter().filter(|module| !self.live.contains(module)).map(String::as_str).collect()
+    }
+
+    /// What keeps this run from being as good as one insert call per module with all of `reference` live.
+    pub fn faults_against(&self, reference: &Self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let named = |run: &Self| format!("{} at {} CPUs", run.scenario, run.cpus);
+        if self.cpus != reference.cpus || self.kernel != reference.kernel {
+            faults.push(format!("{} and {} are not the same machine", named(self), named(reference)));
+        }
+        let missing = self.missing_from(reference);
+        if !missing.is_empty() {
+            let (run, reference) = (named(self), &reference.scenario);
+            faults.push(format!("{run}: not live, but live with {reference}: {}", missing.join(", ")));
+        }
+        let repeated: Vec<_> = self.repeated().iter().map(|(module, n)| format!("{module} ({n})")).collect();
+        if !repeated.is_empty() {
+            faults.push(format!("{}: inserted more than once: {}", named(self), repeated.join(", ")));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+#[path = "result_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Results made from what a guest writes, and results compared.
+
+use super::*;
+use crate::trace;
+
+const RAW: &str = r#"@@init
+@@fact kernel 6.1.0-56-amd64
+@@fact udev 252
+@@fact kmod 30
+@@section live-before
+
+@@end
+@@mark 14 trigger
+@@fact centiseconds 1766
+@@fact cpu_jiffies 2912
+@@fact mem_drop_kb 45588
+@@fact lost
+@@fact missed 0
+@@section live
+evdev
+button
+@@end
+@@section trace
+ (udev-worker)-1 [000] ..... 1.1: ko_open: (do_filp_open+0x0/0x160) file="/lib/modules/6.1/button.ko"
+ (udev-worker)-1 [000] ...1. 1.2: sys_finit_module(fd: 6, uargs: 7e, flags: 0)
+ (udev-worker)-1 [000] ...1. 1.3: sys_finit_module -> 0x0
+ (udev-worker)-1 [000] ...1. 1.4: sys_finit_module(fd: 6, uargs: 7e, flags: 0)
+ (udev-worker)-1 [000] ...1. 1.5: sys_finit_module -> 0xffffffffffffffef
+@@end
+@@done
+"#;
+
+fn result(raw: &str) -> Result<LabResult, String> {
+    let raw = Raw::parse(raw)?;
+    let trace = trace::parse(raw.section("trace")?)?;
+    LabResult::new(&raw, trace.calls, "stock", 64, "7.2".into())
+}
+
+fn with(live: &[&str], attempts: &[(&str, u32)]) -> LabResult {
+    let attempts = attempts.iter().map(|(module, n)| (module.to_string(), ByErrno::from([("0".into(), *n)])));
+    LabResult {
+        scenario: "addonce".into(),
+        live: live.iter().map(|s| s.to_string()).collect(),
+        attempts: attempts.collect(),
+        ..LabResult::default()
+    }
+}
+
+#[test]
+fn calls_are_counted_in_total_by_errno_by_caller_and_by_module() {
+    let result = result(RAW).unwrap();
+    assert_eq!(result.calls.total, 2);
+    assert_eq!(result.calls.by_errno, ByErrno::from([("0".into(), 1), ("EEXIST".into(), 1)]));
+    assert_eq!(result.calls.by_caller, BTreeMap::from([("(udev-worker)".into(), 2)]));
+    assert_eq!(result.attempts["button"]["EEXIST"], 1);
+    assert_eq!(result.repeated(), BTreeMap::from([("button", 2)]));
+}
+
+#[test]
+fn the_loading_threads_of_addonce_are_one_caller() {
+    let result = result(&RAW.replace("(udev-worker)-1", "+intel_uncore-1")).unwrap();
+    assert_eq!(result.calls.by_caller, BTreeMap::from([("addonce".into(), 2)]));
+}
+
+#[test]
+fn live_modules_are_sorted_and_times_are_in_seconds() {
+    let result = result(RAW).unwrap();
+    assert_eq!(result.live, ["button", "evdev"]);
+    assert_eq!((result.seconds, result.cpu_jiffies), (17.66, 2912));
+    assert_eq!(result.marks, [("trigger".to_string(), 0.14)]);
+}
+
+#[test]
+fn lost_events_and_missed_probes_are_errors() {
+    let lost = RAW.replace("@@fact lost\n", "@@fact lost per_cpu/cpu0/stats:overrun: 12\n");
+    assert!(result(&lost).unwrap_err().contains("overrun: 12"));
+    let missed = RAW.replace("@@fact missed 0", "@@fact missed 3");
+    assert!(result(&missed).unwrap_err().contains("lost events"));
+}
+
+#[test]
+fn a_module_that_was_live_before_the_storm_is_an_error() {
+    let text = RAW.replace("@@section live-before\n\n", "@@section live-before\nusbcore\n");
+    assert!(result(&text).unwrap_err().contains("usbcore"));
+}
+
+#[test]
+fn a_result_survives_being_written_and_read() {
+    let written = result(RAW).unwrap();
+    let text = serde_json::to_string(&written).unwrap();
+    assert_eq!(serde_json::from_str::<LabResult>(&text).unwrap(), written);
+    assert!(!text.contains("\"log\""), "no log, no field");
+}
+
+#[test]
+fn a_run_with_one_call_per_module_and_everything_live_has_no_faults() {
+    let reference = with(&["evdev"], &[("evdev", 20)]);
+    let run = with(&["button", "evdev"], &[("evdev", 1), ("button", 1)]);
+    assert_eq!(run.faults_against(&reference), Vec::<String>::new());
+}
+
+#[test]
+fn faults_name_missing_and_repeated_modules_and_a_different_machine() {
+    let reference = LabResult { cpus: 64, ..with(&["button", "evdev"], &[]) };
+    let faults = with(&["evdev"], &[("evdev", 2)]).faults_against(&reference);
+    assert_eq!(faults.len(), 3);
+    assert!(faults[0].contains("64 CPUs"), "{}", faults[0]);
+    assert!(faults[1].ends_with(": button"), "{}", faults[1]);
+    assert!(faults[2].ends_with("evdev (2)"), "{}", faults[2]);
+}

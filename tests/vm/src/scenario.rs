@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A scenario: a directory of `scenarios/`, with what a guest does and what it needs for it.
+//!
+//! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's
+//! root; `*.ko` files in `modules/`, if there, join the guest's module tree, indexes included. A comment line
+//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce. Adding a
+//! scenario is adding a directory.
+
+use crate::tools;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub struct Scenario {
+    pub name: String,
+    pub dir: PathBuf,
+    pub needs_addonce: bool,
+}
+
+impl Scenario {
+    pub fn script(&self) -> PathBuf {
+        self.dir.join("run.sh")
+    }
+
+    /// The files laid over the guest's root.
+    pub fn root(&self) -> Option<PathBuf> {
+        Some(self.dir.join("root")).filter(|dir| dir.is_dir())
+    }
+
+    /// The modules that join the guest's tree.
+    pub fn modules(&self) -> Result<Vec<PathBuf>, String> {
+        let dir = self.dir.join("modules");
+        if !dir.is_dir() {
+            return Ok(Vec::new());
+        }
+        Ok(tools::names(&dir)?
+            .iter()
+            .filter(|name| name.ends_with(".ko"))
+            .map(|name| dir.join(name))
+            .collect())
+    }
+}
+
+pub fn find(name: &str) -> Result<Scenario, String> {
+    find_in(&tools::source_dir().join("scenarios"), name)
+}
+
+fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
+    let dir = scenarios.join(name);
+    // A name is one word of a path: it also names the directory of the run.
+    if name.is_empty() || name.starts_with('.') || name.contains('/') || !dir.join("run.sh").is_file() {
+        let known = tools::names(scenarios)?.join(", ");
+        return Err(format!("no scenario '{name}' in {}; there are: {known}", scenarios.display()));
+    }
+    let script = String::from_utf8_lossy(&tools::read(&dir.join("run.sh"))?).into_owned();
+    let needs_addonce = script.lines().any(|line| line.trim() == "# needs: addonce");
+    Ok(Scenario { name: name.into(), dir, needs_addonce })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_scenarios_say_whether_they_need_addonce() {
+        assert!(!find("stock").unwrap().needs_addonce);
+        assert!(find("addonce").unwrap().needs_addonce);
+        assert!(find("scan").unwrap().needs_addonce);
+    }
+
+    #[test]
+    fn an_unknown_scenario_is_answered_with_those_there_are() {
+        for name in ["nonesuch", "", "../scenarios/stock", "."] {
+            assert!(find(name).unwrap_err().contains("stock"), "{name}");
+        }
+    }
+}

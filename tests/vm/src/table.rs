@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Results side by side: a row per figure, a column per result.
+//!
+//! Owns the look of the table, which is plain text and valid Markdown at once. It promises a row for every
+//! errno any of the results has, and figures exactly as the results hold them, converted in unit only.
+
+use crate::result::LabResult;
+use std::collections::BTreeSet;
+
+pub fn render(results: &[LabResult]) -> String {
+    let mut rows = vec![row("", results, |r| r.scenario.clone())];
+    rows.push(row("CPUs", results, |r| r.cpus.to_string()));
+    rows.push(row("kernel", results, |r| r.kernel.clone()));
+    rows.push(row("insert calls", results, |r| r.calls.total.to_string()));
+    let errnos: BTreeSet<&String> = results.iter().flat_map(|r| r.calls.by_errno.keys()).collect();
+    for errno in errnos {
+        let name = if errno == "0" { "  succeeded" } else { &format!("  {errno}") };
+        rows.push(row(name, results, |r| r.calls.by_errno.get(errno).copied().unwrap_or(0).to_string()));
+    }
+    rows.push(row("modules tried", results, |r| r.attempts.len().to_string()));
+    rows.push(row("modules tried more than once", results, |r| r.repeated().len().to_string()));
+    rows.push(row("modules live", results, |r| r.live.len().to_string()));
+    if let [reference, _, ..] = results {
+        let name = format!("live with {}, not here", reference.scenario);
+        rows.push(row(&name, results, |r| r.missing_from(reference).len().to_string()));
+    }
+    rows.push(row("seconds", results, |r| format!("{:.1}", r.seconds)));
+    rows.push(row("CPU seconds", results, |r| format!("{:.1}", r.cpu_jiffies as f64 / 100.0)));
+    rows.push(row("MemAvailable drop, MB", results, |r| format!("{:.1}", r.mem_drop_kb as f64 / 1024.0)));
+    align(rows)
+}
+
+fn row(name: &str, results: &[LabResult], cell: impl Fn(&LabResult) -> String) -> Vec<String> {
+    std::iter::once(name.to_string()).chain(results.iter().map(cell)).collect()
+}
+
+/// Names to the left, figures to the right; the rule below the heading tells Markdown the same.
+fn align(rows: Vec<Vec<String>>) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<_> =
+        (0..columns).map(|c| rows.iter().map(|r| r[c].len()).max().unwrap_or(0).max(3)).collect();
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            text += &if column == 0 { format!("| {cell:<width$} |") } else { format!(" {cell:>width$} |") };
+        }
+        text.push('\n');
+        if index == 0 {
+            for (column, width) in widths.iter().enumerate() {
+                text += &if column == 0 {
+                    format!("|{}|", "-".repeat(width + 2))
+                } else {
+                    format!("{}:|", "-".repeat(width + 1))
+                };
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_errno_of_any_result_has_a_row_in_every_column() {
+        let mut stock =
+            LabResult { scenario: "stock".into(), live: vec!["evdev".into()], ..LabResult::default() };
+        stock.calls.by_errno.insert("EBUSY".into(), 292);
+        let addonce = LabResult { scenario: "addonce".into(), ..LabResult::default() };
+        let text = render(&[stock, addonce]);
+        let line = |start: &str| {
+            text.lines().find(|l| l.starts_with(start)).map(|l| l.split_whitespace().collect::<Vec<_>>())
+        };
+        assert_eq!(line("|   EBUSY").unwrap(), ["|", "EBUSY", "|", "292", "|", "0", "|"]);
+        assert_eq!(line("| live with stock").unwrap()[6..], ["|", "0", "|", "1", "|"]);
+    }
+
+    #[test]
+    fn all_lines_are_equally_long() {
+        let text = render(&[LabResult { kernel: "6.1.0-56-amd64".into(), ..LabResult::default() }]);
+        assert_eq!(text.lines().map(str::len).collect::<BTreeSet<_>>().len(), 1);
+    }
+}

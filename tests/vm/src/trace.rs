@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's trace, read into insert calls: which module, by which program, with which errno.
+//!
+//! Owns the text format of tracefs as far as the events of `guest/init` go. An insert call names no module,
+//! it has a descriptor or a buffer; so the last `*.ko` file the same thread opened before is what the call is
+//! for. That holds for kmod, busybox, udev and addonce, which all open, insert and close in one thread. It
+//! promises that a call it cannot give a name is an error, and that a call which never returned is counted as
+//! such.
+
+use std::collections::{BTreeSet, HashMap};
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Call {
+    pub module: String,
+    /// The name of the thread, as the kernel knows it.
+    pub caller: String,
+    /// 0 for success; nothing if the call had not returned when the trace ended.
+    pub errno: Option<i32>,
+}
+
+#[derive(Debug, Default)]
+pub struct Trace {
+    pub calls: Vec<Call>,
+    /// Every module file that somebody opened or tried to open.
+    pub opened: BTreeSet<String>,
+}
+
+#[derive(Default)]
+struct Thread {
+    last_opened: Option<String>,
+    /// The index of the call this thread is in.
+    in_call: Option<usize>,
+}
+
+enum Event<'a> {
+    Opened(&'a str),
+    Entered,
+    Returned(i64),
+    Other,
+}
+
+pub fn parse(text: &str) -> Result<Trace, String> {
+    let mut trace = Trace::default();
+    let mut threads: HashMap<u32, Thread> = HashMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        let (caller, id, what) = split(line).ok_or(format!("a trace line nobody can read: {line}"))?;
+        let thread = threads.entry(id).or_default();
+        match event(what).ok_or(format!("a trace event nobody can read: {line}"))? {
+            Event::Opened(path) => {
+                trace.opened.insert(path.into());
+                thread.last_opened = Some(path.into());
+            }
+            Event::Entered => {
+                let path = thread.last_opened.as_deref();
+                let path = path.ok_or(format!("an insert call by a thread that opened no module: {line}"))?;
+                thread.in_call = Some(trace.calls.len());
+                trace.calls.push(Call { module: module_name(path), caller: caller.into(), errno: None });
+            }
+            Event::Returned(value) => {
+                // The call may have begun before the trace did.
+                if let Some(index) = thread.in_call.take() {
+                    trace.calls[index].errno =
+                        Some(i32::try_from(-value).map_err(|e| format!("{line}: {e}"))?);
+                }
+            }
+            Event::Other => {}
+        }
+    }
+    Ok(trace)
+}
+
+/// `  (udev-worker)-123     [001] ...1.    12.345678: what`: the thread's name and number, and what it did.
+fn split(line: &str) -> Option<(&str, u32, &str)> {
+    let (task, rest) = line.split_once(" [")?;
+    let (name, id) = task.trim().rsplit_once('-')?;
+    let (_, what) = rest.split_once("] ")?;
+    let (_, what) = what.split_once(": ")?;
+    Some((name, id.parse().ok()?, what.trim()))
+}
+
+fn event(what: &str) -> Option<Event<'_>> {
+    if what.starts_with("ko_open:") {
+        let (_, path) = what.split_once("file=\"")?;
+        return Some(Event::Opened(path.strip_suffix('"')?));
+    }
+    let insert = ["sys_finit_module", "sys_init_module"].iter().find_map(|name| what.strip_prefix(name));
+    Some(match insert {
+        Some(rest) if rest.starts_with('(') => Event::Entered,
+        Some(rest) => Event::Returned(returned(rest.trim().strip_prefix("->")?.trim())?),
+        None => Event::Other,
+    })
+}
+
+/// Return values are printed as unsigned hexadecimal: -EEXIST is 0xffffffffffffffef.
+fn returned(text: &str) -> Option<i64> {
+    u64::from_str_radix(text.strip_prefix("0x")?, 16).ok().map(|value| value as i64)
+}
+
+/// The name the kernel knows the module by: the file's, without directories and endings, dashes as
+/// underscores.
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split(".ko").next().unwrap_or(file).replace('-', "_")
+}
+
+/// The names of the errnos a module loader meets; others by number.
+pub fn errno_name(errno: Option<i32>) -> String {
+    let name = match errno {
+        None => "unfinished",
+        Some(0) => "0",
+        Some(1) => "EPERM",
+        Some(2) => "ENOENT",
+        Some(4) => "EINTR",
+        Some(5) => "EIO",
+        Some(6) => "ENXIO",
+        Some(8) => "ENOEXEC",
+        Some(11) => "EAGAIN",
+        Some(12) => "ENOMEM",
+        Some(13) => "EACCES",
+        Some(14) => "EFAULT",
+        Some(16) => "EBUSY",
+        Some(17) => "EEXIST",
+        Some(19) => "ENODEV",
+        Some(22) => "EINVAL",
+        Some(26) => "ETXTBSY",
+        Some(38) => "ENOSYS",
+        Some(95) => "EOPNOTSUPP",
+        Some(110) => "ETIMEDOUT",
+        Some(126) => "ENOKEY",
+        Some(129) => "EKEYREJECTED",
+        Some(other) => return format!("errno {other}"),
+    };
+    name.into()
+}
+
+#[cfg(test)]
+#[path = "trace_tests.rs"]
+mod tests;

@@ -5,13 +5,15 @@
 //! fails, the kernel has changed and the code has to be thought over, not the test. All but the last run in
 //! a network namespace of their own, where no hardware speaks, and need no root.
 
+mod common;
+
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::process::Command;
 use std::time::Duration;
 
 use addonce::uevent::message::{self, Action};
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use common::namespace::alone;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
@@ -19,30 +21,6 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, recvfrom,
     sendto, socket,
 };
-
-const INSIDE: &str = "ADDONCE_TEST_INSIDE_NAMESPACE";
-
-/// Runs the body in a fresh user and network namespace, by running this one test of this program again there.
-fn alone(test: &str, body: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    let program = std::env::current_exe().unwrap();
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--"])
-        .arg(program)
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("these tests need the program unshare (util-linux)");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(
-        !err.starts_with("unshare: "),
-        "these tests need user namespaces, which this system forbids: {err}(as root: sysctl \
-         kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0)"
-    );
-    assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
-}
 
 fn cpu(action: &str, n: usize) -> Vec<u8> {
     let path = format!("/devices/system/cpu/cpu{n}");

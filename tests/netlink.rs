@@ -4,51 +4,23 @@
 //! Runs the uevent room over the real socket: what a privileged process writes to port 0 the kernel broadcasts to all
 //! listeners of its network namespace. Each test has a namespace of its own and needs no root.
 
+mod common;
+
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::Command;
 use std::time::Duration;
 
 use addonce::uevent::capture::{Reader, Writer};
 use addonce::uevent::message::parse;
 use addonce::uevent::netlink::{BUFFER, Counters, Netlink, Received, Sender};
+use common::namespace::{again, alone, depth};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, sendto, socket,
 };
 
-const INSIDE: &str = "ADDONCE_TEST_INSIDE_NAMESPACE";
-
 /// What every system grants without privilege: net.core.rmem_max is 212992 where nobody changed it.
 const ROOM: usize = 128 * 1024;
-
-/// Runs this one test of this program again, in new namespaces.
-fn again(test: &str, namespaces: &[&str], depth: &str) {
-    let program = std::env::current_exe().unwrap();
-    let output = Command::new("unshare")
-        .args(namespaces)
-        .arg("--")
-        .arg(program)
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(INSIDE, depth)
-        .output()
-        .expect("these tests need the program unshare (util-linux)");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(
-        !err.starts_with("unshare: "),
-        "these tests need user namespaces, which this system forbids: {err}(as root: sysctl \
-         kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0)"
-    );
-    assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
-}
-
-/// Runs the body in a fresh user and network namespace.
-fn alone(test: &str, body: impl FnOnce()) {
-    match std::env::var_os(INSIDE) {
-        Some(_) => body(),
-        None => again(test, &["--user", "--map-root-user", "--net"], "1"),
-    }
-}
 
 fn card(n: usize) -> Vec<u8> {
     let path = format!("/devices/pci0/card{n}");
@@ -154,7 +126,7 @@ fn without_privilege_the_buffer_is_what_the_system_allows() {
 #[test]
 fn a_sender_learns_why_the_kernel_refuses() {
     let name = "a_sender_learns_why_the_kernel_refuses";
-    if std::env::var(INSIDE).is_ok_and(|depth| depth == "2") {
+    if depth().as_deref() == Some("2") {
         let error = Sender::open().unwrap().inject(&card(0)).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
         return;

@@ -6,10 +6,9 @@
 //! distributions seldom have. Where addonce means to differ, the query and the reason stand in a list here, and the
 //! list has to be exact: a difference that is gone is as much a failure as a new one.
 
+mod common;
 #[path = "oracle/distribution.rs"]
 mod distribution;
-#[path = "oracle/fixture.rs"]
-mod fixture;
 #[path = "oracle/modprobe.rs"]
 mod modprobe;
 #[path = "oracle/ours.rs"]
@@ -21,7 +20,7 @@ use std::time::Instant;
 use addonce::kmod::{Resolver, Step};
 use addonce::once::world::{Cause, Modules, Verdict, Work};
 
-use fixture::Fixture;
+use common::fixture::Fixture;
 use modprobe::{Modprobe, Verb};
 use ours::{explained, flown, once, once_a_file, resolved};
 

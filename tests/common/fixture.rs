@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use addonce::kmod::Tree;
 
-use crate::modprobe::tool;
+use super::tool::tool;
 
 pub const VERSION: &str = "0.0.0-addonce";
 
@@ -73,6 +73,17 @@ impl Fixture {
         tool("depmod", &arguments, "", self.root.path());
     }
 
+    /// The flags by which addonce is told of this tree.
+    pub fn flags(&self) -> Vec<String> {
+        let modules_dir = self.root.path().join("lib/modules");
+        [
+            format!("--modules-dir={}", modules_dir.display()),
+            format!("--kernel={VERSION}"),
+            format!("--config={}", self.config().display()),
+        ]
+        .into()
+    }
+
     pub fn tree(&self) -> Tree {
         let modules_dir = self.root.path().join("lib/modules");
         Tree::new(Some(modules_dir), Some(VERSION.into()), None, vec![self.config()]).expect("tree")
@@ -97,7 +108,14 @@ impl Fixture {
         names.into_iter().chain(asked).map(String::into_bytes).collect()
     }
 
-    fn directory(&self) -> PathBuf {
+    /// What a command is expected to print about this case.
+    pub fn expected(&self, name: &str) -> String {
+        let path = self.case.join("expected").join(name);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The directory of the modules and the indexes.
+    pub fn directory(&self) -> PathBuf {
         self.root.path().join("lib/modules").join(VERSION)
     }
 }

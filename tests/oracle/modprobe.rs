@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use addonce::kmod::Tree;
@@ -96,15 +96,4 @@ impl Modprobe {
         let output = output.expect("modprobe: install the package kmod, or run `make check`, which does");
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
-}
-
-/// Runs a tool to its end, or says what is missing.
-pub fn tool(name: &str, arguments: &[&OsStr], input: &str, directory: &Path) {
-    use std::io::Write;
-    let mut command = Command::new(name);
-    command.args(arguments).current_dir(directory).stdin(Stdio::piped());
-    let mut child =
-        command.spawn().unwrap_or_else(|e| panic!("{name}: {e}: `make check` installs what is missing"));
-    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("write");
-    assert!(child.wait().expect("wait").success(), "{name} {arguments:?}");
 }

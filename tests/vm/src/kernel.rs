@@ -16,6 +16,8 @@ pub struct Kernel {
     /// As `uname -r` says it.
     pub release: String,
     pub image: PathBuf,
+    /// Where the package was unpacked: what `modprobe -d` takes.
+    pub root: PathBuf,
     /// `lib/modules/RELEASE` of the unpacked package.
     pub modules: PathBuf,
     /// Package and version: what anything built from this kernel is cached under.
@@ -98,7 +100,7 @@ fn open(dir: &Path, key: String) -> Result<Kernel, String> {
             return Err(format!("{} is missing; remove {} and run again", path.display(), dir.display()));
         }
     }
-    Ok(Kernel { release, image, modules, key })
+    Ok(Kernel { release, image, root: tree, modules, key })
 }
 
 #[cfg(test)]

@@ -48,7 +48,18 @@ fn perform(command: Command) -> Result<(), String> {
             println!("{}", options::USAGE);
             Ok(())
         }
-        Command::Run(run) => measure(&run),
+        Command::Run(run) => {
+            let result = measure(&run)?;
+            match &run.out {
+                Some(path) => write(path, &result),
+                None => print_json(&result),
+            }
+        }
+        Command::Demo(run) => demo(&run),
+        Command::Tree => {
+            println!("{}", kernel::obtain()?.root.display());
+            Ok(())
+        }
         Command::Image { scenario, addonce } => {
             let scenario = scenario::find(&scenario)?;
             let path = image::build(&kernel::obtain()?, &scenario, addonce.as_deref())?.path;
@@ -59,34 +70,62 @@ fn perform(command: Command) -> Result<(), String> {
             print!("{}", table::render(&read_all(&paths)?));
             Ok(())
         }
-        Command::Check { reference, result } => {
-            let faults = read(&result)?.faults_against(&read(&reference)?);
-            if faults.is_empty() { Ok(()) } else { Err(faults.join("\nlab: ")) }
-        }
+        Command::Check { reference, result } => check(&read(&reference)?, &read(&result)?),
     }
 }
 
-fn measure(run: &Run) -> Result<(), String> {
-    let scenario = scenario::find(&run.scenario)?;
-    // A run that fails must not leave the result of an earlier one in its place.
-    if let Some(out) = run.out.as_ref().filter(|out| out.exists()) {
-        std::fs::remove_file(out).map_err(|e| format!("cannot replace {}: {e}", out.display()))?;
+/// Stock and addonce beside each other. Both results are kept even where they show that something is wrong.
+fn demo(run: &Run) -> Result<(), String> {
+    forget(run)?;
+    let stock = measure(&Run { scenario: "stock".into(), addonce: None, ..run.clone() })?;
+    let addonce = measure(run)?;
+    let both = [stock, addonce];
+    print!("{}", table::render(&both));
+    if let Some(path) = &run.out {
+        write(path, &both)?;
     }
+    let [stock, addonce] = both;
+    check(&stock, &addonce)
+}
+
+fn check(reference: &LabResult, result: &LabResult) -> Result<(), String> {
+    let faults = result.faults_against(reference);
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\nlab: ")) }
+}
+
+/// A run that fails must not leave the result of an earlier one in its place.
+fn forget(run: &Run) -> Result<(), String> {
+    match run.out.as_ref().filter(|out| out.exists()) {
+        Some(out) => std::fs::remove_file(out).map_err(|e| format!("cannot replace {}: {e}", out.display())),
+        None => Ok(()),
+    }
+}
+
+fn measure(run: &Run) -> Result<LabResult, String> {
+    let scenario = scenario::find(&run.scenario)?;
+    forget(run)?;
     let kernel = kernel::obtain()?;
     let image = image::build(&kernel, &scenario, run.addonce.as_deref())?;
     let began = Instant::now();
     let guest = guest::Guest::new(&kernel, &image, &scenario, run.cpus, run.timeout)?;
     let text = guest.run()?;
-    let result = evaluate(&text, &image, run).map_err(|e| format!("{e}{}", guest.where_to_look()))?;
+    let mut result = evaluate(&text, &image, run).map_err(|e| format!("{e}{}", guest.where_to_look()))?;
+    result.not_asked_for = scenario.not_asked_for;
     eprintln!("lab: {} at {} CPUs done in {} s", scenario.name, run.cpus, began.elapsed().as_secs());
-    let json = serde_json::to_string_pretty(&result).map_err(|e| e.to_string())?;
-    match &run.out {
-        Some(path) => tools::write(path, format!("{json}\n")),
-        None => {
-            println!("{json}");
-            Ok(())
-        }
+    Ok(result)
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), String> {
+    println!("{}", serde_json::to_string_pretty(value).map_err(|e| e.to_string())?);
+    Ok(())
+}
+
+fn write(path: &Path, value: &impl serde::Serialize) -> Result<(), String> {
+    let json = serde_json::to_string_pretty(value).map_err(|e| e.to_string())?;
+    if let Some(parent) = path.parent() {
+        tools::make_dir(parent)?;
     }
+    tools::write(path, format!("{json}\n"))
 }
 
 fn evaluate(text: &str, image: &image::Image, run: &Run) -> Result<LabResult, String> {

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 pub const USAGE: &str = "\
 usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout SECONDS]
+       lab demo --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
+                                                stock and addonce, one after the other: table, check, both results
+       lab tree                                 print where the distribution's module tree is (for modprobe -d)
        lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
        lab table RESULT.json...                 results side by side
        lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
@@ -18,7 +21,7 @@ Scenarios are the directories of tests/vm/scenarios. Files go to target/lab, or 
 /// More CPUs need APIC IDs above 254, and with them an emulated IOMMU.
 const MOST_CPUS: u32 = 255;
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     pub scenario: String,
     pub cpus: u32,
@@ -30,9 +33,18 @@ pub struct Run {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Run(Run),
-    Image { scenario: String, addonce: Option<PathBuf> },
+    /// The scenario is `addonce`; `stock` is run before it.
+    Demo(Run),
+    Tree,
+    Image {
+        scenario: String,
+        addonce: Option<PathBuf>,
+    },
     Table(Vec<PathBuf>),
-    Check { reference: PathBuf, result: PathBuf },
+    Check {
+        reference: PathBuf,
+        result: PathBuf,
+    },
     Help,
 }
 
@@ -44,7 +56,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut out = None;
     let mut cpus = None;
     let mut seconds = None;
-    let may_run = command == "run";
+    let may_run = matches!(command.as_str(), "run" | "demo");
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
@@ -58,16 +70,16 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         }
     }
     match command.as_str() {
-        "run" => {
+        "run" | "demo" => {
             let cpus = cpus.ok_or("--cpus N is missing")?;
-            Ok(Command::Run(Run {
-                scenario: only(&words, "SCENARIO")?,
-                cpus,
-                addonce,
-                out,
-                timeout: seconds.map_or_else(|| default_timeout(cpus), |s| Duration::from_secs(s.into())),
-            }))
+            let timeout = seconds.map_or_else(|| default_timeout(cpus), |s| Duration::from_secs(s.into()));
+            let run = |scenario| Run { scenario, cpus, addonce, out, timeout };
+            match command.as_str() {
+                "run" => Ok(Command::Run(run(only(&words, "SCENARIO")?))),
+                _ => none(&words).map(|()| Command::Demo(run("addonce".into()))),
+            }
         }
+        "tree" => none(&words).map(|()| Command::Tree),
         "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
         "table" if words.is_empty() => Err("table needs at least one RESULT.json".into()),
         "table" => Ok(Command::Table(words.into_iter().map(PathBuf::from).collect())),
@@ -100,6 +112,10 @@ fn only(words: &[String], what: &str) -> Result<String, String> {
     }
 }
 
+fn none(words: &[String]) -> Result<(), String> {
+    words.first().map_or(Ok(()), |word| Err(format!("'{word}' is one word too many")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +146,9 @@ mod tests {
             ("run stock twice --cpus 4", "twice"),
             ("image stock --cpus 4", "--cpus"),
             ("fly stock", "fly"),
+            ("demo stock --cpus 4", "stock"),
+            ("demo", "--cpus"),
+            ("tree --cpus 4", "--cpus"),
             ("table", "RESULT.json"),
             ("check one.json", "RESULT.json"),
         ] {

@@ -109,3 +109,12 @@ fn faults_name_missing_and_repeated_modules_and_a_different_machine() {
     assert!(faults[1].ends_with(": button"), "{}", faults[1]);
     assert!(faults[2].ends_with("evdev (2)"), "{}", faults[2]);
 }
+
+#[test]
+fn what_nothing_asks_for_is_not_missed() {
+    let reference = with(&["evdev", "sg"], &[]);
+    let mut run = with(&["evdev"], &[]);
+    assert_eq!(run.faults_against(&reference).len(), 1);
+    run.not_asked_for = vec!["sg".into()];
+    assert_eq!(run.faults_against(&reference), Vec::<String>::new());
+}

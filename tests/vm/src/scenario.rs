@@ -3,8 +3,9 @@
 //!
 //! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's
 //! root; `*.ko` files in `modules/`, if there, join the guest's module tree, indexes included. A comment line
-//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce. Adding a
-//! scenario is adding a directory.
+//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce; a line
+//! `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev loads them by a rule of its own.
+//! Adding a scenario is adding a directory.
 
 use crate::tools;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ pub struct Scenario {
     pub name: String,
     pub dir: PathBuf,
     pub needs_addonce: bool,
+    pub not_asked_for: Vec<String>,
 }
 
 impl Scenario {
@@ -53,7 +55,9 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
     }
     let script = String::from_utf8_lossy(&tools::read(&dir.join("run.sh"))?).into_owned();
     let needs_addonce = script.lines().any(|line| line.trim() == "# needs: addonce");
-    Ok(Scenario { name: name.into(), dir, needs_addonce })
+    let not_asked_for = script.lines().filter_map(|line| line.trim().strip_prefix("# not asked for: "));
+    let not_asked_for = not_asked_for.flat_map(str::split_whitespace).map(Into::into).collect();
+    Ok(Scenario { name: name.into(), dir, needs_addonce, not_asked_for })
 }
 
 #[cfg(test)]

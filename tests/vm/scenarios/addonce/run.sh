@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
 # addonce loads, udev does the rest: udev's own MODALIAS rule is overridden by root/etc/udev/rules.d/80-drivers.rules.
-# Everything is triggered twice, because a second coldplug must not bring a second attempt of the same storm.
+# The daemon scans, and udev's coldplug then says the same once more: that must not bring a second attempt.
 
 both_settled() {
     must udevadm settle --timeout=3600

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
-# addonce alone, one shot, no udev at all.
+# not asked for: ppdev sg
+# addonce alone, one shot, no udev at all. No MODALIAS asks for ppdev or sg: udev loads them by name, by rules of its own
+# (80-drivers.rules, and Debian's 80-debian-compat.rules).
 
 storm() {
     must addonce scan >>$LOG 2>&1

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
+# make check   everything that is tested: formatting, lints, tests, the oracle, the guests
+# make run     the daemon on this machine; dry-run where it may not or cannot load
+# make install DESTDIR= PREFIX=
+#
+# On Debian, what is missing is installed (as root) or named (otherwise). Everything built is under target/.
+
+CARGO ?= cargo
+CPUS ?= 64
+PREFIX ?= /usr/local
+DESTDIR ?=
+MSRV = 1.85.0
+
+BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
+TEST_PACKAGES = kmod udev util-linux
+LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod cpio zstd
+
+ADDONCE = target/release/addonce
+LAB = target/release/lab
+
+all: build
+
+build: build-packages
+	$(CARGO) build --release --locked
+
+lab: build-packages
+	@tools/packages $(LAB_PACKAGES)
+	$(CARGO) build --release --locked -p addonce-lab
+
+build-packages:
+	@tools/packages $(BUILD_PACKAGES)
+
+demo: build lab
+	$(LAB) demo --cpus $(CPUS) --addonce $(ADDONCE) --out target/demo/result.json
+
+run: build
+	tools/run $(ADDONCE)
+
+check: check-style check-msrv check-unit check-guest
+
+check-style: build-packages
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+
+# Only where that toolchain is there: none is fetched.
+check-msrv: build-packages
+	@if rustup toolchain list 2>/dev/null | grep -q '^$(MSRV)-'; then \
+		set -x; $(CARGO) +$(MSRV) build --locked --target-dir target/msrv; \
+	else \
+		echo "check-msrv: Rust $(MSRV) is not installed here: not checked"; \
+	fi
+
+check-unit: build lab
+	@tools/packages $(TEST_PACKAGES)
+	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" $(CARGO) test --locked --workspace
+
+check-guest: build lab
+	$(LAB) check --addonce $(ADDONCE)
+
+install:
+	install -D -m 755 $(ADDONCE) $(DESTDIR)$(PREFIX)/bin/addonce
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/addonce/README.md
+
+clean:
+	$(CARGO) clean
+
+.PHONY: all build lab build-packages demo run check check-style check-msrv check-unit check-guest install clean

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Cli: bad input, and what is said to it
+//!
+//! Each mistake gets one line that names the path or the value and the way out, and the exit code that belongs to it.
+
+mod common;
+
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Output};
+
+use common::fixture::Fixture;
+use common::running::addonce;
+
+/// One line on standard error with these words in it, nothing on standard output, this exit code.
+fn refused(output: &Output, code: i32, words: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    assert!(error.starts_with("addonce: "), "{error}");
+    for word in words {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
+fn run(arguments: &[&str]) -> Output {
+    addonce().args(arguments).output().expect("addonce")
+}
+
+#[test]
+fn a_missing_module_tree_is_named_with_the_way_out() {
+    for command in [&["explain", "ext4"][..], &["scan", "--dry-run"]] {
+        let output = run(&[command, &["--kernel=0.0.0-none", "--modules-dir=/nowhere"]].concat());
+        refused(&output, 5, &["/nowhere/0.0.0-none/modules.dep.bin", "depmod", "--kernel", "--modules-dir"]);
+    }
+}
+
+#[test]
+fn a_kernel_without_modules_is_named_with_the_way_out() {
+    // A /proc without `modules` in it, whatever this kernel has.
+    let script = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+    for command in ["daemon", "scan"] {
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+            .args([env!("CARGO_BIN_EXE_addonce"), command])
+            .output()
+            .expect("unshare (util-linux)");
+        refused(&output, 5, &["/proc/modules", "CONFIG_MODULES", "--dry-run"]);
+    }
+}
+
+#[test]
+fn who_may_not_load_modules_is_told_so() {
+    // /proc/modules has to be there, or this kernel's lack of modules would be what is said.
+    let script = "mkdir -p $TMP/self && touch $TMP/modules && cp /proc/self/status $TMP/self/ && \
+                  sed -i 's/^CapEff:.*/CapEff: 0000000000000000/' $TMP/self/status && \
+                  mount --bind $TMP /proc && exec \"$0\" \"$@\"";
+    let directory = tempfile::tempdir().expect("tempdir");
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+        .args([env!("CARGO_BIN_EXE_addonce"), "scan"])
+        .env("TMP", directory.path())
+        .output()
+        .expect("unshare (util-linux)");
+    refused(&output, 5, &["CAP_SYS_MODULE", "root", "--dry-run"]);
+}
+
+#[test]
+fn an_unknown_flag_is_a_usage_error_that_names_it() {
+    let output = run(&["daemon", "--frobnicate"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--frobnicate"));
+}
+
+#[test]
+fn a_bound_of_zero_is_a_usage_error() {
+    for flag in ["--jobs=0", "--failures=0", "--memo=0", "--receive-buffer=0", "--clients=x"] {
+        let output = run(&["daemon", flag]);
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        let name = flag.split('=').next().expect("a name");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(name), "{flag}");
+    }
+}
+
+#[test]
+fn where_no_daemon_listens_the_way_to_one_is_told() {
+    for command in ["settle", "status", "failed", "retry"] {
+        let output = run(&[command, "--socket=/nowhere/io.addonce"]);
+        refused(&output, 3, &["/nowhere/io.addonce", "addonce daemon", "--socket"]);
+    }
+}
+
+#[test]
+fn a_daemon_that_does_not_answer_is_a_timeout() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("io.addonce");
+    let _listener = UnixListener::bind(&socket).expect("bind");
+    let output = run(&["settle", "--timeout=1", "--socket", socket.to_str().expect("text")]);
+    refused(&output, 4, &["no answer within 1 s", "addonce status"]);
+}
+
+#[test]
+fn a_load_of_nothing_is_a_usage_error() {
+    refused(&run(&["load"]), 2, &["load what?"]);
+}
+
+#[test]
+fn a_path_that_is_no_device_is_named() {
+    let fixture = Fixture::build("semantics");
+    let explain =
+        |what: &str| addonce().args(["explain", what]).args(fixture.flags()).output().expect("addonce");
+    refused(&explain("/nowhere/device"), 2, &["/nowhere/device"]);
+    let directory = tempfile::tempdir().expect("tempdir");
+    std::fs::write(directory.path().join("uevent"), "DRIVER=x\n").expect("write");
+    refused(&explain(directory.path().to_str().expect("text")), 2, &["no MODALIAS"]);
+}
+
+#[test]
+fn explain_tells_modules_verdicts_and_steps() {
+    let fixture = Fixture::build("semantics");
+    let explain =
+        |what: &str| addonce().args(["explain", what]).args(fixture.flags()).output().expect("addonce");
+    let output = explain("fxbus:topmost");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let expected = fixture.expected("explain-topmost");
+    assert_eq!(text.replace(&fixture.directory().display().to_string(), "TREE"), expected);
+    let output = explain("fxnone:1");
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b"fxnone:1: no module\n"[..]));
+    let directory = tempfile::tempdir().expect("tempdir");
+    std::fs::write(directory.path().join("uevent"), "DRIVER=x\nMODALIAS=fxopt:1\n").expect("write");
+    let by_path = explain(directory.path().to_str().expect("text"));
+    assert_eq!(by_path.stdout, explain("fxopt:1").stdout);
+}

@@ -15,7 +15,7 @@ MSRV = 1.85.0
 
 BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
 TEST_PACKAGES = kmod udev util-linux
-LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod cpio zstd
+LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
 
 ADDONCE = target/release/addonce
 LAB = target/release/lab
@@ -26,7 +26,7 @@ build: build-packages
 	$(CARGO) build --release --locked
 
 lab: build-packages
-	@tools/packages $(LAB_PACKAGES)
+	@tools/packages --lists $(LAB_PACKAGES)
 	$(CARGO) build --release --locked -p addonce-lab
 
 build-packages:
@@ -39,6 +39,7 @@ run: build
 	tools/run $(ADDONCE)
 
 check: check-style check-msrv check-unit check-guest
+	@echo "check: all passed"
 
 check-style: build-packages
 	$(CARGO) fmt --all --check
@@ -57,8 +58,11 @@ check-unit: build lab
 	@tools/packages $(TEST_PACKAGES)
 	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" $(CARGO) test --locked --workspace
 
+# Stock and addonce at 64 CPUs, as in the demo, and addonce alone.
 check-guest: build lab
-	$(LAB) check --addonce $(ADDONCE)
+	$(LAB) demo --cpus 64 --addonce $(ADDONCE) --out target/check/demo.json
+	$(LAB) run scan --cpus 64 --addonce $(ADDONCE) --out target/check/scan.json
+	$(LAB) check target/check/demo.json target/check/scan.json
 
 install:
 	install -D -m 755 $(ADDONCE) $(DESTDIR)$(PREFIX)/bin/addonce

@@ -70,7 +70,7 @@ fn perform(command: Command) -> Result<(), String> {
             print!("{}", table::render(&read_all(&paths)?));
             Ok(())
         }
-        Command::Check { reference, result } => check(&read(&reference)?, &read(&result)?),
+        Command::Check { reference, result } => check(&first(&reference)?, &first(&result)?),
     }
 }
 
@@ -136,10 +136,17 @@ fn evaluate(text: &str, image: &image::Image, run: &Run) -> Result<LabResult, St
 }
 
 fn read_all(paths: &[std::path::PathBuf]) -> Result<Vec<LabResult>, String> {
-    paths.iter().map(|path| read(path)).collect()
+    let results: Result<Vec<_>, String> = paths.iter().map(|path| read(path)).collect();
+    Ok(results?.concat())
 }
 
-fn read(path: &Path) -> Result<LabResult, String> {
+/// The results in a file: one, or a demo's two.
+fn read(path: &Path) -> Result<Vec<LabResult>, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    serde_json::from_str(&text).map_err(|e| format!("{} is not a result of this lab: {e}", path.display()))
+    let several = serde_json::from_str(&text).or_else(|_| serde_json::from_str(&text).map(|one| vec![one]));
+    several.map_err(|e| format!("{} is not a result of this lab: {e}", path.display()))
+}
+
+fn first(path: &Path) -> Result<LabResult, String> {
+    read(path)?.into_iter().next().ok_or(format!("{} holds no result", path.display()))
 }

@@ -15,7 +15,8 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout
        lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
        lab table RESULT.json...                 results side by side
        lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
-                                                and tried every module exactly once
+                                                and tried every module exactly once; of a demo's two results
+                                                the first counts
 Scenarios are the directories of tests/vm/scenarios. Files go to target/lab, or to $LAB_DIR.";
 
 /// More CPUs need APIC IDs above 254, and with them an emulated IOMMU.

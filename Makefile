@@ -66,6 +66,7 @@ check-guest: build lab
 
 install:
 	install -D -m 755 $(ADDONCE) $(DESTDIR)$(PREFIX)/bin/addonce
+	install -D -m 644 hwdb/60-addonce.hwdb $(DESTDIR)$(PREFIX)/lib/udev/hwdb.d/60-addonce.hwdb
 	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/addonce/README.md
 
 clean:

@@ -132,3 +132,10 @@ fn explain_tells_modules_verdicts_and_steps() {
     let by_path = explain(directory.path().to_str().expect("text"));
     assert_eq!(by_path.stdout, explain("fxopt:1").stdout);
 }
+
+#[test]
+fn an_alias_that_is_off_is_blacklisted_and_no_failure() {
+    let fixture = Fixture::build("semantics");
+    let output = addonce().args(["explain", "fxoff"]).args(fixture.flags()).output().expect("addonce");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("off: blacklisted"), "{output:?}");
+}

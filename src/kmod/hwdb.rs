@@ -19,12 +19,13 @@ const PROPERTIES: [&str; 3] = ["ADDONCE", "ADDONCE_UNLESS", "ADDONCE_BACKOFF_SEC
 
 /// What holds where there is no hwdb: module, property, value.
 ///
-/// The two cpufreq drivers refuse to start while any cpufreq driver is registered (`cpufreq_get_current_driver()`
-/// is the first thing that `acpi_cpufreq_init()` and `pcc_cpufreq_init()` ask, and `cpufreq_register_driver()`
-/// admits one driver), and policy0 exists only while one is: so this rules out nothing that could have come in.
-const DEFAULTS: [(&str, &str, &str); 2] = [
+/// A cpufreq driver cannot come in while another one is registered (`cpufreq_register_driver()` returns -EEXIST, and
+/// some ask even before), and policy0 exists only while one is: so this rules out nothing that could have come in.
+const DEFAULTS: [(&str, &str, &str); 4] = [
     ("acpi_cpufreq", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
+    ("p4_clockmod", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
     ("pcc_cpufreq", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
+    ("powernow_k8", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
 ];
 
 /// The policies of all modules.
@@ -155,5 +156,23 @@ mod tests {
             assert_eq!(*policies.lookup("addonce_test", Some(modalias)), Policy::default());
         }
         assert_eq!(*policies.lookup("a\0b", None), Policy::default());
+    }
+
+    #[test]
+    fn the_built_in_table_is_the_shipped_file() {
+        let mut shipped = Vec::new();
+        let mut modules = Vec::new();
+        for line in include_str!("../../hwdb/60-addonce.hwdb").lines() {
+            if let Some(module) = line.strip_prefix("addonce:module:") {
+                modules.push(module);
+            } else if let Some((property, value)) =
+                line.strip_prefix(' ').and_then(|line| line.split_once('='))
+            {
+                shipped.extend(modules.iter().map(|&module| (module, property, value)));
+            } else {
+                modules.clear();
+            }
+        }
+        assert_eq!(shipped, DEFAULTS);
     }
 }

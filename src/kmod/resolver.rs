@@ -72,6 +72,8 @@ impl Resolver {
             // In libkmod's order: builtin modules are done before the blacklist is looked at.
             Found { builtin: true, .. } => Verdict::Builtin,
             Found { blacklisted: true, .. } => Verdict::Blacklisted,
+            // `alias X off` is how modprobe.conf used to say "never": libkmod makes a module of that name of it.
+            _ if &*module == "off" && found.module.path().is_none() => Verdict::Blacklisted,
             _ => Verdict::Load,
         };
         let options = Some(found.module.options()).filter(|options| *options != own);

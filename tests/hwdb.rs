@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Hwdb: policy, compiled by systemd and read through libudev
+//!
+//! Needs the feature `udev`; without it there is only the built-in table, which the unit tests know.
+#![cfg(feature = "udev")]
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::fixture::Fixture;
+use common::tool::tool;
+
+/// Compiles these files as `systemd-hwdb update --strict` does, and returns the directory it did that in.
+fn compile(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().expect("tempdir");
+    let sources = root.path().join("etc/udev/hwdb.d");
+    fs::create_dir_all(&sources).expect("mkdir");
+    for (name, text) in files {
+        fs::write(sources.join(name), text).expect("write");
+    }
+    let arguments =
+        [OsStr::new("update"), OsStr::new("--strict"), OsStr::new("--root"), root.path().as_os_str()];
+    tool("systemd-hwdb", &arguments, "", Path::new("/"));
+    root
+}
+
+const SHIPPED: (&str, &str) = ("60-addonce.hwdb", include_str!("../hwdb/60-addonce.hwdb"));
+
+#[test]
+fn the_shipped_file_is_accepted_by_systemd() {
+    compile(&[SHIPPED]);
+}
+
+#[test]
+fn what_hwdb_says_is_what_holds() {
+    let local = "addonce:module:fx_opt\n ADDONCE=never\n\n\
+                 addonce:module:fx_base\n ADDONCE_UNLESS=/proc/self\n\n\
+                 addonce:module:fx_twin\n ADDONCE_UNLESS=/nowhere\n\n\
+                 addonce:modalias:fxopt:2\n ADDONCE=once\n";
+    let hwdb = compile(&[SHIPPED, ("90-local.hwdb", local)]);
+    let fixture = Fixture::build("semantics");
+    // libudev looks in fixed places only: there it is put, for this process alone.
+    let script = "mount --bind \"$HWDB\" /etc/udev && exec \"$0\" \"$@\"";
+    let explain = |what: &str| {
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+            .args([env!("CARGO_BIN_EXE_addonce"), "explain", what])
+            .args(fixture.flags())
+            .env("HWDB", hwdb.path().join("etc/udev"))
+            .output()
+            .expect("unshare (util-linux)");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(explain("fxopt:1").contains("fx_opt: ruled out (hwdb: ADDONCE=never)"));
+    assert!(explain("fxopt:2").contains("fx_opt: load"), "the modalias goes over the module");
+    assert!(explain("fx_base").contains("fx_base: ruled out (hwdb: /proc/self exists)"));
+    assert!(explain("fxbus:only").contains("fx_twin: load"));
+}

@@ -89,7 +89,17 @@ impl Coalescer {
 
     /// Somebody wants the drivers of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
-        let asker = self.enter(modules, &request.origin, now);
+        self.refresh(modules, now);
+        if request.origin.client().is_none() {
+            let resolved = self.memo.resolve(request.alias, modules, &mut self.table);
+            if let Some(live) = resolved.all_live(&self.table) {
+                self.tally.requests += 1;
+                self.tally.no_module += u64::from(resolved.wanted.is_empty());
+                self.tally.duplicates_live += live;
+                return;
+            }
+        }
+        let asker = self.enter(&request.origin);
         self.meet_all(modules, asker, &request, now);
         self.dismiss(request.origin.client());
         self.depart(now);
@@ -98,8 +108,9 @@ impl Coalescer {
     /// An administrator's word: attempt these modules now, whatever is remembered of them; where none is named, all
     /// that are remembered as failed.
     pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, names: &[String], now: Time) {
+        self.refresh(modules, now);
         let origin = Origin::Client { client, device: None };
-        let asker = self.enter(modules, &origin, now);
+        let asker = self.enter(&origin);
         for name in names {
             self.meet_all(modules, asker, &Request { alias: name.as_bytes(), origin }, now);
         }
@@ -220,8 +231,7 @@ impl Coalescer {
     }
 
     /// A request comes in: it gets its number.
-    fn enter(&mut self, modules: &mut dyn Modules, origin: &Origin<'_>, now: Time) -> Asker {
-        self.refresh(modules, now);
+    fn enter(&mut self, origin: &Origin<'_>) -> Asker {
         self.tally.requests += 1;
         if let Some(client) = origin.client() {
             self.parties.open(client);
@@ -231,10 +241,10 @@ impl Coalescer {
 
     /// The modules of a request's resolution, one by one.
     fn meet_all(&mut self, modules: &mut dyn Modules, asker: Asker, request: &Request<'_>, now: Time) {
-        let resolution = self.memo.resolve(request.alias, modules, &mut self.table);
-        self.tally.no_module += u64::from(resolution.is_empty());
+        let resolved = self.memo.resolve(request.alias, modules, &mut self.table);
+        self.tally.no_module += u64::from(resolved.wanted.is_empty());
         let mut ask = Ask::of(asker, request);
-        for wanted in resolution.iter() {
+        for wanted in &resolved.wanted {
             let standing = self.meet(modules, wanted, &ask, now);
             if standing == Standing::InAir {
                 ask.after = Some(wanted.module);

@@ -5,6 +5,7 @@
 //! one lookup. An LRU of fixed capacity, dropped as a whole when an index or modprobe.d changes; an evicted
 //! entry costs one more lookup.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -14,8 +15,8 @@ use lru::LruCache;
 
 use super::failures::Key;
 use super::policy::Policy;
-use super::table::{ModuleId, Table};
-use super::world::{Modules, Verdict};
+use super::table::{ModuleId, State, Table};
+use super::world::{Modules, Resolution, Verdict};
 
 /// One module of a resolution, numbered.
 #[derive(Debug)]
@@ -37,40 +38,78 @@ impl Wanted {
     }
 }
 
+/// What an alias stands for.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Its modules, in order.
+    pub wanted: Box<[Wanted]>,
+    /// How many of them are to be loaded.
+    loadable: u64,
+    /// When all of those were last found live, as [`Table::losses`] counts time.
+    all_live: Cell<Option<u64>>,
+}
+
+impl Resolved {
+    /// How many modules there are, if all that are to be loaded are known to be live: the way of most duplicates, who
+    /// need not be looked at module by module.
+    pub fn all_live(&self, table: &Table) -> Option<u64> {
+        if self.all_live.get() != Some(table.losses()) {
+            let mut loadable = self.wanted.iter().filter(|wanted| wanted.verdict == Verdict::Load);
+            if !loadable.all(|wanted| table.state(wanted.module) == State::Live) {
+                return None;
+            }
+            self.all_live.set(Some(table.losses()));
+        }
+        Some(self.loadable)
+    }
+}
+
 /// The resolutions seen last.
 #[derive(Debug)]
 pub struct Memo {
-    resolutions: LruCache<Box<[u8]>, Rc<[Wanted]>>,
+    resolutions: LruCache<Box<[u8]>, Rc<Resolved>>,
+    /// The very last one: a storm asks for the same again, and comparing is cheaper than hashing.
+    last: Option<(Box<[u8]>, Rc<Resolved>)>,
 }
 
 impl Memo {
     /// An empty memo for so many modaliases.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self { resolutions: LruCache::new(capacity) }
+        Self { resolutions: LruCache::new(capacity), last: None }
     }
 
     /// What an alias stands for; looked up if it is not remembered.
-    pub fn resolve(&mut self, alias: &[u8], modules: &mut dyn Modules, table: &mut Table) -> Rc<[Wanted]> {
-        if let Some(known) = self.resolutions.get(alias) {
-            return known.clone();
+    pub fn resolve(&mut self, alias: &[u8], modules: &mut dyn Modules, table: &mut Table) -> Rc<Resolved> {
+        if let Some((last, resolved)) = &self.last
+            && **last == *alias
+        {
+            return resolved.clone();
         }
-        let wanted: Rc<[Wanted]> = modules
-            .resolve(alias)
-            .candidates
-            .into_iter()
-            .map(|candidate| Wanted {
-                module: table.id(&candidate.module),
-                verdict: candidate.verdict,
-                options: candidate.options.map(Arc::new),
-                policy: candidate.policy,
-            })
-            .collect();
-        self.resolutions.put(alias.into(), wanted.clone());
-        wanted
+        let known = self.resolutions.get(alias).cloned();
+        let resolved = known.unwrap_or_else(|| {
+            let resolved = Rc::new(number(modules.resolve(alias), table));
+            self.resolutions.put(alias.into(), resolved.clone());
+            resolved
+        });
+        self.last = Some((alias.into(), resolved.clone()));
+        resolved
     }
 
     /// Forgets everything: the module tree or its configuration changed.
     pub fn clear(&mut self) {
         self.resolutions.clear();
+        self.last = None;
     }
+}
+
+fn number(resolution: Resolution, table: &mut Table) -> Resolved {
+    let numbered = resolution.candidates.into_iter().map(|candidate| Wanted {
+        module: table.id(&candidate.module),
+        verdict: candidate.verdict,
+        options: candidate.options.map(Arc::new),
+        policy: candidate.policy,
+    });
+    let wanted: Box<[Wanted]> = numbered.collect();
+    let loadable = wanted.iter().filter(|wanted| wanted.verdict == Verdict::Load).count() as u64;
+    Resolved { wanted, loadable, all_live: Cell::new(None) }
 }

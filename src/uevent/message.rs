@@ -169,38 +169,13 @@ fn as_in_header<'a>(rest: &'a [u8], action: &[u8], devpath: &[u8]) -> Option<&'a
     rest.strip_prefix(b"\0DEVPATH=")?.strip_prefix(devpath)?.strip_prefix(b"\0")
 }
 
-/// Cuts at the first NUL byte, which belongs to neither side. Inlined by force, as the two beside it: the calls
-/// were a fifth of the cost of a duplicate's parsing.
+/// Cuts at the first NUL byte, which belongs to neither side.
 #[inline(always)]
 fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
-    const SHORT: usize = 32;
-    // Most strings are short; a CPU's modalias is hundreds of bytes, and those are leapt over by vector instructions.
-    let (short, long) = bytes.split_at(bytes.len().min(SHORT));
-    let end = nul(short).or_else(|| {
-        let clean = |wide: &&[u8]| !wide.iter().fold(false, |found, &byte| found | (byte == 0));
-        let at = SHORT * (1 + long.chunks_exact(SHORT).take_while(clean).count());
-        nul(bytes.get(at..)?).map(|end| at + end)
-    });
-    match end {
+    match memchr::memchr(0, bytes) {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (bytes, &[]),
     }
-}
-
-/// The first NUL byte, eight at a time.
-#[inline(always)]
-fn nul(bytes: &[u8]) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    let (mut at, mut rest) = (0, bytes);
-    while let Some((word, next)) = rest.split_first_chunk() {
-        let word = u64::from_le_bytes(*word);
-        let zeros = word.wrapping_sub(LOW) & !word & (LOW << 7);
-        if zeros != 0 {
-            return Some(at + zeros.trailing_zeros() as usize / 8);
-        }
-        (at, rest) = (at + 8, next);
-    }
-    rest.iter().position(|&byte| byte == 0).map(|end| at + end)
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -13,6 +12,7 @@ use super::options::{LimitOptions, SocketOption, TreeOptions};
 use crate::daemon::{Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
+use crate::uevent::activation;
 use crate::uevent::netlink::Netlink;
 
 /// CAP_SYS_MODULE: include/uapi/linux/capability.h.
@@ -44,9 +44,14 @@ impl Command {
     /// # Errors
     /// [`Fatal::System`] where the system refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
+        // The socket first: what happens while the rest is set up waits there. Before anything else is opened, too:
+        // descriptors that were handed over go by their numbers.
+        let receive_buffer = self.limits.receive_buffer();
+        let netlink = match activation::take(receive_buffer)? {
+            Some(netlink) => netlink,
+            None => Netlink::open(receive_buffer)?,
+        };
         let loader = loader(self.dry_run, &self.tree)?;
-        // The socket first: what happens while the rest is set up waits there.
-        let netlink = Netlink::open(self.limits.receive_buffer.get())?;
         let resolver = self.tree.open()?;
         let settings = Settings {
             limits: self.limits.limits(),
@@ -54,7 +59,7 @@ impl Command {
             control: Some((self.socket.socket.clone(), self.clients.get())),
             loader,
             scan: self.scan,
-            landing_time: Duration::from_secs(self.limits.landing_time.into()),
+            landing_time: self.limits.landing_time(),
         };
         let daemon = Daemon::new(resolver, settings)?;
         log::info!("listening for uevents; ask me at {}", self.socket.socket.display());

@@ -4,6 +4,7 @@
 //! Owns the command line: what may be said, and which file does it. Every command returns its exit code (0 done,
 //! 1 the module's answer is a failure) or a [`Fatal`], which has one of its own.
 
+mod answering;
 mod asking;
 mod daemon;
 mod explain;
@@ -11,6 +12,8 @@ mod failed;
 mod load;
 mod logger;
 mod options;
+mod record;
+mod replay;
 mod retry;
 mod scan;
 mod settle;
@@ -44,6 +47,8 @@ enum Command {
     Settle(settle::Command),
     Status(status::Command),
     Failed(failed::Command),
+    Record(record::Command),
+    Replay(replay::Command),
 }
 
 impl Cli {
@@ -62,6 +67,8 @@ impl Cli {
             Command::Settle(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Failed(command) => command.run(),
+            Command::Record(command) => command.run(),
+            Command::Replay(command) => command.run(),
         }
     }
 }

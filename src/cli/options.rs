@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Options: flags that several commands share
 //!
-//! Owns the flags that say which module tree is meant, where the daemon listens, and the core's bounds, each with
-//! its default.
+//! Owns the flags that say which module tree is meant, where the daemon listens, and the bounds of core and socket,
+//! each with its default.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -55,9 +56,9 @@ pub struct SocketOption {
     pub socket: PathBuf,
 }
 
-/// The bounds of the core and of the socket.
+/// The bounds of the core.
 #[derive(Args, Clone, Debug)]
-pub struct LimitOptions {
+pub struct CoreOptions {
     /// Loads at a time; one that is older than 5 s no longer counts [default: twice the CPUs, within 4 to 16].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
@@ -73,16 +74,30 @@ pub struct LimitOptions {
     /// Devices that are remembered with one failure.
     #[arg(long, value_name = "N", default_value = "1024")]
     sightings: NonZeroUsize,
+}
+
+/// The bound of the uevent socket.
+#[derive(Args, Clone, Debug)]
+pub struct BufferOption {
     /// Bytes of uevents the kernel may queue for us.
     #[arg(long, value_name = "BYTES", default_value = "134217728")]
     pub receive_buffer: NonZeroUsize,
-    /// Seconds that running loads may take to land once addonce is to stop.
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    pub landing_time: u32,
 }
 
-impl LimitOptions {
-    /// The core's part of it.
+/// The bounds of whoever loads modules.
+#[derive(Args, Clone, Debug)]
+pub struct LimitOptions {
+    #[command(flatten)]
+    core: CoreOptions,
+    #[command(flatten)]
+    buffer: BufferOption,
+    /// Seconds that running loads may take to land once addonce is to stop.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    landing_time: u32,
+}
+
+impl CoreOptions {
+    /// As the core wants them.
     pub fn limits(&self) -> Limits {
         Limits {
             memo: self.memo,
@@ -91,5 +106,22 @@ impl LimitOptions {
             jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
             threads: self.threads.get(),
         }
+    }
+}
+
+impl LimitOptions {
+    /// The core's part of it.
+    pub fn limits(&self) -> Limits {
+        self.core.limits()
+    }
+
+    /// The socket's part of it.
+    pub fn receive_buffer(&self) -> usize {
+        self.buffer.receive_buffer.get()
+    }
+
+    /// How long loads that run at the end are waited for.
+    pub fn landing_time(&self) -> Duration {
+        Duration::from_secs(self.landing_time.into())
     }
 }

@@ -37,7 +37,7 @@ impl Command {
         // Nothing appears because of loads that are not performed.
         let netlink = match self.dry_run {
             true => None,
-            false => Some(Netlink::open(self.limits.receive_buffer.get())?),
+            false => Some(Netlink::open(self.limits.receive_buffer())?),
         };
         let quiet = if self.dry_run { Duration::ZERO } else { Duration::from_millis(self.quiet) };
         let settings = Settings {
@@ -46,7 +46,7 @@ impl Command {
             control: None,
             loader,
             scan: true,
-            landing_time: Duration::from_secs(self.limits.landing_time.into()),
+            landing_time: self.limits.landing_time(),
         };
         let core = Daemon::new(self.tree.open()?, settings)?.run(Until::Quiet(quiet))?;
         let tally = core.tally();

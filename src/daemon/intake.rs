@@ -4,7 +4,8 @@
 //! Owns the netlink socket and the scan of /sys, and their balance: events first, a slice of the scan when there
 //! are none, and never more of either at once than a budget, so that clients and landings get their turn. After
 //! an overflow it says so once, lets the core know, and scans: what was dropped is still in /sys. An overflow
-//! during that scan means one more scan, not a second message.
+//! during that scan means one more scan, not a second warning: the episode ends with the scan that nothing was
+//! lost in, and then its sum is told.
 
 use std::path::PathBuf;
 
@@ -43,10 +44,17 @@ pub struct Intake {
     /// Events were lost since the queue was last empty.
     lost: bool,
     /// From the first overflow to the end of the scan that nothing was lost in.
-    episode: bool,
+    episode: Option<Episode>,
     drops: u32,
     malformed: u64,
     buffer: Vec<u8>,
+}
+
+/// Overflows and the scans that make good for them.
+struct Episode {
+    /// The kernel's count of drops before.
+    before: u32,
+    scans: u32,
 }
 
 /// What [`Intake::pump`] left.
@@ -59,21 +67,13 @@ pub enum Left {
 }
 
 impl Intake {
-    /// A way in from this socket, if there is one, and this sysfs.
+    /// A way in from this socket, if there is one, and this sysfs. A socket that was handed over may have lost events
+    /// before, and whoever had it then may not have lived to read them from /sys: that is an overflow, too.
     pub fn new(netlink: Option<Netlink>, sysfs: PathBuf) -> Self {
+        let lost = netlink.as_ref().and_then(|netlink| netlink.drops().ok()).is_some_and(|drops| drops > 0);
         let buffer = vec![0; netlink::BUFFER];
-        let (scan, drops, malformed) = Default::default();
-        Self {
-            netlink,
-            sysfs,
-            scan,
-            scan_again: false,
-            lost: false,
-            episode: false,
-            drops,
-            malformed,
-            buffer,
-        }
+        let (scan, scan_again, episode, drops, malformed) = Default::default();
+        Self { netlink, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer }
     }
 
     /// The socket, to be polled and asked for its counters.
@@ -114,7 +114,7 @@ impl Intake {
         for _ in 0..EVENTS {
             match netlink.receive(&mut self.buffer) {
                 Received::Datagram(datagram) => match message::parse(datagram) {
-                    Ok(uevent) => tell_event(&uevent, tell),
+                    Ok(uevent) => facts(&uevent, &mut *tell),
                     Err(why) => {
                         self.malformed += 1;
                         // The first is worth a line, the rest a counter: a sender that errs, errs often.
@@ -138,7 +138,8 @@ impl Intake {
     fn recover(&mut self) {
         let before = self.drops;
         self.drops = self.netlink.as_ref().and_then(|netlink| netlink.drops().ok()).unwrap_or(before);
-        if !std::mem::replace(&mut self.episode, true) {
+        if self.episode.is_none() {
+            self.episode = Some(Episode { before, scans: 0 });
             let size =
                 self.netlink.as_ref().and_then(|netlink| netlink.receive_buffer().ok()).unwrap_or_default();
             log::warn!(
@@ -161,17 +162,34 @@ impl Intake {
                 Step::Nothing => {}
                 Step::Done => {
                     log::debug!("scan of {}: {} links", self.sysfs.display(), scan.links());
-                    self.scan = std::mem::take(&mut self.scan_again).then(|| Scan::new(&self.sysfs));
-                    self.episode &= self.scan.is_some();
+                    self.scanned();
                     break;
                 }
             }
         }
         if self.scan.is_some() { Left::More } else { Left::Nothing }
     }
+
+    /// A scan is at its end. Where events were lost meanwhile, it may have passed their devices by before they came.
+    fn scanned(&mut self) {
+        self.scan = std::mem::take(&mut self.scan_again).then(|| Scan::new(&self.sysfs));
+        let Some(mut episode) = self.episode.take() else { return };
+        episode.scans += 1;
+        if self.scan.is_some() {
+            self.episode = Some(episode);
+            return;
+        }
+        log::info!(
+            "{} was read {} times for {} dropped uevents: nothing is missing any more",
+            self.sysfs.display(),
+            episode.scans,
+            self.drops.wrapping_sub(episode.before),
+        );
+    }
 }
 
-fn tell_event(uevent: &message::Uevent<'_>, tell: &mut impl FnMut(Fact<'_>)) {
+/// The facts that an event stands for.
+pub fn facts(uevent: &message::Uevent<'_>, mut tell: impl FnMut(Fact<'_>)) {
     if let Some(module) = uevent.module().and_then(|name| std::str::from_utf8(name).ok()) {
         match uevent.action {
             Action::Add => tell(Fact::ModuleAdded(module)),

@@ -256,7 +256,11 @@ impl Daemon {
     }
 }
 
-fn block_signals() -> nix::Result<SignalFd> {
+/// Blocks the signals that ask for an end, in this thread and those it starts, and has them come as news.
+///
+/// # Errors
+/// What the system says.
+pub fn block_signals() -> nix::Result<SignalFd> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);

@@ -2,9 +2,11 @@
 //! # Report: what is said in the log
 //!
 //! Owns the wording of the log's lines about loads. One landing is one info line, `add_once MODULE live|failed`
-//! and then `key=value`, so that it reads well and parses well.
+//! and then `key=value`, so that it reads well and parses well; [`json`] is the same for programs.
 
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::escape::escape;
 use crate::once::outcome::{AddOnce, Outcome, Stage};
@@ -24,7 +26,8 @@ pub fn disabled() {
     );
 }
 
-fn line(record: &AddOnce) -> String {
+/// A landing as a line.
+pub fn line(record: &AddOnce) -> String {
     let mut words = vec![format!("add_once {}", record.module)];
     match &record.outcome {
         Outcome::Live => words.push("live".into()),
@@ -46,6 +49,29 @@ fn line(record: &AddOnce) -> String {
         (first, last) => words.push(format!("seqnum={first}..{last}")),
     }
     words.join(" ")
+}
+
+/// A landing as JSON: all of it, nothing shortened.
+pub fn json(record: &AddOnce) -> Value {
+    let refusal = match &record.outcome {
+        Outcome::Live => None,
+        Outcome::Failed(refusal) => Some(refusal),
+    };
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    json!({
+        "module": &*record.module,
+        "outcome": if refusal.is_some() { "failed" } else { "live" },
+        "errno": refusal.map_or(0, |refusal| refusal.errno),
+        "stage": refusal.map(|refusal| refusal.stage.word()),
+        "modalias": escape(&record.alias),
+        "devpath": record.devpath.as_deref().map(escape),
+        "first_seqnum": record.seqnums.0,
+        "last_seqnum": record.seqnums.1,
+        "asked": record.asked,
+        "waited_us": micros(record.waited),
+        "load_us": micros(record.load),
+        "pulled_in_by": record.pulled_in_by.as_deref(),
+    })
 }
 
 /// A CPU's modalias is a thousand bytes and more; its head says which it is.

@@ -1,24 +1,46 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Simulation: the core in a declared world, with a clock of its own
+//! # Simulation: the core in a world that answers, with a clock of its own
 //!
-//! Owns a [`Coalescer`], a [`FakeModules`] and a time that passes only when told to. Loads take as long as the
-//! declaration says and end as it says. Tests and replays drive it, and read what the core did.
+//! Owns a [`Coalescer`], a [`World`] and a time that passes only when told to. Loads take as long as the world
+//! says and end as it says. Tests drive it in a declared world ([`FakeModules`]), replays also in one whose modules
+//! are a real tree's. Both read what the core did.
+
+use std::sync::Arc;
 
 use super::coalescer::{Action, Coalescer};
 use super::fake::FakeModules;
 use super::limits::Limits;
-use super::outcome::AddOnce;
+use super::outcome::{AddOnce, Outcome};
 use super::party::Answer;
 use super::request::{ClientId, Device, Origin, Request, Time};
-use super::world::Name;
+use super::world::{Modules, Name, Plan};
 
-/// The core in a declared world.
+/// A world with a kernel in it: it answers what is otherwise a worker's business.
+pub trait World: Modules {
+    /// What the kernel says when this load ends, and who is live then.
+    fn load(&mut self, plan: &Plan) -> Outcome;
+
+    /// How long the load of a module takes.
+    fn takes(&self, module: &Name) -> Time;
+}
+
+impl World for FakeModules {
+    fn load(&mut self, plan: &Plan) -> Outcome {
+        self.load(&plan.module)
+    }
+
+    fn takes(&self, module: &Name) -> Time {
+        self.modules.get(module).map_or(Time::ZERO, |module| module.takes)
+    }
+}
+
+/// The core in a world.
 #[derive(Debug)]
-pub struct Simulation {
+pub struct Simulation<W = FakeModules> {
     /// The core.
     pub core: Coalescer,
     /// The world.
-    pub world: FakeModules,
+    pub world: W,
     /// What the core had loaded, in order, and when.
     pub attempts: Vec<(Time, Name)>,
     /// What it published.
@@ -28,13 +50,13 @@ pub struct Simulation {
     /// How often it said that this kernel loads no module any more.
     pub disabled: u32,
     now: Time,
-    running: Vec<(Time, Name)>,
+    running: Vec<(Time, Arc<Plan>)>,
     seqnum: u64,
 }
 
-impl Simulation {
+impl<W: World> Simulation<W> {
     /// A core with these limits, in this world.
-    pub fn new(world: FakeModules, limits: Limits) -> Self {
+    pub fn new(world: W, limits: Limits) -> Self {
         Self {
             core: Coalescer::new(limits),
             world,
@@ -55,7 +77,7 @@ impl Simulation {
 
     /// The loads that are running.
     pub fn running(&self) -> impl Iterator<Item = &Name> {
-        self.running.iter().map(|(_, name)| name)
+        self.running.iter().map(|(_, plan)| &plan.module)
     }
 
     /// A request comes in.
@@ -79,30 +101,11 @@ impl Simulation {
         self.request(name.as_bytes(), Origin::Client { client, device: None });
     }
 
-    /// Somebody loads a module by hand, and the kernel announces it.
-    pub fn loaded_by_hand(&mut self, name: &str) {
-        self.world.live.insert(name.into());
-        self.core.module_added(&mut self.world, name, self.now);
-        self.act();
-    }
-
-    /// Somebody unloads a module, and the kernel announces it.
-    pub fn unloaded(&mut self, name: &str) {
-        self.world.live.remove(name);
-        self.core.module_removed(name);
-        self.act();
-    }
-
     /// Time passes; loads end and promised attempts are made when their time has come.
     pub fn pass(&mut self, duration: Time) {
         let end = self.now + duration;
-        loop {
-            let landing = self.running.iter().map(|(at, _)| *at).min();
-            let deadline = self.core.next_deadline(self.now);
-            match landing.into_iter().chain(deadline).min() {
-                Some(next) if next <= end => self.step(next.max(self.now)),
-                _ => break,
-            }
+        while let Some(next) = self.next().filter(|next| *next <= end) {
+            self.step(next.max(self.now));
         }
         self.now = end;
         self.core.tick(&mut self.world, self.now);
@@ -116,9 +119,22 @@ impl Simulation {
         }
     }
 
+    /// Time passes for as long as anything is left to happen: flights in the air, and attempts that were promised.
+    pub fn finish(&mut self) {
+        while let Some(next) = self.next() {
+            self.step(next.max(self.now));
+        }
+    }
+
     /// How often a module was attempted.
     pub fn attempts_of(&self, name: &str) -> usize {
         self.attempts.iter().filter(|(_, attempted)| &**attempted == name).count()
+    }
+
+    /// When something happens next of its own accord.
+    fn next(&self) -> Option<Time> {
+        let landing = self.running.iter().map(|(at, _)| *at).min();
+        landing.into_iter().chain(self.core.next_deadline(self.now)).min()
     }
 
     fn event(&mut self, devpath: &str, alias: &str, genuine: bool) {
@@ -131,10 +147,10 @@ impl Simulation {
         self.now = to;
         let (ended, running) = std::mem::take(&mut self.running).into_iter().partition(|(at, _)| *at <= to);
         self.running = running;
-        let ended: Vec<(Time, Name)> = ended;
-        for (_, name) in ended {
-            let outcome = self.world.load(&name);
-            self.core.landed(&mut self.world, &name, outcome, to);
+        let ended: Vec<(Time, Arc<Plan>)> = ended;
+        for (_, plan) in ended {
+            let outcome = self.world.load(&plan);
+            self.core.landed(&mut self.world, &plan.module, outcome, to);
             self.act();
         }
         self.core.tick(&mut self.world, to);
@@ -146,13 +162,29 @@ impl Simulation {
             match action {
                 Action::Load(plan) => {
                     self.attempts.push((self.now, plan.module.clone()));
-                    let takes = self.world.module(&plan.module).takes;
-                    self.running.push((self.now + takes, plan.module.clone()));
+                    let takes = self.world.takes(&plan.module);
+                    self.running.push((self.now + takes, plan));
                 }
                 Action::Publish(record) => self.published.push(record),
                 Action::Answer(client, answers) => self.answers.push((client, answers)),
                 Action::Disabled => self.disabled += 1,
             }
         }
+    }
+}
+
+impl Simulation {
+    /// Somebody loads a module by hand, and the kernel announces it.
+    pub fn loaded_by_hand(&mut self, name: &str) {
+        self.world.live.insert(name.into());
+        self.core.module_added(&mut self.world, name, self.now);
+        self.act();
+    }
+
+    /// Somebody unloads a module, and the kernel announces it.
+    pub fn unloaded(&mut self, name: &str) {
+        self.world.live.remove(name);
+        self.core.module_removed(name);
+        self.act();
     }
 }

@@ -78,7 +78,7 @@ pub enum Fault {
     Io(#[from] io::Error),
 }
 
-/// Writes a capture. What it is given should be buffered, and is flushed by its owner.
+/// Writes a capture. What it is given should be buffered; nothing is flushed but by [`Writer::flush`].
 #[derive(Debug)]
 pub struct Writer<W> {
     to: W,
@@ -115,6 +115,17 @@ impl<W: Write> Writer<W> {
             rest = next;
         }
         if datagram.last() == Some(&0) && line_is_empty { Ok(()) } else { self.to.write_all(b"\\\n") }
+    }
+
+    /// Adds a comment, one line of it: between records, where it is about what is not there.
+    pub fn comment(&mut self, text: &str) -> io::Result<()> {
+        let text = text.replace(|byte: char| byte.is_control(), " ");
+        writeln!(self.to, "\n# {text}")
+    }
+
+    /// Hands on what is buffered: a capture that is cut short afterwards reads up to here.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 
     /// Gives back what was written to.
@@ -284,6 +295,21 @@ mod tests {
         assert_eq!(records[0], Record { at: Duration::from_secs(3), datagram: b"add@/d\0A=1\0".to_vec() });
         assert_eq!(records[1], Record { at: Duration::from_millis(4500), datagram: b"x\0".to_vec() });
         assert_eq!(records.len(), 2);
+    }
+
+    #[test]
+    fn a_comment_stands_between_records_and_changes_none() {
+        let mut writer = Writer::new(Vec::new()).unwrap();
+        writer.comment("one\n0 two").unwrap();
+        writer.write(Duration::ZERO, b"add@/d\0").unwrap();
+        writer.comment("3 uevents were dropped").unwrap();
+        writer.write(Duration::ZERO, b"add@/e\0").unwrap();
+        let text = writer.into_inner();
+        let expected = "addonce-capture 1\n\n# one 0 two\n\n0.000000 add@/d\n\n# 3 uevents were dropped\n\n0.000000 add@/e\n";
+        assert_eq!(String::from_utf8_lossy(&text), expected);
+        let records: Vec<_> =
+            Reader::new(text.as_slice()).unwrap().map(|record| record.unwrap().datagram).collect();
+        assert_eq!(records, [b"add@/d\0", b"add@/e\0"]);
     }
 
     #[test]

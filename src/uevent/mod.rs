@@ -8,13 +8,15 @@
 //! * [`message`]: one datagram, parsed in place; every rejection has a name (pure).
 //! * [`netlink`]: the socket: its buffer, its sender check, its overflow; and a way to speak as the kernel
 //!   does, for tests and replays. [`filter`] is the program the kernel runs before it queues anything,
-//!   `sockopt` the three socket options that nix does not know, which hold the only `unsafe` here.
+//!   `sockopt` the three socket options that nix does not know, which hold the only `unsafe` here;
+//!   [`activation`] is how a supervisor hands the socket over.
 //! * [`sysfs`]: the same facts read from `uevent` files, for what came before the socket or was lost by it.
 //! * [`capture`]: storms written to a file a person can read, and read back.
 //!
 //! Bounds: a datagram is at most [`message::LONGEST`] bytes, a `uevent` file [`sysfs::FILE_MAX`], a scan
 //! [`sysfs::LINKS_MAX`] links; the socket's queue is the caller's number.
 
+pub mod activation;
 pub mod capture;
 pub mod filter;
 pub mod message;

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Sockopt: the socket options nix does not know
 //!
-//! Three calls, and the only `unsafe` of this room. They promise to pass the kernel memory of exactly the size
-//! they state, and to return nothing that the kernel did not write.
+//! Three calls, and [`claim`] for a descriptor that comes as a number: the only `unsafe` of this room. They promise to
+//! pass the kernel memory of exactly the size they state, to return nothing that the kernel did not write, and to give
+//! no descriptor two owners.
 
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `SK_MEMINFO_VARS`: how many words SO_MEMINFO has had since it exists (Linux 4.12).
 const MEMINFO_WORDS: usize = 9;
@@ -34,6 +37,17 @@ pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter
 pub(super) fn drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let words: [u32; MEMINFO_WORDS] = get(socket, libc::SO_MEMINFO)?;
     Ok(words[libc::SK_MEMINFO_DROPS as usize])
+}
+
+/// Makes this process the owner of descriptors that it was started with, once: the second time there are none. The
+/// caller knows that they are open and that nobody else in the process counts on them.
+pub(super) fn claim(descriptors: Range<RawFd>) -> Vec<OwnedFd> {
+    static CLAIMED: AtomicBool = AtomicBool::new(false);
+    if CLAIMED.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    // SAFETY: they are open, came by exec, and CLAIMED sees to it that each is given out once.
+    descriptors.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }).collect()
 }
 
 /// The address family and the protocol a socket was made with. ENOTSOCK for what is none.

@@ -2,7 +2,11 @@
 //! What several test programs share; each uses a part of it.
 #![allow(dead_code)]
 
+pub mod devices;
 pub mod fixture;
+pub mod flood;
+pub mod many;
 pub mod namespace;
+pub mod proc;
 pub mod running;
 pub mod tool;

@@ -2,10 +2,13 @@
 //! # Running: an addonce daemon, for the length of a test
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -14,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Running {
     child: Child,
     socket: PathBuf,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     lines: Receiver<String>,
     /// What it has logged, as far as it was waited for.
     pub log: Vec<String>,
@@ -32,10 +35,17 @@ pub fn addonce() -> Command {
 impl Running {
     /// Starts a daemon that loads nothing, and waits until it listens.
     pub fn start(flags: &[String]) -> Self {
+        Self::start_by(addonce(), "debug", flags)
+    }
+
+    /// Starts a daemon that loads nothing by a command that takes addonce's arguments, with this level of its log,
+    /// in a directory of its own.
+    pub fn start_by(mut command: Command, level: &str, flags: &[String]) -> Self {
         let directory = tempfile::tempdir().expect("tempdir");
         let socket = directory.path().join("io.addonce");
-        let mut child = addonce()
-            .args(["daemon", "--dry-run", "--log=debug", "--socket"])
+        let mut child = command
+            .current_dir(directory.path())
+            .args(["daemon", "--dry-run", "--log", level, "--socket"])
             .arg(&socket)
             .args(flags)
             .stderr(Stdio::piped())
@@ -46,7 +56,7 @@ impl Running {
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        let mut running = Self { child, socket, _directory: directory, lines, log: Vec::new() };
+        let mut running = Self { child, socket, directory, lines, log: Vec::new() };
         running.wait_for("listening for uevents");
         running
     }
@@ -78,8 +88,26 @@ impl Running {
 
     /// Waits until nothing is left to do.
     pub fn settle(&self) {
-        let output = self.ask(&["settle", "--timeout=20"]);
+        let output = self.ask(&["settle", "--timeout=100"]);
         assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Its counters, once nothing is left to do.
+    pub fn settled(&self) -> serde_json::Value {
+        self.settle();
+        let status = self.json(&["status", "--json"]);
+        assert_eq!(status["settled"], true, "{status:#}");
+        status
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().expect("a pid")), signal).expect("kill");
+    }
+
+    /// The directory it runs in, which holds its socket and nothing else.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Where it listens.
@@ -94,8 +122,7 @@ impl Running {
 
     /// Ends it by SIGTERM, and returns what it had logged, all of it.
     pub fn stop(mut self) -> Vec<String> {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("kill");
+        self.signal(Signal::SIGTERM);
         let status = self.child.wait().expect("wait");
         assert!(status.success(), "{status}");
         let rest: Vec<String> = self.lines.iter().collect();

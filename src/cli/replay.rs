@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce replay`: a capture once more, through the core or through the kernel.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::answering::Answering;
+use super::asking::{print, print_json};
+use super::options::{CoreOptions, TreeOptions};
+use crate::daemon::intake::{Fact, facts};
+use crate::daemon::report;
+use crate::fatal::Fatal;
+use crate::once::fake::FakeModules;
+use crate::once::simulation::{Simulation, World};
+use crate::uevent::capture::{Reader, Record};
+use crate::uevent::message;
+use crate::uevent::netlink::Sender;
+
+/// Show what addonce makes of a recorded storm: one line per landing, and the sum. Nothing is loaded.
+///
+/// The uevents go through the core with a simulated kernel, in the capture's own time but as fast as it goes. What the
+/// capture says of modules (`add@/module/...`) is what another loader did, and is passed over.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// The capture; - is standard input.
+    file: PathBuf,
+    /// What the simulated kernel says of modules, in lines such as `pcc_cpufreq => ENODEV`, `slow takes 2000`,
+    /// `kvm is live`; all others are live at once.
+    #[arg(long, value_name = "FILE")]
+    kernel_answers: Option<PathBuf>,
+    /// Such lines that say everything, aliases (`cpu:* -> acpi_cpufreq`) and dependencies (`kvm_amd needs kvm`)
+    /// too: no module tree is read.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel_answers", "modules_dir", "kernel", "config"])]
+    world: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Instead of all this have the kernel announce the uevents again in the current network namespace, at the
+    /// recorded pace.
+    #[arg(long, conflicts_with_all = ["kernel_answers", "world", "json"])]
+    inject: bool,
+    /// So many times faster.
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor, requires = "inject")]
+    speed: f64,
+    #[command(flatten)]
+    limits: CoreOptions,
+    #[command(flatten)]
+    tree: TreeOptions,
+}
+
+/// What the capture held.
+#[derive(Default)]
+struct Contents {
+    uevents: u64,
+    malformed: u64,
+    time: Duration,
+}
+
+impl Command {
+    /// Replays and prints.
+    ///
+    /// # Errors
+    /// [`Fatal::Usage`] naming the file and the line that cannot be read, [`Fatal::System`] where there is no
+    /// module tree or the kernel takes no uevents from us.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let records = open(&self.file)?;
+        if self.inject {
+            return inject(records, self.speed);
+        }
+        match &self.world {
+            Some(world) => self.simulate(records, declaration(world)?),
+            None => {
+                let kernel =
+                    self.kernel_answers.as_deref().map_or(Ok(FakeModules::default()), declaration)?;
+                self.simulate(records, Answering::new(self.tree.open()?, kernel))
+            }
+        }
+    }
+
+    fn simulate<W: World>(&self, records: Records, world: W) -> Result<ExitCode, Fatal> {
+        let mut simulation = Simulation::new(world, self.limits.limits());
+        let mut contents = Contents::default();
+        for record in records {
+            let Record { at, datagram } = record?;
+            // An edited capture may go back in time; the core's time does not.
+            simulation.pass(at.saturating_sub(simulation.now()));
+            contents.time = contents.time.max(at);
+            contents.uevents += 1;
+            match message::parse(&datagram) {
+                Ok(uevent) => facts(&uevent, |fact| {
+                    if let Fact::Request(request) = fact {
+                        simulation.request(request.alias, request.origin);
+                    }
+                }),
+                Err(_) => contents.malformed += 1,
+            }
+        }
+        simulation.finish();
+        self.tell(&simulation, &contents)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn tell<W>(&self, simulation: &Simulation<W>, contents: &Contents) -> Result<(), Fatal> {
+        let (tally, Contents { uevents, malformed, time }) = (simulation.core.tally(), contents);
+        if self.json {
+            let landings: Vec<_> = simulation.published.iter().map(report::json).collect();
+            return print_json(&json!({
+                "uevents": uevents,
+                "malformed": malformed,
+                "seconds": time.as_secs_f64(),
+                "requests": tally.requests,
+                "no_module": tally.no_module,
+                "duplicates": tally.duplicates(),
+                "deferred": tally.deferred,
+                "attempts": tally.attempts,
+                "live": tally.live,
+                "failed": tally.failed,
+                "add_once": landings,
+            }));
+        }
+        let mut text: String =
+            simulation.published.iter().map(|record| report::line(record) + "\n").collect();
+        text += &format!(
+            "replay: {uevents} uevents in {:.1} s, {malformed} not understood: {} requests, {} without a module, \
+             {} duplicates, {} attempts, {} live, {} failed\n",
+            time.as_secs_f64(),
+            tally.requests,
+            tally.no_module,
+            tally.duplicates(),
+            tally.attempts,
+            tally.live,
+            tally.failed
+        );
+        print(&text)
+    }
+}
+
+type Records = Box<dyn Iterator<Item = Result<Record, Fatal>>>;
+
+/// The records of a file. What cannot be read is named with its line.
+fn open(path: &Path) -> Result<Records, Fatal> {
+    let unreadable = {
+        let path = path.to_owned();
+        move |what: &dyn std::fmt::Display| Fatal::Usage(format!("{}: {what}", path.display()))
+    };
+    let from: Box<dyn BufRead> = match path.as_os_str() == "-" {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(BufReader::new(File::open(path).map_err(|error| unreadable(&error))?)),
+    };
+    let reader = Reader::new(from).map_err(|error| unreadable(&error))?;
+    Ok(Box::new(reader.map(move |record| record.map_err(|error| unreadable(&error)))))
+}
+
+fn declaration(path: &Path) -> Result<FakeModules, Fatal> {
+    let wrong = |what: &dyn std::fmt::Display| Fatal::Usage(format!("{}: {what}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    FakeModules::parse(&text).map_err(|error| wrong(&error))
+}
+
+fn inject(records: Records, speed: f64) -> Result<ExitCode, Fatal> {
+    let mut sender = Sender::open()?;
+    let origin = Instant::now();
+    let (mut injected, mut too_long) = (0u64, 0u64);
+    for record in records {
+        let Record { at, datagram } = record?;
+        // Beyond what a Duration can hold nobody waits anyway.
+        let due = Duration::try_from_secs_f64(at.as_secs_f64() / speed).unwrap_or(Duration::MAX);
+        std::thread::sleep(due.saturating_sub(origin.elapsed()));
+        match sender.inject(&datagram) {
+            Ok(()) => injected += 1,
+            // The kernel's own events may be longer than what it takes from others.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => too_long += 1,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(Fatal::System(
+                    "the kernel takes uevents only from who has CAP_SYS_ADMIN over this network namespace: \
+                     run it as root, or inside `unshare -Urn`"
+                        .into(),
+                ));
+            }
+            Err(error) => {
+                return Err(Fatal::System(format!("the kernel does not take this uevent: {error}")));
+            }
+        }
+    }
+    let seconds = origin.elapsed().as_secs_f64();
+    print(&format!(
+        "replay: {injected} uevents injected in {seconds:.1} s, {too_long} longer than the kernel takes\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor: f64 = text.parse().map_err(|_| "a number is wanted")?;
+    if factor.is_finite() && factor > 0.0 { Ok(factor) } else { Err("a number above 0 is wanted".into()) }
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Storm: more than the socket can hold, and words of those who are not the kernel
+//!
+//! Over the kernel's own socket, in a network namespace of the test's own. Nothing is inserted: the loader only says what
+//! it would do. A daemon that has to overflow is held still by SIGSTOP meanwhile, so that no test depends on who
+//! is faster.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Mutex;
+
+use addonce::daemon::intake::{Fact, Intake, Left};
+use addonce::uevent::netlink::{Netlink, Sender};
+use common::devices::Devices;
+use common::fixture::Fixture;
+use common::flood::event;
+use common::many::Many;
+use common::namespace::alone;
+use common::proc::uevent_socket;
+use common::running::Running;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, sendto, socket,
+};
+
+/// Holds some twenty uevents.
+const SMALL: usize = 16 * 1024;
+
+fn kernel_group(kind: SockType) -> OwnedFd {
+    let socket =
+        socket(AddressFamily::Netlink, kind, SockFlag::empty(), SockProtocol::NetlinkKObjectUEvent).unwrap();
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();
+    socket
+}
+
+/// The modules that came in.
+fn landed(log: &[String]) -> BTreeSet<String> {
+    let words = log.iter().filter_map(|line| line.strip_prefix("addonce: add_once "));
+    words.filter_map(|rest| rest.split_once(" live ")).map(|(module, _)| module.to_owned()).collect()
+}
+
+fn lines_with<'a>(log: &'a [String], what: &str) -> Vec<&'a str> {
+    log.iter().filter(|line| line.contains(what)).map(String::as_str).collect()
+}
+
+#[test]
+fn a_burst_beyond_the_buffer_costs_no_module_and_is_told_as_the_kernel_counts_it() {
+    alone("a_burst_beyond_the_buffer_costs_no_module_and_is_told_as_the_kernel_counts_it", || {
+        let (many, devices) = (Many::build(200), Devices::none());
+        let flags = [many.flags(), vec![devices.flag(), format!("--receive-buffer={SMALL}")]].concat();
+        let running = Running::start(&flags);
+        let announced: Vec<_> = (0..2_000)
+            .map(|n| {
+                let modalias = many.modalias(n);
+                event(&devices.appear(n, modalias.as_bytes()), modalias.as_bytes())
+            })
+            .collect();
+        let mut sender = Sender::open().unwrap();
+        running.signal(Signal::SIGSTOP);
+        announced.iter().cycle().take(20_000).for_each(|datagram| sender.inject(datagram).unwrap());
+        running.signal(Signal::SIGCONT);
+        let status = running.settled();
+        let drops = uevent_socket(running.id()).drops;
+        assert_eq!(status["uevents"]["drops"], drops);
+        assert!(drops > 19_900, "{status:#}");
+        assert_eq!(status["uevents"]["read"], 20_000 - drops);
+        assert_eq!(status["uevents"]["overflows"], 1);
+        assert_eq!(status["requests"], 20_000 - drops + 2_000, "those of the scan, too");
+        let log = running.stop();
+        assert_eq!(landed(&log), many.names().collect());
+        let told = lines_with(&log, "were dropped by the kernel");
+        let start = format!("addonce: {drops} uevents were dropped");
+        assert!(told.len() == 1 && told[0].starts_with(&start), "{told:#?}");
+        assert!(told[0].contains("--receive-buffer above 16384 bytes"), "{told:#?}");
+        assert_eq!(lines_with(&log, "nothing is missing any more").len(), 1);
+        println!("dropped {drops} of 20000 uevents");
+    });
+}
+
+/// The daemon runs, and is held now and then, so that it overflows before, in and after its scans.
+#[test]
+fn a_flood_that_goes_on_during_the_scans_costs_no_module_either() {
+    alone("a_flood_that_goes_on_during_the_scans_costs_no_module_either", || {
+        const ROUNDS: usize = 50;
+        let (many, devices) = (Many::build(200), Devices::none());
+        let flags = [many.flags(), vec![devices.flag(), format!("--receive-buffer={SMALL}")]].concat();
+        let running = Running::start(&flags);
+        // Devices that nobody has a module for make the scans long.
+        (10_000..12_000).for_each(|n| drop(devices.appear(n, b"none")));
+        let mut sender = Sender::open().unwrap();
+        let mut injected = 0u64;
+        for round in 0..ROUNDS {
+            running.signal(Signal::SIGSTOP);
+            // Modules are needed for the first time; what came before comes again and again.
+            for n in 4 * round..4 * (round + 1) {
+                let modalias = many.modalias(n);
+                let devpath = devices.appear(n, modalias.as_bytes());
+                for event in [event("/devices/test/0", b"many:0000"), event(&devpath, modalias.as_bytes())] {
+                    (0..50).for_each(|_| sender.inject(&event).unwrap());
+                    injected += 50;
+                }
+            }
+            running.signal(Signal::SIGCONT);
+            // Once it answers it has read the queue empty, and has a scan before it.
+            assert_eq!(running.json(&["status", "--json"])["uevents"]["overflows"], round + 1);
+        }
+        let status = running.settled();
+        let drops = uevent_socket(running.id()).drops;
+        assert_eq!(status["uevents"]["drops"], drops);
+        assert_eq!(status["uevents"]["read"], injected - drops);
+        assert_eq!(status["uevents"]["overflows"], ROUNDS);
+        let log = running.stop();
+        assert_eq!(landed(&log), many.names().collect());
+        let begun = lines_with(&log, "were dropped by the kernel").len();
+        let ended = lines_with(&log, "nothing is missing any more").len();
+        let scans = lines_with(&log, "addonce: scan of").len();
+        assert_eq!(begun, ended, "an episode is told once at its begin and once at its end");
+        assert!(begun <= scans && scans <= ROUNDS + begun, "{begun} {scans}");
+        println!("dropped {drops} of {injected} in {ROUNDS} overflows, {begun} episodes, {scans} scans");
+    });
+}
+
+static LOG: Log = Log(Mutex::new(Vec::new()));
+
+struct Log(Mutex<Vec<String>>);
+
+impl log::Log for Log {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn overflows_in_the_middle_of_scans_are_one_episode_and_one_more_scan_each() {
+    alone("overflows_in_the_middle_of_scans_are_one_episode_and_one_more_scan_each", || {
+        log::set_logger(&LOG).unwrap();
+        log::set_max_level(log::LevelFilter::Debug);
+        let devices = Devices::none();
+        for n in 0..200 {
+            devices.appear(n, b"old");
+        }
+        let netlink = Netlink::open(SMALL).unwrap();
+        let mut intake = Intake::new(Some(netlink), devices.path().to_owned());
+        let burst = || {
+            let mut sender = Sender::open().unwrap();
+            (0..100).for_each(|_| sender.inject(&event("/devices/test/0", b"old")).unwrap());
+        };
+        let (mut seen, mut lost) = (BTreeSet::new(), 0);
+        let mut pump = |intake: &mut Intake| {
+            intake.pump(|fact| match fact {
+                Fact::Request(request) => {
+                    seen.insert(request.alias.to_vec());
+                }
+                Fact::Lost => lost += 1,
+                other => panic!("{other:?}"),
+            })
+        };
+        burst();
+        for round in 0..3u8 {
+            // Reads the queue empty, sees that something is missing, and takes the first slice of a scan.
+            assert_eq!(pump(&mut intake).unwrap(), Left::More);
+            devices.appear(1000 + usize::from(round), &[b'a' + round]);
+            burst();
+        }
+        while pump(&mut intake).unwrap() == Left::More {}
+        assert_eq!(lost, 4);
+        assert_eq!(seen, [b"old".to_vec(), b"a".into(), b"b".into(), b"c".into()].into());
+        let counters = intake.netlink().unwrap().counters();
+        let (_, drops) = intake.losses();
+        assert_eq!((counters.overflows, counters.datagrams + u64::from(drops)), (4, 400));
+        let log = LOG.0.lock().unwrap();
+        assert_eq!(lines_with(&log, "were dropped by the kernel").len(), 1, "{log:#?}");
+        // Four overflows fell into the time of the first two scans.
+        let sum = format!("was read 2 times for {drops} dropped uevents");
+        assert_eq!(lines_with(&log, &sum).len(), 1, "{log:#?}");
+    });
+}
+
+#[test]
+fn what_another_process_forges_is_counted_and_not_believed() {
+    alone("what_another_process_forges_is_counted_and_not_believed", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        let port = uevent_socket(running.id()).port;
+        let forgers = [SockType::Raw, SockType::Datagram].map(kernel_group);
+        let forged = event("/devices/x", b"fxopt:1");
+        // As a datagram of the kernel looks, whole, with a SEQNUM.
+        let forged = [&forged[..], b"SEQNUM=1\0"].concat();
+        let mut sent = 0;
+        for forger in &forgers {
+            assert_ne!(getsockname::<NetlinkAddr>(forger.as_raw_fd()).unwrap().pid(), 0);
+            for to in [NetlinkAddr::new(port, 0), NetlinkAddr::new(0, 1), NetlinkAddr::new(port, 1)] {
+                for _ in 0..100 {
+                    sendto(forger.as_raw_fd(), &forged, &to, MsgFlags::empty()).unwrap();
+                    sent += 1;
+                }
+                // Or they would have to share the queue, whose size is the system's choice here.
+                running.settle();
+            }
+        }
+        Sender::open().unwrap().inject(&event("/devices/y", b"fxblack:1")).unwrap();
+        let status = running.settled();
+        assert_eq!(status["uevents"]["strangers"], sent, "{status:#}");
+        assert_eq!((&status["uevents"]["read"], &status["requests"]), (&1.into(), &1.into()));
+        assert!(landed(&running.stop()).is_empty());
+    });
+}
+
+#[test]
+fn gaps_in_seqnum_are_no_loss() {
+    alone("gaps_in_seqnum_are_no_loss", || {
+        let fixture = Fixture::build("semantics");
+        let devices = Devices::none();
+        let running = Running::start(&[fixture.flags(), vec![devices.flag()]].concat());
+        let mut sender = Sender::open().unwrap();
+        for n in 0..100 {
+            sender.inject(&event(&format!("/devices/x{n}"), b"fxopt:1")).unwrap();
+            // Numbered by the kernel, and shed by the filter before it reaches the daemon.
+            let path = format!("/devices/x{n}");
+            let change = format!("change@{path}\0ACTION=change\0DEVPATH={path}\0SUBSYSTEM=test\0");
+            sender.inject(change.as_bytes()).unwrap();
+        }
+        let status = running.settled();
+        assert_eq!((&status["uevents"]["read"], &status["uevents"]["overflows"]), (&100.into(), &0.into()));
+        let log = running.stop();
+        let landing = lines_with(&log, "add_once fx_opt live");
+        assert_eq!((landing.len(), lines_with(&log, "scan of").len()), (1, 0), "{log:#?}");
+    });
+}

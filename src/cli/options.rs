@@ -70,8 +70,8 @@ pub struct LimitOptions {
     /// Failed modules that are remembered.
     #[arg(long, value_name = "N", default_value = "256")]
     failures: NonZeroUsize,
-    /// Devices that are remembered with one failure.
-    #[arg(long, value_name = "N", default_value = "1024")]
+    /// Devices that are remembered to have asked for what was not live.
+    #[arg(long, value_name = "N", default_value = "65536")]
     sightings: NonZeroUsize,
     /// Bytes of uevents the kernel may queue for us.
     #[arg(long, value_name = "BYTES", default_value = "134217728")]

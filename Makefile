@@ -2,6 +2,8 @@
 #
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
 # make check   everything that is tested: formatting, lints, tests, the oracle, the guests
+# make bench   what a duplicate costs
+# make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
 # make run     the daemon on this machine; dry-run where it may not or cannot load
 # make install DESTDIR= PREFIX=
 #
@@ -38,7 +40,7 @@ demo: build lab
 run: build
 	tools/run $(ADDONCE)
 
-check: check-style check-msrv check-unit check-guest
+check: check-style check-msrv check-unit check-fuzz check-guest
 	@echo "check: all passed"
 
 check-style: build-packages
@@ -58,6 +60,27 @@ check-unit: build lab
 	@tools/packages $(TEST_PACKAGES)
 	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" $(CARGO) test --locked --workspace
 
+# A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
+FUZZ_SECONDS ?= 10
+check-fuzz: build-packages
+	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS); \
+	else \
+		echo "check-fuzz: cargo-fuzz with a nightly toolchain is not installed here: not checked"; \
+	fi
+
+fuzz: FUZZ_SECONDS = 600
+fuzz: build-packages
+	set -e; for target in datagram capture control; do \
+		mkdir -p fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0; \
+	done
+
+# What a duplicate costs, in process.
+bench: build-packages
+	$(CARGO) bench --locked
+
 # Stock and addonce at 64 CPUs, as in the demo, and addonce alone.
 check-guest: build lab
 	$(LAB) demo --cpus 64 --addonce $(ADDONCE) --out target/check/demo.json
@@ -72,4 +95,5 @@ install:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build lab build-packages demo run check check-style check-msrv check-unit check-guest install clean
+.PHONY: all build lab build-packages demo run check check-style check-msrv check-unit check-fuzz check-guest fuzz bench \
+	install clean

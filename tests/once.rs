@@ -125,6 +125,30 @@ fn an_administrator_is_never_held_up() {
 }
 
 #[test]
+fn after_an_administrators_attempt_in_vain_the_next_trigger_is_one_more() {
+    let mut s = world(FAILING);
+    cpus(&mut s, 64);
+    s.client(1, "pcc_cpufreq");
+    s.pass(seconds(100));
+    assert_eq!(s.attempts_of("pcc_cpufreq"), 2);
+    cpus(&mut s, 64);
+    s.pass(seconds(100));
+    assert_eq!(s.attempts_of("pcc_cpufreq"), 3);
+}
+
+#[test]
+fn a_failure_knows_how_many_asked() {
+    let mut s = world("cpu:* -> a\na needs b\nb => ENODEV");
+    for _ in 0..2 {
+        cpus(&mut s, 64);
+        s.pass(seconds(100));
+    }
+    for (name, failure) in s.core.failures() {
+        assert_eq!((failure.asked.requests, failure.asked.devices), (64, 64), "{name}");
+    }
+}
+
+#[test]
 fn an_unload_ends_a_conflict() {
     let mut s = world("cpu:* -> acpi_cpufreq\nacpi_cpufreq => ENODEV\nintel_pstate is live");
     cpus(&mut s, 4);

@@ -71,8 +71,8 @@ pub struct CoreOptions {
     /// Failed modules that are remembered.
     #[arg(long, value_name = "N", default_value = "256")]
     failures: NonZeroUsize,
-    /// Devices that are remembered with one failure.
-    #[arg(long, value_name = "N", default_value = "1024")]
+    /// Devices that are remembered to have asked for what was not live.
+    #[arg(long, value_name = "N", default_value = "65536")]
     sightings: NonZeroUsize,
 }
 

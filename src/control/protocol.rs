@@ -150,8 +150,8 @@ pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
     value["module"] = json!(&**module);
     value["alias"] = json!(crate::escape::escape(&failure.alias));
     value["attempts"] = json!(failure.attempts);
-    value["asked"] = json!(failure.sightings.asked());
-    value["devices"] = json!(failure.sightings.devices());
+    value["asked"] = json!(failure.asked.requests);
+    value["devices"] = json!(failure.asked.devices);
     value["failed_ms_ago"] = json!(millis(now.saturating_sub(failure.failed)));
     value["backoff_ms"] = json!(millis(failure.retry_at.saturating_sub(now)));
     value["again_in_ms"] =

@@ -20,6 +20,7 @@ use super::outcome::{AddOnce, Outcome};
 use super::party::{Answer, Parties, Standing};
 use super::policy::Mode;
 use super::request::{Asker, ClientId, Kind, Origin, Request, Time};
+use super::sightings::Sightings;
 use super::slots::Slots;
 use super::table::{ModuleId, State, Table};
 use super::takeoff::Ask;
@@ -42,10 +43,10 @@ pub enum Action {
 /// The core.
 #[derive(Debug)]
 pub struct Coalescer {
-    pub(super) limits: Limits,
     pub(super) table: Table,
     pub(super) memo: Memo,
     pub(super) failures: Failures,
+    sightings: Sightings,
     pub(super) flights: Flights,
     pub(super) slots: Slots,
     pub(super) parties: Parties,
@@ -67,7 +68,8 @@ impl Coalescer {
         Self {
             table: Table::default(),
             memo: Memo::new(limits.memo),
-            failures: Failures::new(limits.failures, limits.sightings),
+            failures: Failures::new(limits.failures),
+            sightings: Sightings::new(limits.sightings),
             flights: Flights::default(),
             slots: Slots::new(&limits),
             parties: Parties::default(),
@@ -78,7 +80,6 @@ impl Coalescer {
             generation: 0,
             compared: None,
             hasher: RandomState::new(),
-            limits,
         }
     }
 
@@ -99,7 +100,7 @@ impl Coalescer {
                 return;
             }
         }
-        let asker = self.enter(&request.origin);
+        let asker = self.enter(&request.origin, now);
         self.meet_all(modules, asker, &request, now);
         self.dismiss(request.origin.client());
         self.depart(now);
@@ -110,7 +111,7 @@ impl Coalescer {
     pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, names: &[String], now: Time) {
         self.refresh(modules, now);
         let origin = Origin::Client { client, device: None };
-        let asker = self.enter(&origin);
+        let asker = self.enter(&origin, now);
         for name in names {
             self.meet_all(modules, asker, &Request { alias: name.as_bytes(), origin }, now);
         }
@@ -179,7 +180,7 @@ impl Coalescer {
         due.append(&mut self.orphans);
         for key in due {
             let alias = self.failures.get(&key).map_or_else(Box::default, |failure| failure.alias.clone());
-            let asker = Asker { request: self.tally.requests, kind: Kind::Due };
+            let asker = Asker::due(self.tally.requests);
             self.want(modules, key, &Ask::due(asker, &alias), now);
         }
         self.resume(now);
@@ -220,6 +221,11 @@ impl Coalescer {
         self.slots.loading().iter().map(|&(id, since)| (self.table.name(id), since))
     }
 
+    /// How many devices are remembered to have asked.
+    pub fn sighted(&self) -> usize {
+        self.sightings.len()
+    }
+
     /// How many flights are in the air, those that wait for others included.
     pub fn in_air(&self) -> usize {
         self.flights.len()
@@ -231,12 +237,18 @@ impl Coalescer {
     }
 
     /// A request comes in: it gets its number.
-    fn enter(&mut self, origin: &Origin<'_>) -> Asker {
+    fn enter(&mut self, origin: &Origin<'_>, now: Time) -> Asker {
         self.tally.requests += 1;
         if let Some(client) = origin.client() {
             self.parties.open(client);
         }
-        Asker::new(self.tally.requests, origin, &self.hasher)
+        let mut asker = Asker::new(self.tally.requests, origin, &self.hasher);
+        let (failures, flights) = (&self.failures, &self.flights);
+        self.sightings.see(&mut asker, now, || {
+            let in_air = flights.iter().map(|flight| flight.asked.since).min();
+            [failures.counted_from(), in_air].into_iter().flatten().min().unwrap_or(u64::MAX)
+        });
+        asker
     }
 
     /// The modules of a request's resolution, one by one.

@@ -24,7 +24,6 @@ use lru::LruCache;
 use super::limits::Limits;
 use super::outcome::{Refusal, Stage};
 use super::request::{Asker, Kind, Time};
-use super::sightings::Sightings;
 use super::table::ModuleId;
 use super::world::{Cause, Name};
 
@@ -63,20 +62,54 @@ pub struct Failure {
     /// How many unloads had been seen by then.
     pub unloads: u64,
     /// Who asked and was given, or counted against, this outcome.
-    pub sightings: Sightings,
+    pub asked: Asked,
     /// The attempt that will be made when the backoff ends.
     pub pending: Option<Pending>,
     /// What the first of the last attempt's requests asked for.
     pub alias: Box<[u8]>,
 }
 
+/// Who asked for one attempt, and since when: the devices themselves are in [`super::sightings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The request it began with: a device that has asked since then asks again.
+    pub since: u64,
+    /// How many requests.
+    pub requests: u64,
+    /// How many devices.
+    pub devices: u64,
+    /// The last of the requests: one event may ask for a module twice, through two of its dependents.
+    last: u64,
+}
+
 /// An accepted attempt that waits for the end of the backoff.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pending {
-    /// Who asked for it: what they see again later is another attempt's matter.
-    pub sightings: Sightings,
+    /// Who asked for it: what they ask later is another attempt's matter.
+    pub asked: Asked,
     /// Modules that failed because of this one, and were asked for since.
     pub dependents: Vec<Key>,
+}
+
+impl Asked {
+    /// Nobody yet; who asks from this request on counts.
+    pub fn since(since: u64) -> Self {
+        Self { since, requests: 0, devices: 0, last: 0 }
+    }
+
+    /// One more request.
+    pub fn add(&mut self, asker: Asker) {
+        if std::mem::replace(&mut self.last, asker.request) == asker.request {
+            return;
+        }
+        self.requests += 1;
+        self.devices += u64::from(asker.device().is_some() && !self.includes(asker));
+    }
+
+    /// Whether the asker's device has asked before.
+    pub fn includes(&self, asker: Asker) -> bool {
+        asker.seen.is_some_and(|seen| seen >= self.since)
+    }
 }
 
 /// What a request that meets a failure comes to.
@@ -101,7 +134,7 @@ pub struct Landing<'a> {
     /// The wait that policy sets after the given number of attempts.
     pub backoff: &'a dyn Fn(u32) -> Duration,
     /// Who asked.
-    pub sightings: Sightings,
+    pub asked: Asked,
     /// What for.
     pub alias: Box<[u8]>,
 }
@@ -110,14 +143,13 @@ pub struct Landing<'a> {
 #[derive(Debug)]
 pub struct Failures {
     failures: LruCache<Key, Failure>,
-    sightings: usize,
     unloads: u64,
 }
 
 impl Failures {
-    /// An empty memory for so many failures, with so many devices each.
-    pub fn new(capacity: NonZeroUsize, sightings: usize) -> Self {
-        Self { failures: LruCache::new(capacity), sightings, unloads: 0 }
+    /// An empty memory for so many failures.
+    pub fn new(capacity: NonZeroUsize) -> Self {
+        Self { failures: LruCache::new(capacity), unloads: 0 }
     }
 
     /// A module was unloaded: conflicts may be over.
@@ -130,25 +162,9 @@ impl Failures {
         self.failures.get_mut(key)
     }
 
-    /// Rules 2 to 6. (Rule 1 needs a look at the module tree: [`Failure::differs`].)
-    pub fn judge(&mut self, key: &Key, asker: Asker, now: Time) -> Ruling {
-        let (limit, unloads) = (self.sightings, self.unloads);
-        let Some(failure) = self.failures.get_mut(key) else { return Ruling::Attempt };
-        if asker.kind == Kind::Administrator || failure.conflict_is_over(unloads) {
-            return Ruling::Attempt;
-        }
-        let accepted = matches!(asker.kind, Kind::Due | Kind::Genuine(_))
-            || failure.sightings.again(asker, now, limit)
-            || failure.pending.is_some();
-        if !accepted {
-            failure.sightings.add(asker, now, limit);
-            return Ruling::Duplicate;
-        }
-        if failure.retry_at <= now {
-            return Ruling::Attempt;
-        }
-        failure.pending.get_or_insert_default().sightings.add(asker, now, limit);
-        Ruling::Wait(failure.retry_at)
+    /// How many unloads were seen.
+    pub fn unloads(&self) -> u64 {
+        self.unloads
     }
 
     /// Remembers that a dependent, too, is to be attempted when this failure's backoff ends.
@@ -160,9 +176,23 @@ impl Failures {
         }
     }
 
-    /// Takes the accepted attempt out of a failure that is about to be attempted.
-    pub fn take_pending(&mut self, key: &Key) -> Option<Pending> {
-        self.failures.get_mut(key).and_then(|failure| failure.pending.take())
+    /// Takes what was promised out of a failure that is about to be attempted. Devices that asked before this attempt ask
+    /// again afterwards, unless a device is behind the attempt: then the storm it belongs to begins with it.
+    pub fn take_pending(&mut self, key: &Key, asker: Asker) -> Pending {
+        let Some(failure) = self.failures.get_mut(key) else {
+            return Pending { asked: Asked::since(asker.request), dependents: Vec::new() };
+        };
+        let since = if asker.device().is_some() { asker.request } else { failure.asked.since };
+        failure.pending.take().unwrap_or(Pending { asked: Asked::since(since), dependents: Vec::new() })
+    }
+
+    /// The first request that any failure counts.
+    pub fn counted_from(&self) -> Option<u64> {
+        let of = |failure: &Failure| {
+            let pending = failure.pending.as_ref().map_or(u64::MAX, |pending| pending.asked.since);
+            failure.asked.since.min(pending)
+        };
+        self.failures.iter().map(|(_, failure)| of(failure)).min()
     }
 
     /// The accepted attempts whose backoff has ended.
@@ -189,7 +219,7 @@ impl Failures {
             failed: now,
             retry_at: now + (landing.backoff)(attempts),
             unloads: self.unloads,
-            sightings: landing.sightings,
+            asked: landing.asked,
             pending: None,
             alias: landing.alias,
         };
@@ -197,11 +227,12 @@ impl Failures {
         replaced.filter(|(evicted, _)| *evicted != key)
     }
 
-    /// Counts who asked for a dependent against the dependency that failed it.
-    pub fn count_against(&mut self, key: &Key, sightings: &Sightings) {
-        let limit = self.sightings;
+    /// Counts who joined a dependent's flight against the dependency that failed it, where the first who asked for the
+    /// dependent was counted before.
+    pub fn count_against(&mut self, key: &Key, asked: Asked, first: Asker) {
         if let Some(failure) = self.failures.get_mut(key) {
-            failure.sightings.merge(sightings, limit);
+            failure.asked.requests += asked.requests.saturating_sub(1);
+            failure.asked.devices += asked.devices.saturating_sub(u64::from(first.device().is_some()));
         }
     }
 
@@ -236,6 +267,26 @@ impl Failure {
     pub fn differs(&mut self, cause: Cause, now: Time) -> bool {
         self.compared = now;
         self.cause != cause
+    }
+
+    /// Rules 2 to 6, for a request that comes after so many unloads.
+    pub fn judge(&mut self, asker: Asker, unloads: u64, now: Time) -> Ruling {
+        if asker.kind == Kind::Administrator || self.conflict_is_over(unloads) {
+            return Ruling::Attempt;
+        }
+        let accepted = matches!(asker.kind, Kind::Due | Kind::Genuine(_))
+            || self.asked.includes(asker)
+            || self.pending.is_some();
+        if !accepted {
+            self.asked.add(asker);
+            return Ruling::Duplicate;
+        }
+        if self.retry_at <= now {
+            return Ruling::Attempt;
+        }
+        let promised = || Pending { asked: Asked::since(asker.request), dependents: Vec::new() };
+        self.pending.get_or_insert_with(promised).asked.add(asker);
+        Ruling::Wait(self.retry_at)
     }
 
     /// Rule 3. EEXIST, EBUSY and ENODEV are what a module says that finds its place taken.

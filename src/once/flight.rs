@@ -9,9 +9,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::failures::Key;
+use super::failures::{Asked, Key};
 use super::request::{Asker, ClientId, Time};
-use super::sightings::Sightings;
 use super::table::ModuleId;
 use super::world::{Name, Plan};
 
@@ -45,7 +44,7 @@ pub struct Flight {
     /// Sequence numbers of the first and the last uevent that asked.
     pub seqnums: (u64, u64),
     /// Everybody who asked.
-    pub sightings: Sightings,
+    pub asked: Asked,
     /// The module that needed this one, where no request named it.
     pub pulled_in_by: Option<Name>,
     /// When it took off.

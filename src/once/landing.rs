@@ -85,7 +85,7 @@ impl Coalescer {
             alias: flight.alias.clone(),
             devpath: flight.devpath.clone(),
             seqnums: flight.seqnums,
-            asked: flight.sightings.asked(),
+            asked: flight.asked.requests,
             waited: departed.saturating_sub(flight.since),
             load: now.saturating_sub(departed),
             pulled_in_by: flight.pulled_in_by.clone(),
@@ -111,14 +111,14 @@ impl Coalescer {
         };
         if let Stage::Dependency(root) = &refusal.stage {
             let root = Key::plain(self.table.id(root));
-            self.failures.count_against(&root, &flight.sightings);
+            self.failures.count_against(&root, flight.asked, flight.asker);
         }
         let landing = Landing {
             refusal,
             cause: flight.plan.cause,
             planned: flight.since,
             backoff: &|failures| flight.plan.policy.backoff.after(failures),
-            sightings: flight.sightings,
+            asked: flight.asked,
             alias: flight.alias,
         };
         if let Some((evicted, failure)) = self.failures.record(flight.key, landing, now)

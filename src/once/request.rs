@@ -90,6 +90,8 @@ pub struct Asker {
     pub request: u64,
     /// Whose word it is.
     pub kind: Kind,
+    /// The last request before this one by the same device, if it is remembered.
+    pub seen: Option<u64>,
 }
 
 /// Whose word a request is.
@@ -109,11 +111,11 @@ pub enum Kind {
 }
 
 /// A device, remembered in fixed size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceHash(u64);
 
 impl Asker {
-    /// Boils a request down.
+    /// Boils a request down. Who was seen before is looked up by the caller.
     pub fn new(request: u64, origin: &Origin<'_>, hasher: &RandomState) -> Self {
         let of = |device: &Device<'_>| {
             let hash = DeviceHash(hasher.hash_one(device.devpath));
@@ -125,7 +127,12 @@ impl Asker {
             Origin::Client { device: Some(device), .. } => of(device),
             Origin::Client { device: None, .. } => Kind::Administrator,
         };
-        Self { request, kind }
+        Self { request, kind, seen: None }
+    }
+
+    /// A request that was accepted earlier, and whose time has come.
+    pub fn due(request: u64) -> Self {
+        Self { request, kind: Kind::Due, seen: None }
     }
 
     /// The device to be remembered, if any.
@@ -134,5 +141,30 @@ impl Asker {
             Kind::Genuine(device) | Kind::Replay(device) => Some(device),
             Kind::Administrator | Kind::Scan | Kind::Due => None,
         }
+    }
+}
+
+/// The hash is keyed and spread already: a table of devices need not hash it again.
+impl std::hash::Hash for DeviceHash {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+/// Takes a [`DeviceHash`] as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsItIs(u64);
+
+impl std::hash::Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only a DeviceHash is hashed, and that is one number");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
     }
 }

@@ -71,59 +71,59 @@ impl Coalescer {
             }
             State::InAir => {
                 self.tally.duplicates_in_flight += named;
-                self.join(modules, key, ask, now);
+                self.join(modules, key, ask);
                 Standing::InAir
             }
             State::Idle if self.disabled => Standing::Failed { refusal: disabled(), again: None },
             State::Idle => match self.ruling(modules, &key, ask.asker, now) {
-                Some(Ruling::Wait(until)) if !ask.always => {
+                (Ruling::Wait(until), refusal) if !ask.always => {
                     self.tally.deferred += named;
-                    self.failed(&key, Some(until))
+                    Standing::Failed { refusal, again: Some(until) }
                 }
-                Some(Ruling::Duplicate) if !ask.always => {
+                (Ruling::Duplicate, refusal) if !ask.always => {
                     self.tally.duplicates_failed += named;
-                    self.failed(&key, None)
+                    Standing::Failed { refusal, again: None }
                 }
                 _ => self.take_off(modules, key, ask, now),
             },
         }
     }
 
-    /// What the failure memory says; nothing if nothing is remembered. A dependent's failure has no rules of its
-    /// own: what holds is the ruling on the dependency that failed it.
-    fn ruling(&mut self, modules: &mut dyn Modules, key: &Key, asker: Asker, now: Time) -> Option<Ruling> {
-        let failure = self.failures.get(key)?;
+    /// What the failure memory says, and the failure it says that of. A dependent's failure has no rules of its own:
+    /// what holds is the ruling on the dependency that failed it.
+    fn ruling(&mut self, modules: &mut dyn Modules, key: &Key, asker: Asker, now: Time) -> (Ruling, Refusal) {
+        const ATTEMPT: (Ruling, Refusal) = (Ruling::Attempt, Refusal { errno: 0, stage: Stage::Plan });
+        let unloads = self.failures.unloads();
+        let Some(failure) = self.failures.get(key) else { return ATTEMPT };
         if failure.is_stale(now) {
             let plan = modules.plan(self.table.name(key.module), key.options.as_deref());
             if failure.differs(plan.cause, now) {
-                return Some(Ruling::Attempt);
+                return ATTEMPT;
             }
         }
         let Stage::Dependency(root) = &failure.refusal.stage else {
-            return Some(self.failures.judge(key, asker, now));
+            return (failure.judge(asker, unloads, now), failure.refusal.clone());
         };
-        let root = Key::plain(self.table.id(root));
+        let (root, refusal) = (Key::plain(self.table.id(root)), failure.refusal.clone());
         if self.table.state(root.module) != State::Idle {
-            return Some(Ruling::Attempt);
+            return ATTEMPT;
         }
-        let ruling = self.ruling(modules, &root, asker, now).unwrap_or(Ruling::Attempt);
-        if let Ruling::Wait(_) = ruling {
-            self.failures.attach(&root, key.clone());
+        let (ruling, _) = self.ruling(modules, &root, asker, now);
+        match ruling {
+            Ruling::Attempt => {}
+            Ruling::Wait(_) => self.failures.attach(&root, key.clone()),
+            Ruling::Duplicate => {
+                if let Some(dependent) = self.failures.get(key) {
+                    dependent.asked.add(asker);
+                }
+            }
         }
-        Some(ruling)
-    }
-
-    /// The remembered failure, as an answer.
-    fn failed(&mut self, key: &Key, again: Option<Time>) -> Standing {
-        match self.failures.get(key) {
-            Some(failure) => Standing::Failed { refusal: failure.refusal.clone(), again },
-            None => Standing::Failed { refusal: disabled(), again },
-        }
+        (ruling, refusal)
     }
 
     /// Joins the flight in the air, or waits for its turn where the flight is not the one that is wanted.
-    fn join(&mut self, modules: &mut dyn Modules, key: Key, ask: &Ask<'_>, now: Time) {
-        let (generation, limit) = (self.generation, self.limits.sightings);
+    fn join(&mut self, modules: &mut dyn Modules, key: Key, ask: &Ask<'_>) {
+        let generation = self.generation;
         let name = self.table.name(key.module);
         let flight = self.flights.get_mut(key.module).expect("a module in the air has a flight");
         let same = flight.key == key
@@ -134,7 +134,7 @@ impl Coalescer {
             flight.turn.push(Turn { key, asker, alias, client });
             return;
         }
-        flight.sightings.add(ask.asker, now, limit);
+        flight.asked.add(ask.asker);
         if ask.seqnum != 0 {
             let (first, last) = flight.seqnums;
             flight.seqnums =
@@ -154,9 +154,9 @@ impl Coalescer {
         if plan.work == Work::Builtin {
             return self.found_live(id, &name);
         }
-        let pending = self.failures.take_pending(&key).unwrap_or_default();
-        let mut sightings = pending.sightings;
-        sightings.add(ask.asker, now, self.limits.sightings);
+        let pending = self.failures.take_pending(&key, ask.asker);
+        let mut asked = pending.asked;
+        asked.add(ask.asker);
         self.table.set(id, State::InAir);
         self.flights.insert(Flight {
             key,
@@ -166,7 +166,7 @@ impl Coalescer {
             alias: ask.alias.into(),
             devpath: ask.devpath.map(Into::into),
             seqnums: (ask.seqnum, ask.seqnum),
-            sightings,
+            asked,
             pulled_in_by: ask.pulled_in_by.cloned(),
             since: now,
             tries: 0,

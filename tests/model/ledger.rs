@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The naive bookkeeping of rich worlds: who asked for what, what was attempted, what failed. From it follows for
+//! each attempt whether some rule allowed it, and for each request that the rules accept what it is owed.
+//!
+//! Where modules pull each other in, it errs on the side of the core: an attempt counts as allowed if any request
+//! that is not over yet could have reached the module. Modules without relations are predicted by `rules`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use addonce::once::fake::FakeModules;
+use addonce::once::outcome::{AddOnce, Outcome, Refusal, Stage};
+use addonce::once::policy::Mode;
+use addonce::once::world::{Cause, Name, Plan};
+
+use super::world::{World, name, number};
+
+/// How many devices there are in scripts.
+const DEVICES: usize = 4;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Administrator,
+    /// Its number, and whether it is genuine.
+    Device(u8, bool),
+    Scan(u8),
+}
+
+impl Who {
+    pub fn devpath(&self) -> String {
+        match self {
+            Who::Administrator => String::new(),
+            Who::Device(device, _) | Who::Scan(device) => format!("/devices/{device}"),
+        }
+    }
+}
+
+/// Why a remembered failure may be attempted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// Rule 2, or policy `always`: at once.
+    AtOnce,
+    /// Rules 4 and 5: when the backoff ends.
+    Later,
+    /// Rule 6: never; but a change of cause or an unload may let it.
+    Asked,
+}
+
+/// What is known of one module.
+#[derive(Default)]
+struct Seen {
+    /// Other modules have it attempted.
+    pulled_in: bool,
+    /// The outcome that is remembered: when, the errno, and the root dependency if that is what failed.
+    failed: Option<(Duration, i32, Option<usize>)>,
+    /// Every errno it ever failed with.
+    errnos: BTreeSet<i32>,
+    /// The cause of the last attempt, and the failures in a row that it had.
+    cause: Option<Cause>,
+    in_a_row: u32,
+    /// The running flight's tries: when each ended, and whether its answer was a transient one.
+    tries: Vec<Option<(Duration, bool)>>,
+    unloaded: bool,
+    reasons: Vec<Reason>,
+    /// Devices that asked since the last outcome, between it and the one before it, and ever.
+    asked: [BTreeSet<u8>; 3],
+    /// Devices that were certainly counted against the remembered failure, or will be when the flight lands.
+    counted: BTreeSet<u8>,
+    in_flight: BTreeSet<u8>,
+    /// When an attempt was promised.
+    promised: Option<Duration>,
+}
+
+pub struct Ledger {
+    modules: Vec<Seen>,
+    /// What each alias stands for or ever stood for.
+    aliases: Vec<Vec<usize>>,
+    /// The request that is being heard: its device, and the modules it names.
+    hearing: Option<(u8, Vec<usize>)>,
+    remembered: BTreeSet<usize>,
+}
+
+impl Ledger {
+    pub fn new(world: &World) -> Self {
+        Self {
+            modules: (0..world.modules.len())
+                .map(|module| Seen { pulled_in: world.is_pulled_in(module), ..Seen::default() })
+                .collect(),
+            aliases: world.aliases.clone(),
+            hearing: None,
+            remembered: BTreeSet::new(),
+        }
+    }
+
+    /// A request. `certain` are the modules that it certainly wants loaded.
+    pub fn asked(&mut self, world: &World, now: Duration, alias: &str, who: Who, certain: &[usize]) {
+        let named = match alias.strip_prefix("x:") {
+            Some(alias) => self.aliases[alias.parse::<usize>().expect("a number")].clone(),
+            None => vec![number(alias)],
+        };
+        let reached = world.reach(&named);
+        // What is accepted for one of them, or joins what was accepted for it, is, at the end of its backoff,
+        // attempted with all that it needs.
+        let waits = |module: &usize| self.modules[*module].reasons.contains(&Reason::Later);
+        let again = |device| reached.iter().any(|&module| self.modules[module].asked_before(device));
+        let again = reached.iter().any(waits) || matches!(who, Who::Device(device, _) if again(device));
+        for module in reached {
+            let always = world.modules[module].mode == Mode::Always && named.contains(&module);
+            let seen = &mut self.modules[module];
+            let reason = match who {
+                _ if always => Reason::AtOnce,
+                Who::Administrator => Reason::AtOnce,
+                Who::Device(_, true) => Reason::Later,
+                // Where not all devices can be remembered, a silence makes a request new.
+                Who::Device(_, false) if world.limits.sightings < DEVICES => Reason::Later,
+                Who::Device(_, false) | Who::Scan(_) if again => Reason::Later,
+                Who::Device(..) | Who::Scan(_) => Reason::Asked,
+            };
+            seen.reasons.push(reason);
+            if let Who::Device(device, _) = who {
+                seen.asked[0].insert(device);
+                seen.asked[2].insert(device);
+            }
+        }
+        // A dependent's failure has no rules of its own: what counts is who asked for what failed it.
+        let roots: Vec<usize> = certain.iter().map(|&module| self.root(module)).collect();
+        for (&module, &root) in certain.iter().zip(&roots) {
+            let again =
+                |device| world.limits.sightings >= DEVICES && self.modules[root].counted.contains(&device);
+            let accepted = match who {
+                Who::Administrator | Who::Device(_, true) => true,
+                Who::Device(device, false) => again(device),
+                Who::Scan(_) => false,
+            };
+            if accepted {
+                self.modules[module].promised.get_or_insert(now);
+            }
+        }
+        for &root in &roots {
+            if let Who::Device(device, _) = who {
+                let root = &mut self.modules[root];
+                if !root.tries.is_empty() {
+                    root.in_flight.insert(device);
+                } else if root.failed.is_some_and(|(_, _, root)| root.is_none()) {
+                    root.counted.insert(device);
+                }
+            }
+        }
+        if let Who::Device(device, _) = who {
+            self.hearing = Some((device, certain.to_vec()));
+        }
+    }
+
+    /// What failed a module: itself, or something it needs.
+    fn root(&self, module: usize) -> usize {
+        self.modules[module].failed.and_then(|(_, _, root)| root).unwrap_or(module)
+    }
+
+    /// All that the request caused at once has been seen.
+    pub fn heard(&mut self) {
+        self.hearing = None;
+    }
+
+    /// An administrator wants all failures attempted.
+    pub fn retry(&mut self, now: Duration, live: &BTreeSet<Name>) {
+        for (module, seen) in self.modules.iter_mut().enumerate() {
+            seen.reasons.push(Reason::AtOnce);
+            if self.remembered.contains(&module) && !live.contains(&name(module)) {
+                seen.promised.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A module was unloaded, or may have been.
+    pub fn unloaded(&mut self) {
+        self.modules.iter_mut().for_each(|seen| seen.unloaded = true);
+    }
+
+    pub fn alias_gained(&mut self, alias: usize, module: usize) {
+        if !self.aliases[alias].contains(&module) {
+            self.aliases[alias].push(module);
+        }
+    }
+
+    /// A module is live.
+    pub fn live(&mut self, module: usize) {
+        let seen = &mut self.modules[module];
+        seen.failed = None;
+        seen.promised = None;
+        seen.in_a_row = 0;
+        for seen in &mut self.modules {
+            seen.failed = seen.failed.filter(|(_, _, root)| *root != Some(module));
+        }
+    }
+
+    /// A load ended.
+    pub fn ended(&mut self, now: Duration, name: &Name, outcome: &Outcome) {
+        let transient = matches!(outcome, Outcome::Failed(refusal) if refusal.stage == Stage::Insert
+            && is_transient(refusal.errno));
+        if let Some(last) = self.modules[number(name)].tries.last_mut() {
+            *last = Some((now, transient));
+        }
+    }
+
+    /// A load starts. Says which rule would have been needed, where none allows it.
+    pub fn attempted(&mut self, world: &World, now: Duration, plan: &Plan) -> Result<(), String> {
+        let module = number(&plan.module);
+        let evictable = world.limits.failures.get() < world.modules.len();
+        let evicted = evictable && !self.remembered.contains(&module);
+        let hearing = self.hearing.take_if(|(_, certain)| certain.contains(&module));
+        let seen = &mut self.modules[module];
+        seen.promised = None;
+        if let Some((device, certain)) = hearing {
+            seen.in_flight.insert(device);
+            self.hearing = Some((device, certain));
+        }
+        let allowed = match seen.tries.last() {
+            Some(_) => seen.may_try_again(now),
+            None if evicted => Ok(()),
+            None => seen.may_attempt(now, plan, evictable),
+        };
+        if seen.tries.is_empty() && seen.cause != Some(plan.cause) {
+            seen.cause = Some(plan.cause);
+            seen.in_a_row = 0;
+        }
+        seen.tries.push(None);
+        allowed
+    }
+
+    /// A flight landed. What is tried again must have been tried three times, what is not only once.
+    pub fn check_tries(&self, record: &AddOnce) -> Result<(), String> {
+        let tries = self.modules[number(&record.module)].tries.len();
+        let Outcome::Failed(refusal) = &record.outcome else { return Ok(()) };
+        let right = match refusal.stage {
+            Stage::Insert if is_transient(refusal.errno) => tries == 3,
+            Stage::Insert => (1..=3).contains(&tries),
+            _ => tries == 0,
+        };
+        if right { Ok(()) } else { Err(format!("{tries} tries, then {refusal:?}")) }
+    }
+
+    /// Whether a failure names what failed.
+    pub fn check_blame(
+        &self,
+        name: &Name,
+        refusal: &Refusal,
+        fake: &FakeModules,
+        unseen: &BTreeSet<Name>,
+    ) -> Result<(), String> {
+        let Stage::Dependency(root) = &refusal.stage else { return Ok(()) };
+        if !fake.modules[name].deps.contains(root) {
+            return Err(format!("blames {root}, which it does not need"));
+        }
+        if fake.live.contains(root) && !unseen.contains(root) {
+            return Err(format!("blames {root}, which is live"));
+        }
+        if !self.modules[number(root)].errnos.contains(&refusal.errno) {
+            return Err(format!("blames {root} for errno {}, which that never answered", refusal.errno));
+        }
+        Ok(())
+    }
+
+    /// A flight landed.
+    pub fn published(&mut self, now: Duration, record: &AddOnce) {
+        let module = number(&record.module);
+        let seen = &mut self.modules[module];
+        seen.promised = None;
+        seen.tries.clear();
+        if !seen.pulled_in {
+            seen.reasons.clear();
+        }
+        seen.unloaded = false;
+        seen.asked[1] = std::mem::take(&mut seen.asked[0]);
+        seen.counted = std::mem::take(&mut seen.in_flight);
+        match &record.outcome {
+            Outcome::Live => self.live(module),
+            Outcome::Failed(refusal) => {
+                let root = match &refusal.stage {
+                    Stage::Dependency(root) => Some(number(root)),
+                    _ => None,
+                };
+                if root.is_none() {
+                    seen.errnos.insert(refusal.errno);
+                }
+                seen.in_a_row = if root.is_some() { 0 } else { seen.in_a_row + 1 };
+                seen.failed = Some((now, refusal.errno, root));
+                // Each new failure may evict any other one.
+                self.remembered.retain(|&other| other == module);
+            }
+        }
+    }
+
+    /// What the core remembers as failed.
+    pub fn remembers<'a>(&mut self, failures: impl Iterator<Item = &'a Name>) {
+        self.remembered = failures.map(|name| number(name)).collect();
+    }
+
+    /// Nothing is in the air and nothing promised: no request of the past has anything more to ask for.
+    pub fn calm(&mut self) {
+        self.modules.iter_mut().for_each(|seen| seen.reasons.clear());
+    }
+
+    /// A promise that was not kept.
+    pub fn owed(&self) -> Option<String> {
+        let owed = |(module, seen): (usize, &Seen)| {
+            let promised = seen.promised?.as_millis();
+            Some(format!("{} was promised an attempt at {promised} ms, and never had it", name(module)))
+        };
+        self.modules.iter().enumerate().find_map(owed)
+    }
+}
+
+impl Seen {
+    /// Whether a device may be one that asks again. What others pull in may be asked for through all of them.
+    fn asked_before(&self, device: u8) -> bool {
+        let [now, before, ever] = &self.asked;
+        now.contains(&device) || before.contains(&device) || (self.pulled_in && ever.contains(&device))
+    }
+
+    fn may_try_again(&self, now: Duration) -> Result<(), String> {
+        let tries = self.tries.len();
+        let Some(Some((ended, transient))) = self.tries.last() else {
+            return Err("the last try has not ended".into());
+        };
+        let pause = Duration::from_millis(50 << (tries - 1).min(8));
+        if !transient || tries >= 3 || now < *ended + pause {
+            return Err(format!("no further try after {tries}"));
+        }
+        Ok(())
+    }
+
+    fn may_attempt(&self, now: Duration, plan: &Plan, evictable: bool) -> Result<(), String> {
+        let Some((failed, errno, root)) = self.failed else { return Ok(()) };
+        let conflict = matches!(errno, libc::EEXIST | libc::EBUSY | libc::ENODEV);
+        let changed = self.cause != Some(plan.cause);
+        if root.is_some() || changed || (conflict && self.unloaded) || self.reasons.contains(&Reason::AtOnce)
+        {
+            return Ok(());
+        }
+        let in_a_row = if evictable { 1 } else { self.in_a_row.max(1) };
+        let policy = plan.policy.backoff;
+        let backoff = (policy.min * (1 << (in_a_row - 1).min(16))).min(policy.max);
+        if !self.reasons.contains(&Reason::Later) {
+            return Err(format!(
+                "nothing new since it failed at {} ms: {:?}",
+                failed.as_millis(),
+                self.reasons
+            ));
+        }
+        if now < failed + backoff {
+            return Err(format!("failed at {} ms; its backoff has not ended", failed.as_millis()));
+        }
+        Ok(())
+    }
+}
+
+fn is_transient(errno: i32) -> bool {
+    matches!(errno, libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
+}

@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The once rules for modules without relations, to the millisecond: who is attempted when, and what a client is
+//! told. Written from the design's text, slow and plain. What the text leaves open is read like this:
+//!
+//! * a request that comes while an accepted attempt waits for the end of the backoff belongs to that attempt, and
+//!   its device counts against the outcome of it, not against the failure before;
+//! * the backoff starts anew with another cause;
+//! * cause and index are compared by requests, each at most once a second;
+//! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
+//! * what the kernel announces of a module that nobody has asked for yet is not kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use addonce::once::policy::Mode;
+
+use super::ledger::Who;
+use super::steps::{Case, Step, alias};
+use super::world::{World, name, number};
+
+/// How often indexes and causes are compared.
+pub const FRESH: Duration = Duration::from_secs(1);
+/// Where no more devices can be remembered, a request after this long is new.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What a client is told of a module.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    Live,
+    Builtin,
+    Blacklisted,
+    RuledOut,
+    /// The errno, and when it will be attempted again.
+    Failed(i32, Option<Duration>),
+}
+
+/// When a client was answered, and what.
+pub type Answer = (Duration, Vec<(usize, Word)>);
+
+/// A client that waits: for how many modules, and what is known of the others.
+#[derive(Default)]
+struct Party {
+    waits: usize,
+    words: Vec<(usize, Word)>,
+}
+
+#[derive(Default)]
+pub struct Model {
+    pub attempts: Vec<(Duration, usize)>,
+    pub answers: BTreeMap<u64, Answer>,
+    now: Duration,
+    modules: Vec<Module>,
+    aliases: Vec<Vec<usize>>,
+    path: bool,
+    unloads: u64,
+    clients: u64,
+    parties: BTreeMap<u64, Party>,
+    index_changed: bool,
+    index_compared: Option<Duration>,
+    index_generation: u64,
+    /// What was looked up: the modules, each with whether it was blacklisted.
+    memo: BTreeMap<String, Vec<(usize, bool)>>,
+    sightings: usize,
+}
+
+/// A module: what is true of it, and what addonce believes.
+struct Module {
+    errno: i32,
+    takes: Duration,
+    version: u64,
+    live: bool,
+    blacklisted: bool,
+    of: super::world::Module,
+    known: bool,
+    believed_live: bool,
+    flight: Option<Flight>,
+    failure: Option<Failure>,
+}
+
+struct Flight {
+    planned: Duration,
+    version: u64,
+    generation: u64,
+    tries: u32,
+    /// The running try's end, or when the next one starts.
+    loading_until: Option<Duration>,
+    pausing_until: Option<Duration>,
+    seen: Seen,
+    clients: Vec<u64>,
+    /// Those who want another file than the one in flight.
+    turn: Vec<(Who, Option<u64>)>,
+}
+
+struct Failure {
+    /// Events were lost since: the module may be live by now.
+    doubted: bool,
+    errno: i32,
+    version: u64,
+    compared: Duration,
+    in_a_row: u32,
+    retry_at: Duration,
+    unloads: u64,
+    seen: Seen,
+    pending: Option<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    devices: BTreeSet<u8>,
+    last: Duration,
+}
+
+enum Ruling {
+    Now,
+    Later(Duration),
+    Duplicate,
+}
+
+impl Model {
+    pub fn new(world: &World) -> Self {
+        let modules = world.modules.iter().map(|of| Module {
+            errno: of.errno,
+            takes: Duration::from_millis(of.takes),
+            version: 0,
+            live: false,
+            blacklisted: of.blacklisted,
+            of: of.clone(),
+            known: false,
+            believed_live: false,
+            flight: None,
+            failure: None,
+        });
+        let (modules, aliases) = (modules.collect(), world.aliases.clone());
+        Self { modules, aliases, sightings: world.limits.sightings, ..Self::default() }
+    }
+
+    pub fn through(case: &Case) -> Self {
+        let mut model = Self::new(&case.world);
+        for step in &case.steps {
+            model.step(&case.world, *step);
+        }
+        model
+    }
+
+    pub fn step(&mut self, world: &World, step: Step) {
+        let of = |module: usize| module % world.modules.len();
+        match step {
+            Step::Pass(ms) => self.pass(Duration::from_millis(ms)),
+            Step::Event { device, alias: a, genuine } => {
+                self.ask(&alias(world, a), Who::Device(device, genuine), None);
+            }
+            Step::Scan { device, alias: a } => self.ask(&alias(world, a), Who::Scan(device), None),
+            Step::Client { alias: a, device } => {
+                self.clients += 1;
+                let who = device.map_or(Who::Administrator, |(device, genuine)| Who::Device(device, genuine));
+                self.ask(&alias(world, a), who, Some(self.clients));
+            }
+            Step::Retry => self.retry(),
+            Step::Gone(back) => drop(self.parties.remove(&self.clients.saturating_sub(back))),
+            Step::ByHand(m) => self.by_hand(of(m), true),
+            Step::ByHandUnseen(m) => self.by_hand(of(m), false),
+            Step::Unload(m) => self.unload(of(m), true),
+            Step::UnloadUnseen(m) => self.unload(of(m), false),
+            Step::Lost => {
+                self.unloads += 1;
+                for module in &mut self.modules {
+                    module.believed_live = false;
+                    module.failure.iter_mut().for_each(|failure| failure.doubted = true);
+                }
+            }
+            Step::Fix(m) => {
+                self.modules[of(m)].version += 1;
+                self.modules[of(m)].errno = 0;
+            }
+            Step::Replace(m) => self.modules[of(m)].version += 1,
+            Step::Answer(m, errno) => self.modules[of(m)].errno = errno,
+            Step::Takes(m, ms) => self.modules[of(m)].takes = Duration::from_millis(ms),
+            Step::Blacklist(m) => {
+                self.modules[of(m)].blacklisted ^= true;
+                self.index_changed = true;
+            }
+            Step::Alias(a, m) => {
+                let alias = &mut self.aliases[a % world.aliases.len()];
+                match alias.iter().position(|&module| module == of(m)) {
+                    Some(index) => drop(alias.remove(index)),
+                    None => alias.push(of(m)),
+                }
+                self.index_changed = true;
+            }
+            Step::Path => self.path ^= true,
+            Step::Disable => {}
+        }
+    }
+
+    fn by_hand(&mut self, m: usize, seen: bool) {
+        let module = &mut self.modules[m];
+        if module.of.builtin || module.live {
+            return;
+        }
+        module.live = true;
+        if !seen || !module.known {
+            return;
+        }
+        match &module.flight {
+            Some(flight) if flight.loading_until.is_some() => {}
+            Some(_) => self.land(m),
+            None => {
+                module.believed_live = true;
+                module.failure = None;
+            }
+        }
+    }
+
+    fn unload(&mut self, m: usize, seen: bool) {
+        let module = &mut self.modules[m];
+        let loading = module.flight.as_ref().is_some_and(|flight| flight.loading_until.is_some());
+        if !module.live || loading {
+            return;
+        }
+        module.live = false;
+        if seen {
+            module.believed_live = false;
+            self.unloads += 1;
+        }
+    }
+
+    fn ask(&mut self, alias: &str, who: Who, client: Option<u64>) {
+        self.compare_index();
+        let mut party = Party::default();
+        for (m, blacklisted) in self.look_up(alias) {
+            match self.meet(m, blacklisted, *alias == *name(m), who, client) {
+                Some(word) => party.words.push((m, word)),
+                None => party.waits += 1,
+            }
+        }
+        self.seat(client, party);
+    }
+
+    fn retry(&mut self) {
+        self.compare_index();
+        self.clients += 1;
+        let mut party = Party::default();
+        for m in 0..self.modules.len() {
+            if self.modules[m].failure.is_some() {
+                match self.want(m, Who::Administrator, Some(self.clients), false) {
+                    Some(word) => party.words.push((m, word)),
+                    None => party.waits += 1,
+                }
+            }
+        }
+        self.seat(Some(self.clients), party);
+    }
+
+    fn compare_index(&mut self) {
+        if self.index_compared.is_some_and(|before| self.now - before < FRESH) {
+            return;
+        }
+        self.index_compared = Some(self.now);
+        if std::mem::take(&mut self.index_changed) {
+            self.memo.clear();
+            self.index_generation += 1;
+        }
+    }
+
+    fn look_up(&mut self, alias: &str) -> Vec<(usize, bool)> {
+        if !self.memo.contains_key(alias) {
+            let modules = match alias.strip_prefix("x:") {
+                Some(alias) => self.aliases[alias.parse::<usize>().expect("a number")].clone(),
+                None => vec![number(alias)],
+            };
+            let found = modules.into_iter().map(|m| (m, self.modules[m].blacklisted)).collect::<Vec<_>>();
+            found.iter().for_each(|&(m, _)| self.modules[m].known = true);
+            self.memo.insert(alias.into(), found);
+        }
+        self.memo[alias].clone()
+    }
+
+    /// A request meets a module. Nothing is said where the answer comes with the landing.
+    fn meet(
+        &mut self,
+        m: usize,
+        blacklisted: bool,
+        own: bool,
+        who: Who,
+        client: Option<u64>,
+    ) -> Option<Word> {
+        let module = &self.modules[m];
+        let meant = own && who == Who::Administrator;
+        let ruled_out = module.of.mode == Mode::Never || (module.of.unless && self.path);
+        if module.of.builtin {
+            Some(Word::Builtin)
+        } else if module.believed_live {
+            Some(Word::Live)
+        } else if blacklisted && !meant {
+            Some(Word::Blacklisted)
+        } else if ruled_out && !meant {
+            Some(Word::RuledOut)
+        } else {
+            self.want(m, who, client, self.modules[m].of.mode == Mode::Always)
+        }
+    }
+
+    fn want(&mut self, m: usize, who: Who, client: Option<u64>, always: bool) -> Option<Word> {
+        let (now, generation, limit) = (self.now, self.index_generation, self.sightings);
+        if self.modules[m].believed_live {
+            return Some(Word::Live);
+        }
+        let version = self.modules[m].version;
+        if let Some(flight) = &mut self.modules[m].flight {
+            if flight.generation != generation && flight.version != version {
+                flight.turn.push((who, client));
+            } else {
+                flight.seen.add(who, now, limit);
+                flight.clients.extend(client);
+            }
+            return None;
+        }
+        let ruling = self.rule(m, who);
+        match (ruling, &self.modules[m].failure) {
+            (Ruling::Later(at), Some(failure)) if !always => Some(Word::Failed(failure.errno, Some(at))),
+            (Ruling::Duplicate, Some(failure)) if !always => Some(Word::Failed(failure.errno, None)),
+            _ => self.take_off(m, Some(who), client),
+        }
+    }
+
+    /// The retry rules.
+    fn rule(&mut self, m: usize, who: Who) -> Ruling {
+        let (now, unloads, limit) = (self.now, self.unloads, self.sightings);
+        let module = &mut self.modules[m];
+        let Some(failure) = &mut module.failure else { return Ruling::Now };
+        // Live comes before failed; after a loss it is looked at once.
+        if failure.doubted && module.live {
+            return Ruling::Now;
+        }
+        failure.doubted = false;
+        // 1: the cause changed, as far as it is compared.
+        if now - failure.compared >= FRESH {
+            failure.compared = now;
+            if failure.version != module.version {
+                return Ruling::Now;
+            }
+        }
+        // 2: an administrator.
+        if who == Who::Administrator {
+            return Ruling::Now;
+        }
+        // 3: a conflict that may be over.
+        if unloads > failure.unloads && matches!(failure.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV) {
+            return Ruling::Now;
+        }
+        // 4 and 5: the same device again, or a genuine one; or their attempt is due anyway.
+        let accepted = match who {
+            Who::Device(_, true) => true,
+            Who::Device(device, false) => failure.seen.again(device, now, limit),
+            Who::Scan(_) | Who::Administrator => false,
+        };
+        if accepted || failure.pending.is_some() {
+            if now >= failure.retry_at {
+                return Ruling::Now;
+            }
+            failure.pending.get_or_insert_default().add(who, now, limit);
+            return Ruling::Later(failure.retry_at);
+        }
+        // 6: a duplicate.
+        failure.seen.add(who, now, limit);
+        Ruling::Duplicate
+    }
+
+    fn take_off(&mut self, m: usize, who: Option<Who>, client: Option<u64>) -> Option<Word> {
+        let (now, generation, limit) = (self.now, self.index_generation, self.sightings);
+        let module = &mut self.modules[m];
+        if module.live {
+            module.believed_live = true;
+            module.failure = None;
+            return Some(Word::Live);
+        }
+        let pending = module.failure.as_mut().and_then(|failure| failure.pending.take());
+        let mut seen = pending.unwrap_or_default();
+        match who {
+            Some(who) => seen.add(who, now, limit),
+            None => seen.last = now,
+        }
+        let (version, clients) = (module.version, client.into_iter().collect());
+        module.flight = Some(Flight {
+            planned: now,
+            version,
+            generation,
+            tries: 0,
+            loading_until: None,
+            pausing_until: None,
+            seen,
+            clients,
+            turn: Vec::new(),
+        });
+        self.load(m);
+        None
+    }
+
+    fn load(&mut self, m: usize) {
+        self.attempts.push((self.now, m));
+        let (now, module) = (self.now, &mut self.modules[m]);
+        let flight = module.flight.as_mut().expect("a flight loads");
+        flight.tries += 1;
+        flight.pausing_until = None;
+        flight.loading_until = Some(now + module.takes);
+    }
+
+    fn land(&mut self, m: usize) {
+        let (now, unloads) = (self.now, self.unloads);
+        let module = &mut self.modules[m];
+        let Some(mut flight) = module.flight.take() else { return };
+        let errno = if module.live { 0 } else { module.errno };
+        let transient = matches!(errno, libc::EEXIST | libc::EBUSY | libc::EAGAIN);
+        if transient && flight.tries < 3 {
+            flight.loading_until = None;
+            flight.pausing_until = Some(now + Duration::from_millis([50, 100][flight.tries as usize - 1]));
+            module.flight = Some(flight);
+            return;
+        }
+        let word = if errno == 0 {
+            module.live = true;
+            module.believed_live = true;
+            module.failure = None;
+            Word::Live
+        } else {
+            let before = module.failure.take().filter(|failure| failure.version == flight.version);
+            let in_a_row = before.map_or(0, |failure| failure.in_a_row) + 1;
+            let (min, max) = module.of.backoff;
+            let backoff = Duration::from_secs((min << (in_a_row - 1).min(8)).min(max));
+            module.failure = Some(Failure {
+                doubted: false,
+                errno,
+                version: flight.version,
+                compared: flight.planned,
+                in_a_row,
+                retry_at: now + backoff,
+                unloads,
+                seen: flight.seen,
+                pending: None,
+            });
+            Word::Failed(errno, None)
+        };
+        for client in flight.clients {
+            self.tell(client, m, word.clone());
+        }
+        for (who, client) in flight.turn {
+            if let (Some(word), Some(client)) = (self.want(m, who, client, false), client) {
+                self.tell(client, m, word);
+            }
+        }
+    }
+
+    /// A client's request has been gone through.
+    fn seat(&mut self, client: Option<u64>, party: Party) {
+        if let Some(client) = client {
+            self.parties.insert(client, party);
+            self.answer(client);
+        }
+    }
+
+    fn tell(&mut self, client: u64, m: usize, word: Word) {
+        if let Some(party) = self.parties.get_mut(&client) {
+            party.waits -= 1;
+            party.words.push((m, word));
+            self.answer(client);
+        }
+    }
+
+    fn answer(&mut self, client: u64) {
+        if self.parties[&client].waits == 0 {
+            let mut words = self.parties.remove(&client).expect("it waits").words;
+            words.sort();
+            self.answers.insert(client, (self.now, words));
+        }
+    }
+
+    /// Time passes: loads end, pauses end, and what was promised is done.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while let Some(next) = self.modules.iter().filter_map(Module::next).min().filter(|&at| at <= end) {
+            self.now = next.max(self.now);
+            for m in 0..self.modules.len() {
+                if self.modules[m].is_landing(self.now) {
+                    self.land(m);
+                }
+            }
+            for m in 0..self.modules.len() {
+                if self.modules[m].is_due(self.now) {
+                    self.take_off(m, None, None);
+                }
+            }
+            for m in 0..self.modules.len() {
+                if self.modules[m].is_rested(self.now) {
+                    self.load(m);
+                }
+            }
+        }
+        self.now = end;
+    }
+}
+
+impl Module {
+    fn next(&self) -> Option<Duration> {
+        let due = self.failure.as_ref().filter(|_| self.flight.is_none());
+        let due = due.filter(|failure| failure.pending.is_some()).map(|failure| failure.retry_at);
+        let flight = self.flight.as_ref();
+        let flight = flight.and_then(|flight| flight.loading_until.or(flight.pausing_until));
+        due.into_iter().chain(flight).min()
+    }
+
+    fn is_landing(&self, now: Duration) -> bool {
+        self.flight.as_ref().and_then(|flight| flight.loading_until).is_some_and(|until| until <= now)
+    }
+
+    fn is_rested(&self, now: Duration) -> bool {
+        self.flight.as_ref().and_then(|flight| flight.pausing_until).is_some_and(|until| until <= now)
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        let waits = |failure: &Failure| failure.pending.is_some() && failure.retry_at <= now;
+        self.flight.is_none() && self.failure.as_ref().is_some_and(waits)
+    }
+}
+
+impl Seen {
+    fn add(&mut self, who: Who, now: Duration, limit: usize) {
+        self.last = now;
+        if let Who::Device(device, _) = who
+            && (self.devices.len() < limit || self.devices.contains(&device))
+        {
+            self.devices.insert(device);
+        }
+    }
+
+    /// The same device again; where no more of them can be remembered, anyone after a silence.
+    fn again(&self, device: u8, now: Duration, limit: usize) -> bool {
+        let full = self.devices.len() >= limit;
+        self.devices.contains(&device) || (full && now - self.last > SILENCE)
+    }
+}

@@ -71,8 +71,8 @@ pub struct CoreOptions {
     /// Failed modules that are remembered.
     #[arg(long, value_name = "N", default_value = "256")]
     failures: NonZeroUsize,
-    /// Devices that are remembered to have asked for what was not live.
-    #[arg(long, value_name = "N", default_value = "65536")]
+    /// Sightings that are remembered: a device that asked for a module that was not live is one.
+    #[arg(long, value_name = "N", default_value = "131072")]
     sightings: NonZeroUsize,
 }
 

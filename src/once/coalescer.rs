@@ -4,7 +4,7 @@
 //! The head of the core: it takes requests, landings, the kernel's word on modules and the passing of time, and
 //! gives out [`Action`]s. The way of a request: [`Coalescer::request`] resolves it through the memo and meets
 //! its modules one by one; `takeoff.rs` decides whether one joins a flight, is a duplicate or takes off, with its
-//! dependencies first; `landing.rs` spreads an outcome to everybody who waits for it.
+//! dependencies first, `ruling.rs` what becomes of it where the module failed; `landing.rs` spreads an outcome to everybody who waits for it.
 //!
 //! Bounded by [`Limits`] and by the number of modules in the tree.
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::failures::{Failures, Key};
 use super::flight::Flights;
 use super::limits::Limits;
-use super::memo::{Memo, Wanted};
+use super::memo::{Memo, Resolved, Wanted};
 use super::outcome::{AddOnce, Outcome};
 use super::party::{Answer, Parties, Standing};
 use super::policy::Mode;
@@ -91,18 +91,17 @@ impl Coalescer {
     /// Somebody wants the drivers of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
         self.refresh(modules, now);
-        if request.origin.client().is_none() {
-            let resolved = self.memo.resolve(request.alias, modules, &mut self.table);
-            if let Some(live) = resolved.all_live(&self.table) {
-                self.tally.requests += 1;
-                self.tally.no_module += u64::from(resolved.wanted.is_empty());
-                self.tally.duplicates_live += live;
-                return;
-            }
+        let client = request.origin.client();
+        let resolved = self.memo.resolve(request.alias, modules, &mut self.table);
+        self.tally.no_module += u64::from(resolved.wanted.is_empty());
+        if let (None, Some(live)) = (client, resolved.all_live(&self.table)) {
+            self.tally.requests += 1;
+            self.tally.duplicates_live += live;
+            return;
         }
-        let asker = self.enter(&request.origin, now);
-        self.meet_all(modules, asker, &request, now);
-        self.dismiss(request.origin.client());
+        let asker = self.enter(&request.origin);
+        self.meet_all(modules, &resolved, Ask::of(asker, &request), now);
+        self.dismiss(client);
         self.depart(now);
     }
 
@@ -111,9 +110,11 @@ impl Coalescer {
     pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, names: &[String], now: Time) {
         self.refresh(modules, now);
         let origin = Origin::Client { client, device: None };
-        let asker = self.enter(&origin, now);
+        let asker = self.enter(&origin);
         for name in names {
-            self.meet_all(modules, asker, &Request { alias: name.as_bytes(), origin }, now);
+            let resolved = self.memo.resolve(name.as_bytes(), modules, &mut self.table);
+            let request = Request { alias: name.as_bytes(), origin };
+            self.meet_all(modules, &resolved, Ask::of(asker, &request), now);
         }
         if names.is_empty() {
             let failed: Vec<Key> = self.failures.iter().map(|(key, _)| key.clone()).collect();
@@ -148,7 +149,8 @@ impl Coalescer {
             self.land(modules, id, Outcome::Live, now);
         } else {
             self.table.set(id, State::Live);
-            self.failures.forget(id, &name.into());
+            let promised = self.failures.forget(id, &name.into());
+            self.orphans.extend(promised);
         }
         self.depart(now);
     }
@@ -166,6 +168,7 @@ impl Coalescer {
     /// Uevents were lost: what we believe to be live may have been unloaded, and so may what stood in the way.
     pub fn events_lost(&mut self) {
         self.failures.unloaded();
+        self.failures.doubt();
         self.table.doubt();
     }
 
@@ -177,6 +180,7 @@ impl Coalescer {
     /// Time has passed: promised attempts, second tries, and loads that became old.
     pub fn tick(&mut self, modules: &mut dyn Modules, now: Time) {
         let mut due = self.failures.due(now);
+        due.retain(|key| !self.disabled && self.table.state(key.module) == State::Idle);
         due.append(&mut self.orphans);
         for key in due {
             let alias = self.failures.get(&key).map_or_else(Box::default, |failure| failure.alias.clone());
@@ -184,11 +188,12 @@ impl Coalescer {
             self.want(modules, key, &Ask::due(asker, &alias), now);
         }
         self.resume(now);
-        let old: Vec<ModuleId> = self.slots.old(now).collect();
-        for load in old {
-            for waiter in self.flights.ordered_after(load) {
-                self.flights.release(waiter, load);
-                self.board(waiter);
+        if self.slots.old(now).next().is_some() {
+            for (waiter, on) in self.flights.ordered() {
+                if self.is_held_up(on, now) {
+                    self.flights.release(waiter, on);
+                    self.board(waiter);
+                }
             }
         }
         self.depart(now);
@@ -198,7 +203,8 @@ impl Coalescer {
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let orphans = (!self.orphans.is_empty()).then_some(now);
         let paused = self.flights.iter().filter_map(|flight| flight.paused_until).min();
-        [orphans, self.failures.next_due(), paused, self.slots.next_old(now)].into_iter().flatten().min()
+        let idle = |key: &Key| !self.disabled && self.table.state(key.module) == State::Idle;
+        [orphans, self.failures.next_due(idle), paused, self.slots.next_old(now)].into_iter().flatten().min()
     }
 
     /// Whether nothing is in the air. Promised attempts do not count: they may be a minute away.
@@ -221,7 +227,7 @@ impl Coalescer {
         self.slots.loading().iter().map(|&(id, since)| (self.table.name(id), since))
     }
 
-    /// How many devices are remembered to have asked.
+    /// How many sightings are remembered: a device that asked for a module that was not live is one.
     pub fn sighted(&self) -> usize {
         self.sightings.len()
     }
@@ -237,25 +243,25 @@ impl Coalescer {
     }
 
     /// A request comes in: it gets its number.
-    fn enter(&mut self, origin: &Origin<'_>, now: Time) -> Asker {
+    fn enter(&mut self, origin: &Origin<'_>) -> Asker {
         self.tally.requests += 1;
         if let Some(client) = origin.client() {
             self.parties.open(client);
         }
-        let mut asker = Asker::new(self.tally.requests, origin, &self.hasher);
+        Asker::new(self.tally.requests, origin, &self.hasher)
+    }
+
+    /// Takes down that the asker asks for a module, and tells when its device did so before.
+    pub(super) fn sight(&mut self, asker: Asker, module: ModuleId, now: Time) -> Asker {
         let (failures, flights) = (&self.failures, &self.flights);
-        self.sightings.see(&mut asker, now, || {
+        self.sightings.see(asker, module, now, || {
             let in_air = flights.iter().map(|flight| flight.asked.since).min();
             [failures.counted_from(), in_air].into_iter().flatten().min().unwrap_or(u64::MAX)
-        });
-        asker
+        })
     }
 
     /// The modules of a request's resolution, one by one.
-    fn meet_all(&mut self, modules: &mut dyn Modules, asker: Asker, request: &Request<'_>, now: Time) {
-        let resolved = self.memo.resolve(request.alias, modules, &mut self.table);
-        self.tally.no_module += u64::from(resolved.wanted.is_empty());
-        let mut ask = Ask::of(asker, request);
+    fn meet_all(&mut self, modules: &mut dyn Modules, resolved: &Resolved, mut ask: Ask<'_>, now: Time) {
         for wanted in &resolved.wanted {
             let standing = self.meet(modules, wanted, &ask, now);
             if standing == Standing::InAir {

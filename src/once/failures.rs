@@ -51,6 +51,8 @@ pub struct Failure {
     pub refusal: Refusal,
     /// What a fix could have changed, as it was when the attempt was planned.
     pub cause: Cause,
+    /// Events were lost since: the module may have been loaded by hand.
+    pub doubted: bool,
     /// When the cause was last compared with what is there.
     pub compared: Time,
     /// Attempts that failed in a row.
@@ -157,6 +159,11 @@ impl Failures {
         self.unloads += 1;
     }
 
+    /// Events were lost: what failed may be live.
+    pub fn doubt(&mut self) {
+        self.failures.iter_mut().for_each(|(_, failure)| failure.doubted = true);
+    }
+
     /// A remembered failure; asking for it keeps it from being evicted soon.
     pub fn get(&mut self, key: &Key) -> Option<&mut Failure> {
         self.failures.get_mut(key)
@@ -202,8 +209,12 @@ impl Failures {
     }
 
     /// When the next accepted attempt is due.
-    pub fn next_due(&self) -> Option<Time> {
-        self.failures.iter().filter(|(_, f)| f.pending.is_some()).map(|(_, f)| f.retry_at).min()
+    pub fn next_due(&self, idle: impl Fn(&Key) -> bool) -> Option<Time> {
+        self.failures
+            .iter()
+            .filter(|(key, f)| f.pending.is_some() && idle(key))
+            .map(|(_, f)| f.retry_at)
+            .min()
     }
 
     /// Remembers a failed landing. What had to be forgotten for it is returned, since an attempt may have been
@@ -214,6 +225,7 @@ impl Failures {
         let failure = Failure {
             refusal: landing.refusal,
             cause: landing.cause,
+            doubted: false,
             compared: landing.planned,
             attempts,
             failed: now,
@@ -237,23 +249,39 @@ impl Failures {
     }
 
     /// Forgets what is remembered of a module that is live now, and of those that failed because of it.
-    pub fn forget(&mut self, module: ModuleId, name: &Name) {
-        self.retain(|key, failure| {
-            key.module != module && !matches!(&failure.refusal.stage, Stage::Dependency(root) if root == name)
-        });
+    /// What was promised to the latter is returned.
+    pub fn forget(&mut self, module: ModuleId, name: &Name) -> Vec<Key> {
+        let gone: Vec<Key> = self
+            .failures
+            .iter()
+            .filter(|(key, failure)| {
+                key.module == module
+                    || matches!(&failure.refusal.stage, Stage::Dependency(root) if root == name)
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        let mut promised = Vec::new();
+        for key in gone {
+            promised.extend(
+                self.failures.pop(&key).and_then(|f| f.pending).into_iter().flat_map(|p| p.dependents),
+            );
+        }
+        promised
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.failures.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.failures.is_empty()
     }
 
     /// What is remembered, the most recently used first.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Failure)> {
         self.failures.iter()
-    }
-
-    fn retain(&mut self, keep: impl Fn(&Key, &Failure) -> bool) {
-        let gone: Vec<Key> =
-            self.failures.iter().filter(|(key, f)| !keep(key, f)).map(|(key, _)| key.clone()).collect();
-        for key in gone {
-            self.failures.pop(&key);
-        }
     }
 }
 
@@ -265,7 +293,11 @@ impl Failure {
 
     /// Rule 1: whether the cause is another one than the attempt was made with.
     pub fn differs(&mut self, cause: Cause, now: Time) -> bool {
-        self.compared = now;
+        // One that differs stays due for comparison until the attempt is made: the ruling on a dependency is asked
+        // for once for the dependent's sake and once more for its own.
+        if self.cause == cause {
+            self.compared = now;
+        }
         self.cause != cause
     }
 
@@ -274,7 +306,10 @@ impl Failure {
         if asker.kind == Kind::Administrator || self.conflict_is_over(unloads) {
             return Ruling::Attempt;
         }
-        let accepted = matches!(asker.kind, Kind::Due | Kind::Genuine(_))
+        // What is due for one failure is a request like any other for the next.
+        let due = asker.kind == Kind::Due && self.retry_at <= now;
+        let accepted = due
+            || matches!(asker.kind, Kind::Genuine(_))
             || self.asked.includes(asker)
             || self.pending.is_some();
         if !accepted {

@@ -6,7 +6,7 @@
 //! one is left out, and where it may not be (a hard dependency), a softer one on the cycle gives way.
 //! Bounded by the number of modules in the tree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::failures::{Asked, Key};
@@ -83,7 +83,7 @@ pub struct Turn {
 /// The flights in the air.
 #[derive(Debug, Default)]
 pub struct Flights {
-    flights: HashMap<ModuleId, Flight>,
+    flights: BTreeMap<ModuleId, Flight>,
 }
 
 /// A dependency cycle of hard edges only, which depmod refuses to write.
@@ -186,10 +186,16 @@ impl Flights {
         Some(waits_on.swap_remove(index).1)
     }
 
-    /// The flights that wait on `on` for the sake of order alone.
-    pub fn ordered_after(&self, on: ModuleId) -> Vec<ModuleId> {
-        let waiters = self.flights.get(&on).map_or(&[][..], |flight| &flight.awaited_by);
-        waiters.iter().copied().filter(|waiter| self.edge(*waiter, on) == Some(Edge::Order)).collect()
+    /// Whether a flight waits on another, directly or through others, or is it.
+    pub fn waits_on(&self, flight: ModuleId, on: ModuleId) -> bool {
+        self.path(flight, on).is_some()
+    }
+
+    /// Who waits on whom for the sake of order alone.
+    pub fn ordered(&self) -> Vec<(ModuleId, ModuleId)> {
+        let edges =
+            self.flights.iter().flat_map(|(&id, flight)| flight.waits_on.iter().map(move |edge| (id, edge)));
+        edges.filter(|(_, (_, edge))| *edge == Edge::Order).map(|(id, &(on, _))| (id, on)).collect()
     }
 
     fn edge(&self, from: ModuleId, to: ModuleId) -> Option<Edge> {

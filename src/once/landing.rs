@@ -105,7 +105,10 @@ impl Coalescer {
     /// What is live is forgotten, what failed is remembered.
     fn remember(&mut self, flight: Flight, outcome: &Outcome, now: Time) {
         let refusal = match outcome {
-            Outcome::Live => return self.failures.forget(flight.key.module, &flight.plan.module),
+            Outcome::Live => {
+                let promised = self.failures.forget(flight.key.module, &flight.plan.module);
+                return self.orphans.extend(promised);
+            }
             Outcome::Failed(refusal) if refusal.stage == Stage::Disabled => return,
             Outcome::Failed(refusal) => refusal.clone(),
         };

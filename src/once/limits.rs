@@ -13,7 +13,7 @@ pub struct Limits {
     pub memo: NonZeroUsize,
     /// Failures that are remembered.
     pub failures: NonZeroUsize,
-    /// Devices that are remembered to have asked.
+    /// Sightings that are remembered: a device that asked for a module that was not live is one.
     pub sightings: usize,
     /// Loads at a time, not counting those older than [`Limits::OLD`].
     pub jobs: usize,
@@ -31,7 +31,7 @@ impl Limits {
     pub const PAUSE: Duration = Duration::from_millis(50);
     /// How often indexes, modprobe.d and module files are compared with what was read from them.
     pub const FRESH: Duration = Duration::from_secs(1);
-    /// When no more devices can be remembered, a request after a silence of this length is new.
+    /// When no more sightings can be remembered, a request after a silence of this length is new.
     pub const SILENCE: Duration = Duration::from_secs(5);
 
     /// The default number of jobs: twice the CPUs, within 4 to 16.
@@ -50,7 +50,7 @@ impl Default for Limits {
         Self {
             memo: some(1024),
             failures: some(256),
-            sightings: 65536,
+            sightings: 131_072,
             jobs: Self::default_jobs(),
             threads: 64,
         }

@@ -15,6 +15,7 @@
 //! | [`slots`] | how many loads run at a time |
 //! | `landing` | an outcome, and everybody who waits for it |
 //! | [`failures`] | the memory for failed loads, and the retry rules |
+//! | `ruling` | a request that meets a failure |
 //! | [`sightings`] | which devices asked for what failed |
 //! | [`party`] | a client and the modules it waits for |
 //! | [`tally`] | the counters |
@@ -36,6 +37,7 @@ pub mod outcome;
 pub mod party;
 pub mod policy;
 pub mod request;
+mod ruling;
 pub mod sightings;
 pub mod simulation;
 pub mod slots;

@@ -90,7 +90,7 @@ pub struct Asker {
     pub request: u64,
     /// Whose word it is.
     pub kind: Kind,
-    /// The last request before this one by the same device, if it is remembered.
+    /// The last request before this one by the same device for the module at hand, if it is remembered.
     pub seen: Option<u64>,
 }
 
@@ -115,7 +115,7 @@ pub enum Kind {
 pub struct DeviceHash(u64);
 
 impl Asker {
-    /// Boils a request down. Who was seen before is looked up by the caller.
+    /// Boils a request down.
     pub fn new(request: u64, origin: &Origin<'_>, hasher: &RandomState) -> Self {
         let of = |device: &Device<'_>| {
             let hash = DeviceHash(hasher.hash_one(device.devpath));
@@ -144,27 +144,10 @@ impl Asker {
     }
 }
 
-/// The hash is keyed and spread already: a table of devices need not hash it again.
-impl std::hash::Hash for DeviceHash {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0);
-    }
-}
-
-/// Takes a [`DeviceHash`] as it is.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AsItIs(u64);
-
-impl std::hash::Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only a DeviceHash is hashed, and that is one number");
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+impl DeviceHash {
+    /// The hash of the device and one of the modules it asks for. Odd factors keep every bit: the golden ratio's spreads
+    /// small numbers well.
+    pub fn with(self, module: u32) -> u64 {
+        self.0 ^ u64::from(module).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }

@@ -13,6 +13,13 @@ use super::world::Name;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleId(u32);
 
+impl ModuleId {
+    /// The bare number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// What is known of a module without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {

@@ -64,14 +64,17 @@ impl Coalescer {
     /// Somebody wants a module that is to be loaded.
     pub(super) fn want(&mut self, modules: &mut dyn Modules, key: Key, ask: &Ask<'_>, now: Time) -> Standing {
         let named = u64::from(ask.pulled_in_by.is_none());
-        match self.table.state(key.module) {
-            State::Live => {
-                self.tally.duplicates_live += named;
-                Standing::Live
-            }
+        let state = self.table.state(key.module);
+        if state == State::Live {
+            self.tally.duplicates_live += named;
+            return Standing::Live;
+        }
+        let ask = &Ask { asker: self.sight(ask.asker, key.module, now), ..*ask };
+        match state {
+            State::Live => Standing::Live,
             State::InAir => {
                 self.tally.duplicates_in_flight += named;
-                self.join(modules, key, ask);
+                self.join(modules, key, ask, now);
                 Standing::InAir
             }
             State::Idle if self.disabled => Standing::Failed { refusal: disabled(), again: None },
@@ -89,40 +92,8 @@ impl Coalescer {
         }
     }
 
-    /// What the failure memory says, and the failure it says that of. A dependent's failure has no rules of its own:
-    /// what holds is the ruling on the dependency that failed it.
-    fn ruling(&mut self, modules: &mut dyn Modules, key: &Key, asker: Asker, now: Time) -> (Ruling, Refusal) {
-        const ATTEMPT: (Ruling, Refusal) = (Ruling::Attempt, Refusal { errno: 0, stage: Stage::Plan });
-        let unloads = self.failures.unloads();
-        let Some(failure) = self.failures.get(key) else { return ATTEMPT };
-        if failure.is_stale(now) {
-            let plan = modules.plan(self.table.name(key.module), key.options.as_deref());
-            if failure.differs(plan.cause, now) {
-                return ATTEMPT;
-            }
-        }
-        let Stage::Dependency(root) = &failure.refusal.stage else {
-            return (failure.judge(asker, unloads, now), failure.refusal.clone());
-        };
-        let (root, refusal) = (Key::plain(self.table.id(root)), failure.refusal.clone());
-        if self.table.state(root.module) != State::Idle {
-            return ATTEMPT;
-        }
-        let (ruling, _) = self.ruling(modules, &root, asker, now);
-        match ruling {
-            Ruling::Attempt => {}
-            Ruling::Wait(_) => self.failures.attach(&root, key.clone()),
-            Ruling::Duplicate => {
-                if let Some(dependent) = self.failures.get(key) {
-                    dependent.asked.add(asker);
-                }
-            }
-        }
-        (ruling, refusal)
-    }
-
     /// Joins the flight in the air, or waits for its turn where the flight is not the one that is wanted.
-    fn join(&mut self, modules: &mut dyn Modules, key: Key, ask: &Ask<'_>) {
+    fn join(&mut self, modules: &mut dyn Modules, key: Key, ask: &Ask<'_>, now: Time) {
         let generation = self.generation;
         let name = self.table.name(key.module);
         let flight = self.flights.get_mut(key.module).expect("a module in the air has a flight");
@@ -141,6 +112,11 @@ impl Coalescer {
                 (if first == 0 { ask.seqnum } else { first.min(ask.seqnum) }, last.max(ask.seqnum));
         }
         flight.clients.extend(ask.client);
+        // Who joins a dependent asks for what it waits for.
+        let needs = flight.waits_on.iter().filter(|(_, edge)| *edge == Edge::Hard).map(|&(on, _)| on);
+        for on in needs.collect::<Vec<_>>() {
+            self.sight(ask.asker, on, now);
+        }
     }
 
     /// A flight takes off: it is in the air from now on.
@@ -235,7 +211,13 @@ impl Coalescer {
                 self.wait(id, on, Edge::Soft)?;
             }
         }
-        ask.after.map_or(Ok(()), |after| self.wait(id, after, Edge::Order))
+        let after = ask.after.filter(|&after| !self.is_held_up(after, now));
+        after.map_or(Ok(()), |after| self.wait(id, after, Edge::Order))
+    }
+
+    /// Whether a flight's load is old, or it waits for one that is: nobody waits for such a flight for order's sake.
+    pub(super) fn is_held_up(&self, flight: ModuleId, now: Time) -> bool {
+        self.slots.old(now).any(|old| self.flights.waits_on(flight, old))
     }
 
     fn wait(&mut self, waiter: ModuleId, on: ModuleId, edge: Edge) -> Result<(), Refusal> {
@@ -278,7 +260,8 @@ impl Coalescer {
     /// A module was found to be live without our doing.
     fn found_live(&mut self, id: ModuleId, name: &Name) -> Standing {
         self.table.set(id, State::Live);
-        self.failures.forget(id, name);
+        let promised = self.failures.forget(id, name);
+        self.orphans.extend(promised);
         Standing::Live
     }
 }

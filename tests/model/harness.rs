@@ -8,7 +8,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use addonce::once::coalescer::{Action, Coalescer};
-use addonce::once::failures::Failure;
 use addonce::once::fake::FakeModules;
 use addonce::once::outcome::{AddOnce, Outcome};
 use addonce::once::party::{Answer, Standing};
@@ -434,11 +433,7 @@ impl<'a> Harness<'a> {
         theirs.sort();
         let same = ours == theirs;
         let count = self.core.failures().count();
-        let devices = |failure: &Failure| {
-            let pending = failure.pending.as_ref().map_or(0, |pending| pending.sightings.devices());
-            pending.max(failure.sightings.devices())
-        };
-        let most = self.core.failures().map(|(_, failure)| devices(failure)).max().unwrap_or(0);
+        let most = self.core.sighted();
         let unanswered = self.clients.iter().find(|(_, client)| client.answers == 0 && !client.gone);
         let unanswered = unanswered.map(|(number, _)| *number).filter(|_| self.core.is_settled());
         let stuck = self.core.in_air() > 0

@@ -70,6 +70,8 @@ struct Seen {
     in_flight: BTreeSet<u8>,
     /// When an attempt was promised.
     promised: Option<Duration>,
+    /// No device is behind the attempt that was made last: who asked before it still asks again after it.
+    kept: bool,
 }
 
 pub struct Ledger {
@@ -210,6 +212,8 @@ impl Ledger {
         let evicted = evictable && !self.remembered.contains(&module);
         let hearing = self.hearing.take_if(|(_, certain)| certain.contains(&module));
         let seen = &mut self.modules[module];
+        let nobodys = hearing.is_none() && seen.promised.is_none();
+        seen.kept = nobodys || seen.reasons.contains(&Reason::AtOnce);
         seen.promised = None;
         if let Some((device, certain)) = hearing {
             seen.in_flight.insert(device);
@@ -271,7 +275,11 @@ impl Ledger {
             seen.reasons.clear();
         }
         seen.unloaded = false;
-        seen.asked[1] = std::mem::take(&mut seen.asked[0]);
+        let asked = std::mem::take(&mut seen.asked[0]);
+        match seen.kept {
+            true => seen.asked[1].extend(asked),
+            false => seen.asked[1] = asked,
+        }
         seen.counted = std::mem::take(&mut seen.in_flight);
         match &record.outcome {
             Outcome::Live => self.live(module),

@@ -2,8 +2,10 @@
 //! The once rules for modules without relations, to the millisecond: who is attempted when, and what a client is
 //! told. Written from the design's text, slow and plain. What the text leaves open is read like this:
 //!
-//! * a request that comes while an accepted attempt waits for the end of the backoff belongs to that attempt, and
-//!   its device counts against the outcome of it, not against the failure before;
+//! * a device asks again if it has asked since the request that the failed attempt began with;
+//! * a request that comes while an accepted attempt waits for the end of the backoff belongs to that attempt, which
+//!   begins with the first of them;
+//! * an attempt without a device behind it (an administrator's) leaves it as it was who asks again;
 //! * the backoff starts anew with another cause;
 //! * cause and index are compared by requests, each at most once a second;
 //! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
@@ -20,8 +22,6 @@ use super::world::{World, name, number};
 
 /// How often indexes and causes are compared.
 pub const FRESH: Duration = Duration::from_secs(1);
-/// Where no more devices can be remembered, a request after this long is new.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a client is told of a module.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,7 +60,9 @@ pub struct Model {
     index_generation: u64,
     /// What was looked up: the modules, each with whether it was blacklisted.
     memo: BTreeMap<String, Vec<(usize, bool)>>,
-    sightings: usize,
+    /// Requests so far, and those of each device for each module that was not live then.
+    requests: u64,
+    asked: BTreeMap<(u8, usize), BTreeSet<u64>>,
 }
 
 /// A module: what is true of it, and what addonce believes.
@@ -85,10 +87,11 @@ struct Flight {
     /// The running try's end, or when the next one starts.
     loading_until: Option<Duration>,
     pausing_until: Option<Duration>,
-    seen: Seen,
+    /// The request it began with.
+    since: u64,
     clients: Vec<u64>,
     /// Those who want another file than the one in flight.
-    turn: Vec<(Who, Option<u64>)>,
+    turn: Vec<(By, Option<u64>)>,
 }
 
 struct Failure {
@@ -100,14 +103,18 @@ struct Failure {
     in_a_row: u32,
     retry_at: Duration,
     unloads: u64,
-    seen: Seen,
-    pending: Option<Seen>,
+    /// Devices that asked since this request ask again.
+    since: u64,
+    /// The first request that was accepted while the backoff lasts.
+    pending: Option<u64>,
 }
 
-#[derive(Default)]
-struct Seen {
-    devices: BTreeSet<u8>,
-    last: Duration,
+/// A request: who asks, its number, and the last one before it by the same device for the module.
+#[derive(Clone, Copy)]
+struct By {
+    who: Who,
+    request: u64,
+    before: Option<u64>,
 }
 
 enum Ruling {
@@ -131,7 +138,7 @@ impl Model {
             failure: None,
         });
         let (modules, aliases) = (modules.collect(), world.aliases.clone());
-        Self { modules, aliases, sightings: world.limits.sightings, ..Self::default() }
+        Self { modules, aliases, ..Self::default() }
     }
 
     pub fn through(case: &Case) -> Self {
@@ -227,8 +234,10 @@ impl Model {
     fn ask(&mut self, alias: &str, who: Who, client: Option<u64>) {
         self.compare_index();
         let mut party = Party::default();
-        for (m, blacklisted) in self.look_up(alias) {
-            match self.meet(m, blacklisted, *alias == *name(m), who, client) {
+        let modules = self.look_up(alias);
+        let by = self.by(who);
+        for (m, blacklisted) in modules {
+            match self.meet(m, blacklisted, *alias == *name(m), by, client) {
                 Some(word) => party.words.push((m, word)),
                 None => party.waits += 1,
             }
@@ -236,13 +245,20 @@ impl Model {
         self.seat(client, party);
     }
 
+    /// A request gets its number.
+    fn by(&mut self, who: Who) -> By {
+        self.requests += 1;
+        By { who, request: self.requests, before: None }
+    }
+
     fn retry(&mut self) {
         self.compare_index();
+        let by = self.by(Who::Administrator);
         self.clients += 1;
         let mut party = Party::default();
         for m in 0..self.modules.len() {
             if self.modules[m].failure.is_some() {
-                match self.want(m, Who::Administrator, Some(self.clients), false) {
+                match self.want(m, by, Some(self.clients), false) {
                     Some(word) => party.words.push((m, word)),
                     None => party.waits += 1,
                 }
@@ -276,16 +292,9 @@ impl Model {
     }
 
     /// A request meets a module. Nothing is said where the answer comes with the landing.
-    fn meet(
-        &mut self,
-        m: usize,
-        blacklisted: bool,
-        own: bool,
-        who: Who,
-        client: Option<u64>,
-    ) -> Option<Word> {
+    fn meet(&mut self, m: usize, blacklisted: bool, own: bool, by: By, client: Option<u64>) -> Option<Word> {
         let module = &self.modules[m];
-        let meant = own && who == Who::Administrator;
+        let meant = own && by.who == Who::Administrator;
         let ruled_out = module.of.mode == Mode::Never || (module.of.unless && self.path);
         if module.of.builtin {
             Some(Word::Builtin)
@@ -296,36 +305,44 @@ impl Model {
         } else if ruled_out && !meant {
             Some(Word::RuledOut)
         } else {
-            self.want(m, who, client, self.modules[m].of.mode == Mode::Always)
+            self.want(m, by, client, self.modules[m].of.mode == Mode::Always)
         }
     }
 
-    fn want(&mut self, m: usize, who: Who, client: Option<u64>, always: bool) -> Option<Word> {
-        let (now, generation, limit) = (self.now, self.index_generation, self.sightings);
+    fn want(&mut self, m: usize, by: By, client: Option<u64>, always: bool) -> Option<Word> {
+        let generation = self.index_generation;
         if self.modules[m].believed_live {
             return Some(Word::Live);
         }
+        let before = match by.who {
+            Who::Device(device, _) => {
+                let asked = self.asked.entry((device, m)).or_default();
+                asked.insert(by.request);
+                asked.range(..by.request).next_back().copied()
+            }
+            _ => None,
+        };
+        let by = By { before, ..by };
         let version = self.modules[m].version;
         if let Some(flight) = &mut self.modules[m].flight {
             if flight.generation != generation && flight.version != version {
-                flight.turn.push((who, client));
+                flight.turn.push((by, client));
             } else {
-                flight.seen.add(who, now, limit);
                 flight.clients.extend(client);
             }
             return None;
         }
-        let ruling = self.rule(m, who);
+        let ruling = self.rule(m, by);
         match (ruling, &self.modules[m].failure) {
             (Ruling::Later(at), Some(failure)) if !always => Some(Word::Failed(failure.errno, Some(at))),
             (Ruling::Duplicate, Some(failure)) if !always => Some(Word::Failed(failure.errno, None)),
-            _ => self.take_off(m, Some(who), client),
+            _ => self.take_off(m, Some(by), client),
         }
     }
 
     /// The retry rules.
-    fn rule(&mut self, m: usize, who: Who) -> Ruling {
-        let (now, unloads, limit) = (self.now, self.unloads, self.sightings);
+    fn rule(&mut self, m: usize, by: By) -> Ruling {
+        let (now, unloads, who) = (self.now, self.unloads, by.who);
         let module = &mut self.modules[m];
         let Some(failure) = &mut module.failure else { return Ruling::Now };
         // Live comes before failed; after a loss it is looked at once.
@@ -351,35 +368,36 @@ impl Model {
         // 4 and 5: the same device again, or a genuine one; or their attempt is due anyway.
         let accepted = match who {
             Who::Device(_, true) => true,
-            Who::Device(device, false) => failure.seen.again(device, now, limit),
+            Who::Device(_, false) => by.before.is_some_and(|before| before >= failure.since),
             Who::Scan(_) | Who::Administrator => false,
         };
         if accepted || failure.pending.is_some() {
             if now >= failure.retry_at {
                 return Ruling::Now;
             }
-            failure.pending.get_or_insert_default().add(who, now, limit);
+            failure.pending.get_or_insert(by.request);
             return Ruling::Later(failure.retry_at);
         }
         // 6: a duplicate.
-        failure.seen.add(who, now, limit);
         Ruling::Duplicate
     }
 
-    fn take_off(&mut self, m: usize, who: Option<Who>, client: Option<u64>) -> Option<Word> {
-        let (now, generation, limit) = (self.now, self.index_generation, self.sightings);
+    fn take_off(&mut self, m: usize, by: Option<By>, client: Option<u64>) -> Option<Word> {
+        let (now, generation) = (self.now, self.index_generation);
         let module = &mut self.modules[m];
         if module.live {
             module.believed_live = true;
             module.failure = None;
             return Some(Word::Live);
         }
-        let pending = module.failure.as_mut().and_then(|failure| failure.pending.take());
-        let mut seen = pending.unwrap_or_default();
-        match who {
-            Some(who) => seen.add(who, now, limit),
-            None => seen.last = now,
-        }
+        // What was accepted begins with the first who asked for it. An attempt that no device is behind leaves it as it was
+        // who asks again.
+        let request = by.map_or(self.requests, |by| by.request);
+        let begun = |failure: &mut Failure| match by.map(|by| by.who) {
+            Some(Who::Device(..)) => failure.pending.take().unwrap_or(request),
+            _ => failure.pending.take().unwrap_or(failure.since),
+        };
+        let since = module.failure.as_mut().map_or(request, begun);
         let (version, clients) = (module.version, client.into_iter().collect());
         module.flight = Some(Flight {
             planned: now,
@@ -388,7 +406,7 @@ impl Model {
             tries: 0,
             loading_until: None,
             pausing_until: None,
-            seen,
+            since,
             clients,
             turn: Vec::new(),
         });
@@ -435,7 +453,7 @@ impl Model {
                 in_a_row,
                 retry_at: now + backoff,
                 unloads,
-                seen: flight.seen,
+                since: flight.since,
                 pending: None,
             });
             Word::Failed(errno, None)
@@ -443,8 +461,8 @@ impl Model {
         for client in flight.clients {
             self.tell(client, m, word.clone());
         }
-        for (who, client) in flight.turn {
-            if let (Some(word), Some(client)) = (self.want(m, who, client, false), client) {
+        for (by, client) in flight.turn {
+            if let (Some(word), Some(client)) = (self.want(m, by, client, false), client) {
                 self.tell(client, m, word);
             }
         }
@@ -519,22 +537,5 @@ impl Module {
     fn is_due(&self, now: Duration) -> bool {
         let waits = |failure: &Failure| failure.pending.is_some() && failure.retry_at <= now;
         self.flight.is_none() && self.failure.as_ref().is_some_and(waits)
-    }
-}
-
-impl Seen {
-    fn add(&mut self, who: Who, now: Duration, limit: usize) {
-        self.last = now;
-        if let Who::Device(device, _) = who
-            && (self.devices.len() < limit || self.devices.contains(&device))
-        {
-            self.devices.insert(device);
-        }
-    }
-
-    /// The same device again; where no more of them can be remembered, anyone after a silence.
-    fn again(&self, device: u8, now: Duration, limit: usize) -> bool {
-        let full = self.devices.len() >= limit;
-        self.devices.contains(&device) || (full && now - self.last > SILENCE)
     }
 }

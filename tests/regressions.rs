@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One test for every bug that was fixed. All of these were found by the property tests in `tests/model`.
+
+use std::time::Duration;
+
+use addonce::once::fake::FakeModules;
+use addonce::once::limits::Limits;
+use addonce::once::party::Standing;
+use addonce::once::request::{Device, Origin};
+use addonce::once::simulation::Simulation;
+
+fn world(declaration: &str) -> Simulation {
+    let world = FakeModules::parse(declaration).expect("a declaration");
+    Simulation::new(world, Limits { jobs: 16, ..Limits::default() })
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The promise hung on the dependency's failure, and was forgotten with it.
+#[test]
+fn a_promise_to_a_dependent_outlives_the_failure_of_its_dependency() {
+    let mut s = world("a needs b\nb => ENODEV");
+    s.appear("/devices/0", "a");
+    s.pass(ms(10));
+    s.appear("/devices/0", "a");
+    s.loaded_by_hand("b");
+    s.pass(ms(100_000));
+    assert!(s.world.live.contains("a"));
+}
+
+/// The promise was hung on the dependency that is named, while the attempt waits for one that is deeper.
+#[test]
+fn a_promise_is_kept_through_a_chain_of_dependencies() {
+    let mut s = world("a needs c b\nb needs c\nb => ENODEV");
+    s.appear("/devices/0", "a");
+    s.pass(ms(2000));
+    s.unloaded("c");
+    s.world.module("c").errno = libc::EINVAL;
+    s.appear("/devices/1", "b");
+    s.pass(ms(10));
+    s.appear("/devices/0", "a");
+    s.world.module("b").errno = 0;
+    s.world.module("c").errno = 0;
+    s.pass(ms(100_000));
+    assert!(s.world.live.contains("a"));
+}
+
+/// A changed cause was noticed while ruling for a dependent, noted as compared, and so missed for the dependency itself.
+#[test]
+fn a_fix_of_a_dependency_is_seen_when_a_dependent_asks() {
+    let mut s = world("a needs b\nb => ENODEV");
+    s.replay("/devices/0", "b");
+    s.pass(ms(1200));
+    s.replay("/devices/1", "b");
+    s.pass(ms(100));
+    s.world.module("b").errno = 0;
+    s.world.module("b").version += 1;
+    for n in 2..20 {
+        s.replay(&format!("/devices/{n}"), "a");
+        s.pass(ms(10_000));
+    }
+    assert!(s.world.live.contains("a"));
+}
+
+/// It waited for order's sake, and nothing was due that would have ended the wait.
+#[test]
+fn a_module_does_not_get_in_line_behind_a_load_that_is_old() {
+    let mut s = world("x -> h n\nh takes 60000");
+    s.appear("/devices/0", "h");
+    s.pass(ms(6000));
+    s.appear("/devices/1", "x");
+    assert_eq!(s.running().count(), 2);
+}
+
+/// "A module that hangs delays nobody else" held for its own line only, not for those in line behind its dependents.
+#[test]
+fn a_module_does_not_wait_in_line_behind_one_that_waits_for_a_hung_dependency() {
+    let mut s = world("x -> d n\nd needs h\nh takes 60000");
+    s.appear("/devices/0", "x");
+    s.pass(ms(6000));
+    assert!(s.world.live.contains("n"));
+}
+
+/// The deadline of a promise that cannot be kept any more stayed in the past, and the loop would have spun.
+#[test]
+fn once_modules_are_disabled_nothing_is_due() {
+    let mut s = world("a => ENODEV\nb takes 0");
+    s.appear("/devices/0", "a");
+    s.pass(ms(10));
+    s.appear("/devices/0", "a");
+    s.world.disabled = true;
+    s.replay("/devices/1", "b");
+    s.pass(ms(500));
+    assert_eq!(s.core.next_deadline(ms(1200)), None);
+}
+
+/// A failed module was not looked at again, though the event that said it was live may have been among the lost ones.
+#[test]
+fn after_lost_events_a_failed_module_may_turn_out_to_be_live() {
+    let mut s = world("a => ENOENT");
+    s.replay("/devices/0", "a");
+    s.pass(ms(5000));
+    s.world.live.insert("a".into());
+    s.core.events_lost();
+    let device = Device { devpath: b"/devices/9", genuine: false };
+    s.request(b"a", Origin::Client { client: 1, device: Some(device) });
+    assert_eq!(s.answers[0].1[0].1, Standing::Live);
+}
+
+/// Two failed dependencies of one dependent took each other's promised attempt for a request that must be served.
+#[test]
+fn promised_attempts_do_not_keep_each_other_going() {
+    let mut s = world("x -> c\nc takes 200\nc post d\nd needs a b\na => ENODEV\na takes 200\nb => ENODEV");
+    s.appear("/devices/0", "x");
+    s.replay("/devices/0", "b");
+    s.pass(ms(2_000_000));
+    assert!(s.attempts.len() < 10, "{:?}", s.attempts);
+}
+
+/// Both were kept as sightings of one failure, and the attempt of an administrator made a new one.
+#[test]
+fn an_administrators_attempt_does_not_make_the_next_trigger_a_duplicate() {
+    let mut s = world("a => ENODEV");
+    s.replay("/devices/0", "a");
+    s.pass(ms(5000));
+    s.client(1, "a");
+    s.pass(ms(5000));
+    s.replay("/devices/0", "a");
+    s.pass(ms(5000));
+    assert_eq!(s.attempts_of("a"), 3);
+}
+
+/// A device was known by its path alone.
+#[test]
+fn a_device_that_asks_for_something_else_does_not_ask_again() {
+    let mut s = world("x -> a\ny -> b\na => ENODEV\nb => ENODEV");
+    s.replay("/devices/0", "x");
+    s.pass(ms(2000));
+    s.replay("/devices/1", "y");
+    s.pass(ms(2000));
+    s.replay("/devices/1", "x");
+    s.pass(ms(2000));
+    assert_eq!(s.attempts_of("a"), 1);
+}

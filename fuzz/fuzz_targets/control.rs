@@ -7,9 +7,7 @@ use addonce::escape::{escape, unescape};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(call) = serde_json::from_slice::<Call>(bytes)
-        && let Err(reply) = call.order()
-    {
+    if let Some(Err(reply)) = serde_json::from_slice::<Call>(bytes).ok().map(Call::order) {
         assert!(reply.error.is_some());
     }
     assert_eq!(unescape(&escape(bytes)).as_deref(), Some(bytes));

@@ -157,7 +157,7 @@ impl Daemon {
             left = self.turn()?;
             let now = self.now();
             let settled = left == Left::Nothing && self.core.is_settled();
-            if settled && let Some(desk) = &mut self.desk {
+            if let Some(desk) = self.desk.as_mut().filter(|_| settled) {
                 desk.settled();
             }
             quiet_since = if settled { quiet_since.or(Some(now)) } else { None };

@@ -158,9 +158,7 @@ impl Coalescer {
     /// The kernel announced that a module is gone.
     pub fn module_removed(&mut self, name: &str) {
         self.failures.unloaded();
-        if let Some(id) = self.table.find(name)
-            && self.table.state(id) == State::Live
-        {
+        if let Some(id) = self.table.find(name).filter(|&id| self.table.state(id) == State::Live) {
             self.table.set(id, State::Idle);
         }
     }

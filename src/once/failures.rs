@@ -176,9 +176,8 @@ impl Failures {
 
     /// Remembers that a dependent, too, is to be attempted when this failure's backoff ends.
     pub fn attach(&mut self, key: &Key, dependent: Key) {
-        if let Some(pending) = self.failures.get_mut(key).and_then(|failure| failure.pending.as_mut())
-            && !pending.dependents.contains(&dependent)
-        {
+        let pending = self.failures.get_mut(key).and_then(|failure| failure.pending.as_mut());
+        if let Some(pending) = pending.filter(|pending| !pending.dependents.contains(&dependent)) {
             pending.dependents.push(dependent);
         }
     }
@@ -217,9 +216,8 @@ impl Failures {
             .min()
     }
 
-    /// Remembers a failed landing. What had to be forgotten for it is returned, since an attempt may have been
-    /// promised there.
-    pub fn record(&mut self, key: Key, landing: Landing<'_>, now: Time) -> Option<(Key, Failure)> {
+    /// Remembers a failed landing. Where another failure had to be forgotten for it, what was promised there is returned.
+    pub fn record(&mut self, key: Key, landing: Landing<'_>, now: Time) -> Option<(Key, Pending)> {
         let before = self.failures.peek(&key).filter(|failure| failure.cause == landing.cause);
         let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
         let failure = Failure {
@@ -235,8 +233,9 @@ impl Failures {
             pending: None,
             alias: landing.alias,
         };
-        let replaced = self.failures.push(key.clone(), failure);
-        replaced.filter(|(evicted, _)| *evicted != key)
+        let (evicted, failure) =
+            self.failures.push(key.clone(), failure).filter(|(evicted, _)| *evicted != key)?;
+        Some((evicted, failure.pending?))
     }
 
     /// Counts who joined a dependent's flight against the dependency that failed it, where the first who asked for the

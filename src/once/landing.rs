@@ -124,9 +124,7 @@ impl Coalescer {
             asked: flight.asked,
             alias: flight.alias,
         };
-        if let Some((evicted, failure)) = self.failures.record(flight.key, landing, now)
-            && let Some(pending) = failure.pending
-        {
+        if let Some((evicted, pending)) = self.failures.record(flight.key, landing, now) {
             self.orphans.push(evicted);
             self.orphans.extend(pending.dependents);
         }
@@ -175,10 +173,7 @@ impl Coalescer {
 
     /// A client's request has been gone through.
     pub(super) fn dismiss(&mut self, client: Option<ClientId>) {
-        if let Some(client) = client
-            && let Some(answers) = self.parties.complete(client)
-        {
-            self.actions.push_back(Action::Answer(client, answers));
-        }
+        let answered = client.and_then(|client| Some((client, self.parties.complete(client)?)));
+        self.actions.extend(answered.map(|(client, answers)| Action::Answer(client, answers)));
     }
 }

@@ -80,9 +80,7 @@ impl Memo {
 
     /// What an alias stands for; looked up if it is not remembered.
     pub fn resolve(&mut self, alias: &[u8], modules: &mut dyn Modules, table: &mut Table) -> Rc<Resolved> {
-        if let Some((last, resolved)) = &self.last
-            && **last == *alias
-        {
+        if let Some((_, resolved)) = self.last.as_ref().filter(|(last, _)| **last == *alias) {
             return resolved.clone();
         }
         let known = self.resolutions.get(alias).cloned();

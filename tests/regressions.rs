@@ -144,3 +144,29 @@ fn a_device_that_asks_for_something_else_does_not_ask_again() {
     s.pass(ms(2000));
     assert_eq!(s.attempts_of("a"), 1);
 }
+
+/// The doubt was settled while ruling for the dependent, and the dependency then taken for failed.
+#[test]
+fn after_lost_events_a_dependency_may_turn_out_to_be_live() {
+    let mut s = world("b needs a\na => ENOENT");
+    s.replay("/devices/0", "b");
+    s.pass(ms(10));
+    s.world.live.insert("a".into());
+    s.core.events_lost();
+    s.replay("/devices/1", "b");
+    s.settle();
+    assert!(s.world.live.contains("b"));
+}
+
+/// What was promised to a dependent was attempted in the administrator's name, with everything else it needs.
+#[test]
+fn an_administrators_word_for_a_dependency_is_no_word_for_what_its_dependents_need() {
+    let mut s = world("c needs b\nc pre a\na => ENODEV\nb => ENODEV");
+    s.replay("/devices/0", "a");
+    s.replay("/devices/0", "c");
+    s.pass(ms(10));
+    s.replay("/devices/0", "c");
+    s.client(1, "b");
+    s.pass(ms(10));
+    assert_eq!((s.attempts_of("b"), s.attempts_of("a")), (2, 1));
+}

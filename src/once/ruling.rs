@@ -71,10 +71,12 @@ impl Coalescer {
     /// all, or (rule 1) its cause changed. Looked at at most once in [`Limits::FRESH`].
     fn has_news(&mut self, modules: &mut dyn Modules, key: &Key, now: Time) -> bool {
         let Some(failure) = self.failures.get(key) else { return false };
-        if std::mem::take(&mut failure.doubted)
-            && modules.presence(self.table.name(key.module)) == Presence::Live
-        {
-            return true;
+        if failure.doubted {
+            // Found live, it stays in doubt until it is attempted: it may be looked at for a dependent's sake first.
+            failure.doubted = modules.presence(self.table.name(key.module)) == Presence::Live;
+            if failure.doubted {
+                return true;
+            }
         }
         failure.is_stale(now) && {
             let plan = modules.plan(self.table.name(key.module), key.options.as_deref());

@@ -170,7 +170,9 @@ impl Coalescer {
             }
         };
         for dependent in pending.dependents {
-            self.want(modules, dependent, &Ask::due(ask.asker, ask.alias), now);
+            // Promised to somebody else: this asker's authority does not reach what only the dependent needs.
+            let promised = Asker::due(ask.asker.request);
+            self.want(modules, dependent, &Ask::due(promised, ask.alias), now);
         }
         standing
     }

@@ -2,7 +2,7 @@
 #
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
 # make check   everything that is tested: formatting, lints, tests, the oracle, the guests
-# make bench   what a duplicate costs
+# make bench   what a duplicate costs, and a million hostile devices
 # make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
 # make run     the daemon on this machine; dry-run where it may not or cannot load
 # make install DESTDIR= PREFIX=
@@ -18,6 +18,8 @@ MSRV = 1.85.0
 BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
 TEST_PACKAGES = kmod udev util-linux
 LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
+# For the fixture modules, beside the kernel's headers, which the lab unpacks without installing them.
+FIXTURE_PACKAGES = gcc libc6-dev make libelf1
 
 ADDONCE = target/release/addonce
 LAB = target/release/lab
@@ -77,15 +79,18 @@ fuzz: build-packages
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0; \
 	done
 
-# What a duplicate costs, in process.
+# What a duplicate costs, in process, and a million hostile devices.
 bench: build-packages
 	$(CARGO) bench --locked
+	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
 
-# Stock and addonce at 64 CPUs, as in the demo, and addonce alone.
+# Stock and addonce at 64 CPUs, as in the demo, and addonce alone; then modules that fail and are fixed, at 255.
 check-guest: build lab
+	@tools/packages $(FIXTURE_PACKAGES)
 	$(LAB) demo --cpus 64 --addonce $(ADDONCE) --out target/check/demo.json
 	$(LAB) run scan --cpus 64 --addonce $(ADDONCE) --out target/check/scan.json
 	$(LAB) check target/check/demo.json target/check/scan.json
+	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
 
 install:
 	install -D -m 755 $(ADDONCE) $(DESTDIR)$(PREFIX)/bin/addonce

@@ -4,12 +4,12 @@
 //! Owns `modules-*.cpio.zst` (cached per kernel) and `runs/*/initramfs.zst`. It promises complete module
 //! indexes, so that every lookup in the guest resolves as on an installed system, and, since the tree itself
 //! leaves out hardware no emulated PC has, that a run which asked for a left-out module is an error and not a
-//! wrong figure.
+//! wrong figure. A bare scenario has its own modules alone, in tree and indexes.
 
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::scenario::Scenario;
-use crate::{host, tools};
+use crate::{fixtures, host, tools};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -59,9 +59,14 @@ pub fn build(kernel: &Kernel, scenario: &Scenario, addonce: Option<&Path>) -> Re
     let overlay = dir.join("scenario.cpio.zst");
     write_overlay(&overlay, kernel, scenario, addonce)?;
     let path = dir.join("initramfs.zst");
-    let parts = [host::archive()?, modules(kernel)?, overlay];
+    let mut parts = vec![host::archive()?, overlay];
+    if !scenario.bare {
+        parts.insert(1, modules(kernel)?);
+    }
     join(&parts, &path)?;
-    Ok(Image { path, left_out: LEFT_OUT.map(|s| format!("/{s}/")).to_vec() })
+    let left_out =
+        if scenario.bare { vec!["/kernel/".into()] } else { LEFT_OUT.map(|s| format!("/{s}/")).to_vec() };
+    Ok(Image { path, left_out })
 }
 
 impl Image {
@@ -108,9 +113,16 @@ fn write_overlay(
     if let Some(root) = scenario.root() {
         archive.tree("", &root, &|_| true)?;
     }
-    let own = scenario.modules()?;
-    if !own.is_empty() {
-        add_modules(&mut archive, kernel, &own)?;
+    let mut own = scenario.modules()?;
+    if scenario.needs_fixtures {
+        let fixtures = fixtures::obtain(kernel)?;
+        for module in &fixtures.rebuilt {
+            archive.file(&format!("lab/rebuilt/{}", file_name(module)?), module)?;
+        }
+        own.extend(fixtures.modules);
+    }
+    if !own.is_empty() || scenario.bare {
+        add_modules(&mut archive, kernel, &own, scenario.bare)?;
     }
     if let Some(binary) = addonce.filter(|_| scenario.needs_addonce) {
         archive.file("usr/bin/addonce", binary)?;
@@ -121,23 +133,32 @@ fn write_overlay(
     archive.finish()
 }
 
-/// Adds modules and the indexes of the tree they make it, from a depmod over the whole.
-fn add_modules(archive: &mut Archive, kernel: &Kernel, own: &[PathBuf]) -> Result<(), String> {
+fn file_name(path: &Path) -> Result<&str, String> {
+    path.file_name().and_then(|name| name.to_str()).ok_or(format!("{}: no name", path.display()))
+}
+
+/// What depmod is told by the kernel's build: the rest of a tree's top directory is depmod's work.
+const BY_THE_BUILD: [&str; 3] = ["modules.builtin", "modules.builtin.modinfo", "modules.order"];
+
+/// Adds modules and the indexes of the tree they make it, from a depmod over the whole: over the kernel's own modules
+/// and these, or over these alone.
+fn add_modules(archive: &mut Archive, kernel: &Kernel, own: &[PathBuf], alone: bool) -> Result<(), String> {
     let base = tools::lab_dir()?.join(format!("depmod.{}", std::process::id()));
     let tree = base.join("lib/modules").join(&kernel.release);
     let made = (|| {
         tools::make_dir(&tree.join("extra"))?;
         for name in tools::names(&kernel.modules)? {
             let (from, to) = (kernel.modules.join(&name), tree.join(&name));
-            if from.is_dir() {
+            if alone && !BY_THE_BUILD.contains(&name.as_str()) {
+                continue;
+            } else if from.is_dir() {
                 std::os::unix::fs::symlink(&from, &to).map_err(|e| format!("{}: {e}", to.display()))?;
             } else {
                 tools::write(&to, tools::read(&from)?)?;
             }
         }
         for module in own {
-            let name = module.file_name().ok_or("a module file without a name")?;
-            tools::write(&tree.join("extra").join(name), tools::read(module)?)?;
+            tools::write(&tree.join("extra").join(file_name(module)?), tools::read(module)?)?;
         }
         tools::output("depmod", &[Path::new("-b"), &base, Path::new(&kernel.release)], &base)?;
         archive.tree(&modules_in_guest(kernel), &tree, &|name| !name.ends_with("/kernel"))

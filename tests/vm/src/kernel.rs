@@ -5,7 +5,7 @@
 //! fresh indexes, downloaded once per version; a download or unpacking that was cut short is started anew,
 //! because the directory gets its name last. One download of some 70 MB and 400 MB on disk per version.
 
-use crate::tools;
+use crate::{package, tools};
 use std::path::{Path, PathBuf};
 
 /// The metapackage whose dependency is the newest kernel.
@@ -25,56 +25,23 @@ pub struct Kernel {
 }
 
 pub fn obtain() -> Result<Kernel, String> {
-    let kernels = tools::lab_dir()?.join("kernels");
-    tools::make_dir(&kernels)?;
     let package = newest()?;
-    let key = format!("{package}_{}", version(&package)?.replace(':', "%3a"));
-    let dir = kernels.join(&key);
-    if !dir.is_dir() {
-        let partial = kernels.join(format!(".{key}.{}", std::process::id()));
-        let made = unpack(&package, &partial).and_then(|()| match std::fs::rename(&partial, &dir) {
-            // Two labs at once: the other one was faster and made the same.
-            Err(_) if dir.is_dir() => Ok(()),
-            done => {
-                done.map_err(|e| format!("cannot rename {} to {}: {e}", partial.display(), dir.display()))
-            }
-        });
-        let _ = std::fs::remove_dir_all(&partial);
-        made?;
-    }
+    let key = format!("{package}_{}", package::version(&package)?.replace(':', "%3a"));
+    let dir = tools::lab_dir()?.join("kernels").join(&key);
+    package::once(&dir, |partial| unpack(&package, partial))?;
     open(&dir, key)
 }
 
 fn newest() -> Result<String, String> {
-    let depends = tools::output("apt-cache", &["depends", METAPACKAGE], Path::new("/"))
-        .map_err(|e| format!("no {METAPACKAGE} in the package lists; run apt-get update ({e})"))?;
-    first_kernel(&depends)
-        .ok_or(format!("apt-cache names no kernel that {METAPACKAGE} depends on; run apt-get update"))
-}
-
-fn first_kernel(depends: &str) -> Option<String> {
-    let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-    names.map(str::trim).find(|name| name.starts_with("linux-image-")).map(String::from)
-}
-
-fn version(package: &str) -> Result<String, String> {
-    let text = tools::output("apt-cache", &["show", "--no-all-versions", package], Path::new("/"))?;
-    let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
-    version.map(|v| v.trim().to_string()).ok_or(format!("apt-cache shows no version of {package}"))
+    let depends = package::depends(METAPACKAGE)?;
+    let first = depends.into_iter().find(|name| name.starts_with("linux-image-"));
+    first.ok_or(format!("apt-cache names no kernel that {METAPACKAGE} depends on; run apt-get update"))
 }
 
 fn unpack(package: &str, dir: &Path) -> Result<(), String> {
-    eprintln!("lab: downloading and unpacking {package}");
-    let download = dir.join("download");
     let tree = dir.join("tree");
-    tools::make_dir(&download)?;
     tools::make_dir(&tree)?;
-    tools::output("apt-get", &["--quiet", "download", package], &download).map_err(|e| {
-        format!("cannot download {package}; is the network up, are the lists fresh (apt-get update)? {e}")
-    })?;
-    let deb = tools::names(&download)?.into_iter().find(|name| name.ends_with(".deb"));
-    let deb = download.join(deb.ok_or(format!("apt-get downloaded no .deb of {package}"))?);
-    tools::output("dpkg", &[Path::new("-x"), &deb, &tree], dir)?;
+    package::unpack(&[package.into()], &tree)?;
     // depmod looks below lib/; newer packages ship usr/lib/ only.
     if !tree.join("lib").exists() {
         std::os::unix::fs::symlink("usr/lib", tree.join("lib"))
@@ -82,7 +49,7 @@ fn unpack(package: &str, dir: &Path) -> Result<(), String> {
     }
     let release = release(&tree)?;
     tools::output("depmod", &[Path::new("-b"), &tree, Path::new(&release)], dir)?;
-    std::fs::remove_dir_all(&download).map_err(|e| format!("{}: {e}", download.display()))
+    Ok(())
 }
 
 fn release(tree: &Path) -> Result<String, String> {
@@ -101,14 +68,4 @@ fn open(dir: &Path, key: String) -> Result<Kernel, String> {
         }
     }
     Ok(Kernel { release, image, root: tree, modules, key })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_newest_kernel_is_the_first_image_the_metapackage_depends_on() {
-        let text = "linux-image-amd64\n  Depends: linux-image-6.1.0-56-amd64\n  Conflicts: other\n";
-        assert_eq!(super::first_kernel(text).as_deref(), Some("linux-image-6.1.0-56-amd64"));
-        assert_eq!(super::first_kernel("linux-image-amd64\n"), None);
-    }
 }

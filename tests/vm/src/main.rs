@@ -3,21 +3,26 @@
 //!
 //! This file owns the command line and the exit code, nothing else: 0 done, 1 the run or a comparison failed,
 //! 2 usage. It promises one clear line for every error. The way of a run is `kernel` (package to module tree)
-//! → `image` (initramfs of `host`, modules and `scenario`) → `guest` (QEMU) → `raw` and `trace` (what the
-//! guest wrote) → `result` (the JSON) → `table`. All files go under `target/lab/`, or where `LAB_DIR` says.
+//! → `image` (initramfs of `host`, modules, `fixtures` and `scenario`) → `guest` (QEMU) → `raw` and `trace` (what the
+//! guest wrote) → `result` (the JSON) → `table`, or `verdict` (against `cases`). All files go under `target/lab/`, or
+//! where `LAB_DIR` says.
 
+mod cases;
 mod cpio;
+mod fixtures;
 mod guest;
 mod host;
 mod image;
 mod kernel;
 mod options;
+mod package;
 mod raw;
 mod result;
 mod scenario;
 mod table;
 mod tools;
 mod trace;
+mod verdict;
 
 use options::{Command, Run};
 use result::LabResult;
@@ -56,6 +61,11 @@ fn perform(command: Command) -> Result<(), String> {
             }
         }
         Command::Demo(run) => demo(&run),
+        Command::Fixes(run) => fixes(&run),
+        Command::Fixtures => {
+            println!("{}", fixtures::obtain(&kernel::obtain()?)?.dir.display());
+            Ok(())
+        }
         Command::Tree => {
             println!("{}", kernel::obtain()?.root.display());
             Ok(())
@@ -103,14 +113,53 @@ fn forget(run: &Run) -> Result<(), String> {
 
 fn measure(run: &Run) -> Result<LabResult, String> {
     let scenario = scenario::find(&run.scenario)?;
+    let mut result = boot(run, &scenario, |raw, trace| {
+        LabResult::new(raw, trace.calls, &run.scenario, run.cpus, guest::qemu_version()?)
+    })?;
+    result.not_asked_for = scenario.not_asked_for;
+    Ok(result)
+}
+
+/// The cases of `fixes`. The table is printed even where it shows that something is wrong.
+fn fixes(run: &Run) -> Result<(), String> {
+    let report = boot(run, &scenario::find(&run.scenario)?, |raw, trace| {
+        result::must_be_complete(raw)?;
+        Ok(verdict::Report {
+            kernel: raw.fact("kernel")?.into(),
+            udev: raw.fact("udev")?.into(),
+            kmod: raw.fact("kmod")?.into(),
+            cpus: run.cpus,
+            seconds: raw.number("centiseconds")? as f64 / 100.0,
+            rows: verdict::compare(&cases::all(), &trace, raw.section("cases")?)?,
+        })
+    })?;
+    print!("{}", verdict::render(&report.rows));
+    if let Some(path) = &run.out {
+        write(path, &report)?;
+    }
+    let faults = verdict::faults(&report.rows);
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\nlab: ")) }
+}
+
+/// Runs a guest, and makes of what it wrote what is wanted of it.
+fn boot<R>(
+    run: &Run,
+    scenario: &scenario::Scenario,
+    evaluate: impl FnOnce(&raw::Raw, trace::Trace) -> Result<R, String>,
+) -> Result<R, String> {
     forget(run)?;
     let kernel = kernel::obtain()?;
-    let image = image::build(&kernel, &scenario, run.addonce.as_deref())?;
+    let image = image::build(&kernel, scenario, run.addonce.as_deref())?;
     let began = Instant::now();
-    let guest = guest::Guest::new(&kernel, &image, &scenario, run.cpus, run.timeout)?;
+    let guest = guest::Guest::new(&kernel, &image, scenario, run.cpus, run.timeout)?;
     let text = guest.run()?;
-    let mut result = evaluate(&text, &image, run).map_err(|e| format!("{e}{}", guest.where_to_look()))?;
-    result.not_asked_for = scenario.not_asked_for;
+    let evaluated = (|| {
+        let raw = raw::Raw::parse(&text)?;
+        let trace = trace::parse(raw.section("trace")?)?;
+        image.must_hold(&trace.opened)?;
+        evaluate(&raw, trace)
+    })();
+    let result = evaluated.map_err(|e| format!("{e}{}", guest.where_to_look()))?;
     eprintln!("lab: {} at {} CPUs done in {} s", scenario.name, run.cpus, began.elapsed().as_secs());
     Ok(result)
 }
@@ -126,13 +175,6 @@ fn write(path: &Path, value: &impl serde::Serialize) -> Result<(), String> {
         tools::make_dir(parent)?;
     }
     tools::write(path, format!("{json}\n"))
-}
-
-fn evaluate(text: &str, image: &image::Image, run: &Run) -> Result<LabResult, String> {
-    let raw = raw::Raw::parse(text)?;
-    let trace = trace::parse(raw.section("trace")?)?;
-    image.must_hold(&trace.opened)?;
-    LabResult::new(&raw, trace.calls, &run.scenario, run.cpus, guest::qemu_version()?)
 }
 
 fn read_all(paths: &[std::path::PathBuf]) -> Result<Vec<LabResult>, String> {

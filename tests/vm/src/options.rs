@@ -11,6 +11,9 @@ pub const USAGE: &str = "\
 usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout SECONDS]
        lab demo --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
                                                 stock and addonce, one after the other: table, check, both results
+       lab fixes --addonce BINARY [--cpus N] [--out FILE.json] [--timeout SECONDS]
+                                                modules that fail and are fixed: attempts expected and seen
+       lab fixtures                             build the fixture modules, print where they are
        lab tree                                 print where the distribution's module tree is (for modprobe -d)
        lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
        lab table RESULT.json...                 results side by side
@@ -36,6 +39,9 @@ pub enum Command {
     Run(Run),
     /// The scenario is `addonce`; `stock` is run before it.
     Demo(Run),
+    /// The scenario is `fixes`, and it is judged case by case.
+    Fixes(Run),
+    Fixtures,
     Tree,
     Image {
         scenario: String,
@@ -57,7 +63,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut out = None;
     let mut cpus = None;
     let mut seconds = None;
-    let may_run = matches!(command.as_str(), "run" | "demo");
+    let may_run = matches!(command.as_str(), "run" | "demo" | "fixes");
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
@@ -71,15 +77,17 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         }
     }
     match command.as_str() {
-        "run" | "demo" => {
-            let cpus = cpus.ok_or("--cpus N is missing")?;
+        "run" | "demo" | "fixes" => {
+            let cpus = cpus.or((command == "fixes").then_some(MOST_CPUS)).ok_or("--cpus N is missing")?;
             let timeout = seconds.map_or_else(|| default_timeout(cpus), |s| Duration::from_secs(s.into()));
             let run = |scenario| Run { scenario, cpus, addonce, out, timeout };
             match command.as_str() {
                 "run" => Ok(Command::Run(run(only(&words, "SCENARIO")?))),
-                _ => none(&words).map(|()| Command::Demo(run("addonce".into()))),
+                "demo" => none(&words).map(|()| Command::Demo(run("addonce".into()))),
+                _ => none(&words).map(|()| Command::Fixes(run("fixes".into()))),
             }
         }
+        "fixtures" => none(&words).map(|()| Command::Fixtures),
         "tree" => none(&words).map(|()| Command::Tree),
         "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
         "table" if words.is_empty() => Err("table needs at least one RESULT.json".into()),
@@ -149,6 +157,8 @@ mod tests {
             ("fly stock", "fly"),
             ("demo stock --cpus 4", "stock"),
             ("demo", "--cpus"),
+            ("fixes again", "again"),
+            ("fixtures --cpus 4", "--cpus"),
             ("tree --cpus 4", "--cpus"),
             ("table", "RESULT.json"),
             ("check one.json", "RESULT.json"),

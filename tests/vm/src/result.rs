@@ -50,18 +50,24 @@ pub struct LabResult {
     pub log: Option<Vec<String>>,
 }
 
+/// Fails if the trace has a hole, or the count began too late.
+pub fn must_be_complete(raw: &Raw) -> Result<(), String> {
+    let lost = (raw.fact("lost")?, raw.fact("missed")?);
+    if lost != ("", "0") {
+        let (lost, missed) = lost;
+        return Err(format!(
+            "the trace lost events ({lost} kprobe misses: {missed}); raise buffer_size_kb in guest/init"
+        ));
+    }
+    if !raw.section("live-before")?.trim().is_empty() {
+        return Err(format!("modules were live before the storm: {:?}", raw.lines("live-before")));
+    }
+    Ok(())
+}
+
 impl LabResult {
     pub fn new(raw: &Raw, calls: Vec<Call>, scenario: &str, cpus: u32, qemu: String) -> Result<Self, String> {
-        let lost = (raw.fact("lost")?, raw.fact("missed")?);
-        if lost != ("", "0") {
-            let (lost, missed) = lost;
-            return Err(format!(
-                "the trace lost events ({lost} kprobe misses: {missed}); raise buffer_size_kb in guest/init"
-            ));
-        }
-        if !raw.section("live-before")?.trim().is_empty() {
-            return Err(format!("modules were live before the storm: {:?}", raw.lines("live-before")));
-        }
+        must_be_complete(raw)?;
         let mut live = raw.lines("live").unwrap_or_default();
         live.sort();
         let mut result = Self {

@@ -3,8 +3,10 @@
 //!
 //! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's
 //! root; `*.ko` files in `modules/`, if there, join the guest's module tree, indexes included. A comment line
-//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce; a line
-//! `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev loads them by a rule of its own.
+//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce; `# needs: fixtures`
+//! adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
+//! nothing else loads; a line `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev
+//! loads them by a rule of its own.
 //! Adding a scenario is adding a directory.
 
 use crate::tools;
@@ -15,6 +17,9 @@ pub struct Scenario {
     pub name: String,
     pub dir: PathBuf,
     pub needs_addonce: bool,
+    pub needs_fixtures: bool,
+    /// The distribution's own modules are left out.
+    pub bare: bool,
     pub not_asked_for: Vec<String>,
 }
 
@@ -54,10 +59,17 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         return Err(format!("no scenario '{name}' in {}; there are: {known}", scenarios.display()));
     }
     let script = String::from_utf8_lossy(&tools::read(&dir.join("run.sh"))?).into_owned();
-    let needs_addonce = script.lines().any(|line| line.trim() == "# needs: addonce");
+    let says = |header: &str| script.lines().any(|line| line.trim() == header);
     let not_asked_for = script.lines().filter_map(|line| line.trim().strip_prefix("# not asked for: "));
     let not_asked_for = not_asked_for.flat_map(str::split_whitespace).map(Into::into).collect();
-    Ok(Scenario { name: name.into(), dir, needs_addonce, not_asked_for })
+    Ok(Scenario {
+        name: name.into(),
+        dir,
+        needs_addonce: says("# needs: addonce"),
+        needs_fixtures: says("# needs: fixtures"),
+        bare: says("# modules: none"),
+        not_asked_for,
+    })
 }
 
 #[cfg(test)]
@@ -69,6 +81,13 @@ mod tests {
         assert!(!find("stock").unwrap().needs_addonce);
         assert!(find("addonce").unwrap().needs_addonce);
         assert!(find("scan").unwrap().needs_addonce);
+    }
+
+    #[test]
+    fn the_fixtures_come_alone() {
+        let (stock, fixes) = (find("stock").unwrap(), find("fixes").unwrap());
+        assert!(!stock.needs_fixtures && !stock.bare);
+        assert!(fixes.needs_fixtures && fixes.bare);
     }
 
     #[test]

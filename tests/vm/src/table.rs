@@ -27,33 +27,33 @@ pub fn render(results: &[LabResult]) -> String {
     rows.push(row("seconds", results, |r| format!("{:.1}", r.seconds)));
     rows.push(row("CPU seconds", results, |r| format!("{:.1}", r.cpu_jiffies as f64 / 100.0)));
     rows.push(row("MemAvailable drop, MB", results, |r| format!("{:.1}", r.mem_drop_kb as f64 / 1024.0)));
-    align(rows)
+    align(rows, &[0])
 }
 
 fn row(name: &str, results: &[LabResult], cell: impl Fn(&LabResult) -> String) -> Vec<String> {
     std::iter::once(name.to_string()).chain(results.iter().map(cell)).collect()
 }
 
-/// Names to the left, figures to the right; the rule below the heading tells Markdown the same.
-fn align(rows: Vec<Vec<String>>) -> String {
+/// Words to the left, figures to the right; the rule below the heading tells Markdown the same.
+pub fn align(rows: Vec<Vec<String>>, words: &[usize]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<_> =
         (0..columns).map(|c| rows.iter().map(|r| r[c].len()).max().unwrap_or(0).max(3)).collect();
+    let line = |cell: &dyn Fn(usize, usize, bool) -> String| {
+        let cells = widths.iter().enumerate().map(|(c, &width)| cell(c, width, words.contains(&c)));
+        format!("|{}|\n", cells.collect::<Vec<_>>().join("|"))
+    };
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
-        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            text += &if column == 0 { format!("| {cell:<width$} |") } else { format!(" {cell:>width$} |") };
-        }
-        text.push('\n');
+        text += &line(&|column, width, left| match (&row[column], left) {
+            (cell, true) => format!(" {cell:<width$} "),
+            (cell, false) => format!(" {cell:>width$} "),
+        });
         if index == 0 {
-            for (column, width) in widths.iter().enumerate() {
-                text += &if column == 0 {
-                    format!("|{}|", "-".repeat(width + 2))
-                } else {
-                    format!("{}:|", "-".repeat(width + 1))
-                };
-            }
-            text.push('\n');
+            text += &line(&|_, width, left| match left {
+                true => "-".repeat(width + 2),
+                false => format!("{}:", "-".repeat(width + 1)),
+            });
         }
     }
     text

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The packages of the programs the lab starts or puts into the guest.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("zstd", "zstd"),
     ("busybox", "busybox-static"),
@@ -20,11 +20,15 @@ const PACKAGES: [(&str, &str); 9] = [
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
     ("setpriv", "util-linux"),
+    ("make", "make"),
+    ("strip", "binutils"),
 ];
 
 pub fn missing(program: &str) -> String {
     match PACKAGES.iter().find(|(name, _)| *name == program) {
         Some((_, package)) => format!("{program} is missing: apt-get install {package}"),
+        // Debian's packages of compilers are called as these are.
+        None if program.starts_with("gcc-") => format!("{program} is missing: apt-get install {program}"),
         None => format!("{program} is missing from PATH"),
     }
 }

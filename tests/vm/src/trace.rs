@@ -5,17 +5,27 @@
 //! it has a descriptor or a buffer; so the last `*.ko` file the same thread opened before is what the call is
 //! for. That holds for kmod, busybox, udev and addonce, which all open, insert and close in one thread. It
 //! promises that a call it cannot give a name is an error, and that a call which never returned is counted as
-//! such.
+//! such. What a scenario wrote to trace_marker, "lab: TEXT", stands between the calls before and after it.
 
 use std::collections::{BTreeSet, HashMap};
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Call {
     pub module: String,
     /// The name of the thread, as the kernel knows it.
     pub caller: String,
     /// 0 for success; nothing if the call had not returned when the trace ended.
     pub errno: Option<i32>,
+    /// When it returned, in seconds of the trace's clock.
+    pub returned: Option<f64>,
+}
+
+#[derive(Debug, PartialEq)]
+pub struct Mark {
+    pub text: String,
+    pub at: f64,
+    /// How many calls had begun.
+    pub calls: usize,
 }
 
 #[derive(Debug, Default)]
@@ -23,6 +33,7 @@ pub struct Trace {
     pub calls: Vec<Call>,
     /// Every module file that somebody opened or tried to open.
     pub opened: BTreeSet<String>,
+    pub marks: Vec<Mark>,
 }
 
 #[derive(Default)]
@@ -36,6 +47,7 @@ enum Event<'a> {
     Opened(&'a str),
     Entered,
     Returned(i64),
+    Marked(&'a str),
     Other,
 }
 
@@ -43,7 +55,7 @@ pub fn parse(text: &str) -> Result<Trace, String> {
     let mut trace = Trace::default();
     let mut threads: HashMap<u32, Thread> = HashMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-        let (caller, id, what) = split(line).ok_or(format!("a trace line nobody can read: {line}"))?;
+        let (caller, id, at, what) = split(line).ok_or(format!("a trace line nobody can read: {line}"))?;
         let thread = threads.entry(id).or_default();
         match event(what).ok_or(format!("a trace event nobody can read: {line}"))? {
             Event::Opened(path) => {
@@ -54,14 +66,20 @@ pub fn parse(text: &str) -> Result<Trace, String> {
                 let path = thread.last_opened.as_deref();
                 let path = path.ok_or(format!("an insert call by a thread that opened no module: {line}"))?;
                 thread.in_call = Some(trace.calls.len());
-                trace.calls.push(Call { module: module_name(path), caller: caller.into(), errno: None });
+                let (module, caller) = (module_name(path), caller.into());
+                trace.calls.push(Call { module, caller, errno: None, returned: None });
             }
             Event::Returned(value) => {
                 // The call may have begun before the trace did.
                 if let Some(index) = thread.in_call.take() {
-                    trace.calls[index].errno =
-                        Some(i32::try_from(-value).map_err(|e| format!("{line}: {e}"))?);
+                    let call = &mut trace.calls[index];
+                    call.errno = Some(i32::try_from(-value).map_err(|e| format!("{line}: {e}"))?);
+                    call.returned = Some(at);
                 }
+            }
+            Event::Marked(text) => {
+                let calls = trace.calls.len();
+                trace.marks.push(Mark { text: text.into(), at, calls });
             }
             Event::Other => {}
         }
@@ -69,19 +87,23 @@ pub fn parse(text: &str) -> Result<Trace, String> {
     Ok(trace)
 }
 
-/// `  (udev-worker)-123     [001] ...1.    12.345678: what`: the thread's name and number, and what it did.
-fn split(line: &str) -> Option<(&str, u32, &str)> {
+/// `  (udev-worker)-123     [001] ...1.    12.345678: what`: the thread's name and number, when, and what it did.
+fn split(line: &str) -> Option<(&str, u32, f64, &str)> {
     let (task, rest) = line.split_once(" [")?;
     let (name, id) = task.trim().rsplit_once('-')?;
     let (_, what) = rest.split_once("] ")?;
-    let (_, what) = what.split_once(": ")?;
-    Some((name, id.parse().ok()?, what.trim()))
+    let (flags_and_time, what) = what.split_once(": ")?;
+    let at = flags_and_time.split_whitespace().last()?;
+    Some((name, id.parse().ok()?, at.parse().ok()?, what.trim()))
 }
 
 fn event(what: &str) -> Option<Event<'_>> {
     if what.starts_with("ko_open:") {
         let (_, path) = what.split_once("file=\"")?;
         return Some(Event::Opened(path.strip_suffix('"')?));
+    }
+    if let Some(text) = what.strip_prefix("tracing_mark_write: lab: ") {
+        return Some(Event::Marked(text));
     }
     let insert = ["sys_finit_module", "sys_init_module"].iter().find_map(|name| what.strip_prefix(name));
     Some(match insert {

@@ -87,6 +87,17 @@ fn a_line_that_is_no_event_is_an_error_that_shows_it() {
 }
 
 #[test]
+fn a_mark_stands_between_the_calls() {
+    let (before, after) =
+        INTERLEAVED.split_once("   (udev-worker)-117     [001] ...1.    21.281418").unwrap();
+    let mark = "              sh-99      [001] .....    21.281000: tracing_mark_write: lab: cpu again\n";
+    let text = format!("{before}{mark}   (udev-worker)-117     [001] ...1.    21.281418{after}");
+    let trace = parse(&text).unwrap();
+    assert_eq!(trace.marks, [Mark { text: "cpu again".into(), at: 21.281, calls: 1 }]);
+    assert_eq!(trace.calls[2].returned, Some(21.317949));
+}
+
+#[test]
 fn an_errno_without_a_name_keeps_its_number() {
     assert_eq!(errno_name(Some(71)), "errno 71");
 }

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kernel modules that fail, sleep and depend on each other as they are told: `tests/vm/fixtures`, built.
+//!
+//! Owns `headers/` and `fixtures/` in the lab's directory. It promises modules that fit the guest's kernel, built
+//! once per kernel and state of the sources, by the distribution's own headers and kbuild, which are unpacked and
+//! not installed: Debian's top makefile names its parts by absolute paths, and kbuild's O= names them anew.
+//! Some 80 MB per version of the headers, and half a minute for the build.
+
+use crate::kernel::Kernel;
+use crate::{host, package, tools};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub struct Fixtures {
+    /// Where it all was built.
+    pub dir: PathBuf,
+    /// What joins the guest's module tree.
+    pub modules: Vec<PathBuf>,
+    /// Other builds of some of them, which a scenario may install over the first.
+    pub rebuilt: Vec<PathBuf>,
+}
+
+struct Headers {
+    /// linux-headers-RELEASE: the configuration, and what was made from it.
+    output: PathBuf,
+    /// linux-headers-...-common: the headers themselves.
+    source: PathBuf,
+}
+
+pub fn obtain(kernel: &Kernel) -> Result<Fixtures, String> {
+    let sources = sources()?;
+    // How they are built is part of what they are.
+    let all: String = sources.iter().map(|(name, text)| format!("{name}\n{text}\n")).collect();
+    let key = format!("{}-{:016x}", kernel.key, host::fingerprint(&(all + include_str!("fixtures.rs"))));
+    let dir = tools::lab_dir()?.join("fixtures").join(key);
+    package::once(&dir, |partial| {
+        for (name, text) in &sources {
+            tools::write(&partial.join(name), text)?;
+        }
+        build(&headers(kernel)?, partial)
+    })?;
+    let (modules, rebuilt) = (modules(&dir)?, modules(&dir.join("rebuilt"))?);
+    Ok(Fixtures { dir, modules, rebuilt })
+}
+
+/// Path and text of every source.
+fn sources() -> Result<Vec<(String, String)>, String> {
+    let dir = tools::source_dir().join("fixtures");
+    let text =
+        |name: &str| String::from_utf8(tools::read(&dir.join(name))?).map_err(|e| format!("{name}: {e}"));
+    let mut names = tools::names(&dir)?;
+    names.retain(|name| dir.join(name).is_file());
+    names.push("rebuilt/Kbuild".into());
+    names.into_iter().map(|name| Ok((name.clone(), text(&name)?))).collect()
+}
+
+/// The `.ko` files in a directory.
+fn modules(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let names = tools::names(dir)?.into_iter().filter(|name| name.ends_with(".ko"));
+    Ok(names.map(|name| dir.join(name)).collect())
+}
+
+fn headers(kernel: &Kernel) -> Result<Headers, String> {
+    let package = format!("linux-headers-{}", kernel.release);
+    let dir = tools::lab_dir()?.join("headers").join(&kernel.key);
+    package::once(&dir, |partial| {
+        let mut packages = package::depends(&package)?;
+        // The third one depends on the compiler, and that has to be there in earnest.
+        packages.retain(|name| name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-"));
+        packages.push(package.clone());
+        package::unpack(&packages, &partial.join("tree"))
+    })?;
+    let src = dir.join("tree/usr/src");
+    let common = tools::names(&src)?.into_iter().find(|name| name.ends_with("-common"));
+    let common = common.ok_or(format!("{}: no linux-headers-*-common", src.display()))?;
+    let headers = Headers { output: src.join(package), source: src.join(common) };
+    for tool in ["scripts/mod/modpost", "tools/objtool/objtool"] {
+        let tool = headers.output.join(tool);
+        if tool.is_file() {
+            host::libraries(&tool)?;
+        }
+    }
+    Ok(headers)
+}
+
+fn build(headers: &Headers, dir: &Path) -> Result<(), String> {
+    let variables = tools::read(&headers.output.join(".kernelvariables"))?;
+    if let Some(compiler) = compiler(&String::from_utf8_lossy(&variables)) {
+        tools::find(compiler)?;
+    }
+    eprintln!("lab: building the fixture modules");
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    for dir in [dir, &dir.join("rebuilt")] {
+        let args = [
+            "-C".into(),
+            headers.source.display().to_string(),
+            format!("-j{jobs}"),
+            format!("O={}", headers.output.display()),
+            format!("M={}", dir.display()),
+            "modules".into(),
+        ];
+        tools::output("make", &args, dir)?;
+        let mut strip = vec![PathBuf::from("--strip-debug")];
+        strip.extend(modules(dir)?);
+        tools::output("strip", &strip, dir)?;
+    }
+    Ok(())
+}
+
+/// The compiler the headers want: the one the kernel was built with.
+fn compiler(variables: &str) -> Option<&str> {
+    let line = variables.lines().find(|line| line.starts_with("CC = "))?;
+    line.trim_end().rsplit([' ', ')']).next().filter(|word| word.starts_with("gcc"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_headers_name_their_compiler() {
+        let debian = "override ARCH = x86\nCC = $(if $(X)),$(CCACHE)) $(CROSS_COMPILE)gcc-12\nY = y\n";
+        assert_eq!(super::compiler(debian), Some("gcc-12"));
+        assert_eq!(super::compiler("CC = $(CROSS_COMPILE)gcc-14 \n"), Some("gcc-14"));
+        assert_eq!(super::compiler(""), None);
+    }
+
+    #[test]
+    fn every_file_of_the_sources_is_among_them() {
+        let names: Vec<_> = super::sources().unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["Kbuild", "bus.c", "bus.h", "cpu.c", "fixture.h", "soft.c", "rebuilt/Kbuild"]);
+    }
+}

@@ -72,7 +72,7 @@ pub struct CoreOptions {
     #[arg(long, value_name = "N", default_value = "256")]
     failures: NonZeroUsize,
     /// Sightings that are remembered: a device that asked for a module that was not live is one.
-    #[arg(long, value_name = "N", default_value = "131072")]
+    #[arg(long, value_name = "N", default_value = "57344")]
     sightings: NonZeroUsize,
 }
 

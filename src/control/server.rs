@@ -32,6 +32,8 @@ pub struct Server {
     next: usize,
     limit: usize,
     clients: HashMap<Token, Client>,
+    /// Somebody was turned away since somebody was let in last: it is said once, for anybody may knock.
+    full: bool,
     orders: VecDeque<(ClientId, Order)>,
     gone: Vec<ClientId>,
 }
@@ -76,7 +78,8 @@ impl Server {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(refused)?;
         registry.register(&mut listener, token, Interest::READABLE).map_err(refused)?;
         let (clients, orders, gone) = Default::default();
-        Ok(Self { listener, path: path.into(), registry, next: token.0 + 1, limit, clients, orders, gone })
+        let (path, next, full) = (path.into(), token.0 + 1, false);
+        Ok(Self { listener, path, registry, next, limit, clients, full, orders, gone })
     }
 
     /// The listening socket has news.
@@ -121,13 +124,18 @@ impl Server {
     }
 
     fn welcome(&mut self, mut stream: UnixStream) {
-        if self.clients.len() >= self.limit {
-            return log::warn!(
+        let full = self.clients.len() >= self.limit;
+        if full {
+            let level = if self.full { log::Level::Debug } else { log::Level::Warn };
+            self.full = true;
+            return log::log!(
+                level,
                 "{}: {} clients are being served already: one more was turned away (see --clients)",
                 self.path.display(),
                 self.limit
             );
         }
+        self.full = false;
         let root = getsockopt(&stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0);
         let token = Token(self.next);
         self.next += 1;
@@ -165,8 +173,11 @@ impl Server {
                 Err(reply) => result = client.send(&reply),
             }
         }
-        let full = self.clients.get(&token).is_some_and(|client| client.input.len() > LONGEST);
-        if result.is_err() || full {
+        let too_long = self.clients.get(&token).is_some_and(|client| client.input.len() > LONGEST);
+        if too_long {
+            log::debug!("{}: a client sent more than {LONGEST} bytes: it is cut off", self.path.display());
+        }
+        if result.is_err() || too_long {
             self.close(token);
         }
     }

@@ -13,7 +13,8 @@ pub struct Limits {
     pub memo: NonZeroUsize,
     /// Failures that are remembered.
     pub failures: NonZeroUsize,
-    /// Sightings that are remembered: a device that asked for a module that was not live is one.
+    /// Sightings that are remembered: a device that asked for a module that was not live is one. The default is what a
+    /// hash table of 2^16 places holds: 8192 CPUs with 7 failed modules each.
     pub sightings: usize,
     /// Loads at a time, not counting those older than [`Limits::OLD`].
     pub jobs: usize,
@@ -50,7 +51,7 @@ impl Default for Limits {
         Self {
             memo: some(1024),
             failures: some(256),
-            sightings: 131_072,
+            sightings: 57_344,
             jobs: Self::default_jobs(),
             threads: 64,
         }

@@ -274,15 +274,6 @@ fn the_modules_of_one_modalias_are_tried_in_order() {
 }
 
 #[test]
-fn a_second_device_that_asks_for_the_same_ends_the_order() {
-    let mut s = world("cpu:* -> a b c d\na takes 100\nb takes 100\nc takes 100\nd takes 100");
-    s.replay("/devices/system/cpu/cpu0", "cpu:type:x");
-    assert_eq!(s.running().count(), 1);
-    s.replay("/devices/system/cpu/cpu1", "cpu:type:x");
-    assert_eq!(s.running().count(), 4);
-}
-
-#[test]
 fn a_module_that_hangs_delays_nobody_for_longer_than_five_seconds() {
     let limits = Limits { jobs: 1, ..Limits::default() };
     let mut s = world_with("pci:* -> hangs next\nhangs takes 60000\nusb:* -> other", limits);

@@ -22,7 +22,7 @@ pub enum Edge {
     /// A soft dependency: its end is waited for, its outcome does not matter.
     Soft,
     /// The module before it in the same modalias' resolution: the order decides which driver gets to bind. Not
-    /// waited for once its load is old, nor once a second device asks for the same.
+    /// waited for once its load is old.
     Order,
 }
 

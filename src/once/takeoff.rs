@@ -117,21 +117,6 @@ impl Coalescer {
         for on in needs.collect::<Vec<_>>() {
             self.sight(ask.asker, on, now);
         }
-        self.join_the_storm(key.module, ask);
-    }
-
-    /// A second device that asks for the same ends the order: udev, too, would have one worker for each of them by now, and
-    /// each would take the next module that no other one is at.
-    fn join_the_storm(&mut self, id: ModuleId, ask: &Ask<'_>) {
-        let Some(flight) = self.flights.get(id).filter(|flight| flight.asker.request != ask.asker.request)
-        else {
-            return;
-        };
-        let ordered = flight.waits_on.iter().filter(|(_, edge)| *edge == Edge::Order).map(|&(on, _)| on);
-        for on in ordered.collect::<Vec<_>>() {
-            self.flights.release(id, on);
-            self.board(id);
-        }
     }
 
     /// A flight takes off: it is in the air from now on.

@@ -65,7 +65,7 @@ fn every_client_is_answered_once_and_none_hangs() {
     prove_in_mixed_worlds(8, Invariant::Answers);
 }
 
-/// Invariant 3, as an upper bound. Caught: `sightings.rs`, `again`: the request's number is not compared;
+/// Invariant 3, as an upper bound. Caught: `sightings.rs`, `see`: one request is taken for two;
 /// `failures.rs`, `judge`: the backoff is not waited for; `conflict_is_over`: `>=` for `>`; `takeoff.rs`,
 /// `pulled_in_by`: `always: true`; `landing.rs`, `tries_again`: one try more; `request.rs`: a scan is taken
 /// for a replay.
@@ -81,7 +81,8 @@ fn no_failure_is_attempted_again_without_a_rule_that_allows_it() {
 
 /// Invariant 3, exactly, and what clients are told. Caught: all of the above that concern one module;
 /// `policy.rs`, `Backoff::after`: one doubling more; `limits.rs`: another `FRESH`; `coalescer.rs`,
-/// `events_lost`: failures not doubted.
+/// `events_lost`: failures not doubted; `failures.rs`, `take_pending`: an administrator's attempt counts as a
+/// device's, or a device's as nobody's.
 #[test]
 fn modules_without_relations_are_attempted_exactly_when_the_rules_say() {
     let alone = case(ALONE, 40).prop_map(|mut case| {
@@ -140,7 +141,8 @@ fn equal<T: Debug + PartialEq>(what: &str, actual: &T, expected: &T) -> Result<(
 }
 
 /// Invariant 4. Caught: `failures.rs`, `judge`: no pending attempt is left behind; `landing.rs`, `remember`:
-/// an evicted failure's promise is dropped; `takeoff.rs`, `take_off`: the promises to dependents are dropped.
+/// an evicted failure's promise is dropped; `takeoff.rs`, `take_off`: the promises to dependents are dropped;
+/// `join`: who joins a dependent is not sighted for what that waits for.
 #[test]
 fn every_request_that_the_rules_accept_leads_to_an_attempt() {
     let cases = prop_oneof![case(RICH, 40), case(NARROW, 40)];
@@ -153,7 +155,7 @@ fn every_request_that_the_rules_accept_leads_to_an_attempt() {
     });
 }
 
-/// Invariant 5. Caught: `slots.rs`, `start`: `>` for `>=`, or no look at `threads`; `sightings.rs`, `add`: no
+/// Invariant 5. Caught: `slots.rs`, `start`: `>` for `>=`, or no look at `threads`; `sightings.rs`, `see`: no
 /// look at the limit; `memo.rs` and `failures.rs`: a capacity of one more; `coalescer.rs`, `refresh`: the
 /// memo is kept.
 #[test]

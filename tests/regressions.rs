@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One test for every bug that was fixed. All of these were found by the property tests in `tests/model`.
+//! One test for every bug that was fixed. Most were found by the property tests in `tests/model`.
 
 use std::time::Duration;
 
@@ -169,4 +169,21 @@ fn an_administrators_word_for_a_dependency_is_no_word_for_what_its_dependents_ne
     s.client(1, "b");
     s.pass(ms(10));
     assert_eq!((s.attempts_of("b"), s.attempts_of("a")), (2, 1));
+}
+
+/// Every event of a storm waited for its turn by itself, without bound, behind a load that hung.
+#[test]
+fn a_storm_that_waits_for_its_turn_is_one_request_in_line() {
+    let mut s = world("x -> a\na takes 3000");
+    s.replay("/devices/0", "x");
+    s.world.module("a").version += 1;
+    s.world.module("a").errno = libc::ENODEV;
+    s.world.changed = true;
+    s.pass(ms(1100));
+    for n in 1..=1000 {
+        s.replay(&format!("/devices/{n}"), "x");
+    }
+    s.pass(ms(10_000));
+    assert_eq!(s.attempts_of("a"), 2);
+    assert!(s.core.tally().duplicates() <= 1001, "{:?}", s.core.tally());
 }

@@ -101,8 +101,12 @@ impl Coalescer {
             && (flight.generation == generation
                 || modules.plan(name, key.options.as_deref()).work == flight.plan.work);
         if !same {
-            let (asker, alias, client) = (ask.asker, ask.alias.into(), ask.client);
-            flight.turn.push(Turn { key, asker, alias, client });
+            // Clients are bounded; of a storm, one speaks for all.
+            let spoken_for = flight.turn.iter().any(|turn| turn.client.is_none() && turn.key == key);
+            if ask.client.is_some() || !spoken_for {
+                let (asker, alias, client) = (ask.asker, ask.alias.into(), ask.client);
+                flight.turn.push(Turn { key, asker, alias, client });
+            }
             return;
         }
         flight.asked.add(ask.asker);

@@ -1,12 +1,52 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the commands that ask the daemon share: printing its answers.
+//! What the commands that ask the daemon share: how it is asked, and how its answers are printed.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use clap::Args;
 use serde_json::Value;
 
+use super::options::SocketOption;
+use crate::control::client::call;
 use crate::fatal::Fatal;
+
+/// Which daemon is asked, and how its answer is printed.
+#[derive(Args, Debug)]
+pub struct Asking {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    socket: SocketOption,
+}
+
+impl Asking {
+    /// Asks what is answered at once.
+    ///
+    /// # Errors
+    /// No daemon, or one that does not answer.
+    pub fn look(&self, method: &str) -> Result<Value, Fatal> {
+        call(&self.socket.socket, method, Value::Null, Some(Duration::from_secs(10)))
+    }
+
+    /// Asks for loads, which take as long as they take.
+    ///
+    /// # Errors
+    /// No daemon, or one that refuses.
+    pub fn order(&self, method: &str, parameters: Value) -> Result<Value, Fatal> {
+        call(&self.socket.socket, method, parameters, None)
+    }
+
+    /// Prints a reply: as JSON, or as the text that `page` makes of it.
+    ///
+    /// # Errors
+    /// As [`print`].
+    pub fn print(&self, reply: &Value, page: impl Fn(&Value) -> String) -> Result<(), Fatal> {
+        if self.json { print_json(reply) } else { print(&page(reply)) }
+    }
+}
 
 /// Prints lines on standard output. A reader that has seen enough is no error.
 ///

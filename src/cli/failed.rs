@@ -2,24 +2,18 @@
 //! `addonce failed`: what is remembered as failed, and what would be tried again when.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::asking::{print, print_json};
-use super::options::SocketOption;
-use crate::control::client::call;
+use super::asking::Asking;
 use crate::fatal::Fatal;
 
 /// List the modules that are remembered as failed.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketOption,
+    asking: Asking,
 }
 
 impl Command {
@@ -28,13 +22,10 @@ impl Command {
     /// # Errors
     /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply = call(&self.socket.socket, "Failures", Value::Null, Some(Duration::from_secs(10)))?;
-        if self.json {
-            print_json(&reply)?;
-        } else {
-            let failures = reply["failures"].as_array().into_iter().flatten();
-            print(&failures.map(sentence).collect::<String>())?;
-        }
+        let reply = self.asking.look("Failures")?;
+        self.asking.print(&reply, |reply| {
+            reply["failures"].as_array().into_iter().flatten().map(sentence).collect()
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -8,9 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::asking::print_answers;
-use super::options::SocketOption;
-use crate::control::client::call;
+use super::asking::{Asking, print_answers};
 use crate::control::protocol::Load;
 use crate::escape::escape;
 use crate::fatal::Fatal;
@@ -23,11 +21,8 @@ use crate::fatal::Fatal;
 pub struct Command {
     /// A modalias or a module's name [default: the MODALIAS of the device udev runs it for].
     alias: Option<OsString>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketOption,
+    asking: Asking,
 }
 
 impl Command {
@@ -47,7 +42,7 @@ impl Command {
             })?;
         let genuine = devpath.is_some() && variable("SYNTH_UUID").is_none();
         let parameters = json!(Load { alias: alias.clone(), devpath, genuine });
-        let reply = call(&self.socket.socket, "Load", parameters, None)?;
-        print_answers(&reply, &alias, self.json)
+        let reply = self.asking.order("Load", parameters)?;
+        print_answers(&reply, &alias, self.asking.json)
     }
 }

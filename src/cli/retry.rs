@@ -6,9 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::asking::print_answers;
-use super::options::SocketOption;
-use crate::control::client::call;
+use super::asking::{Asking, print_answers};
 use crate::fatal::Fatal;
 
 /// Attempt failed modules again, now, and wait until they have landed.
@@ -16,11 +14,8 @@ use crate::fatal::Fatal;
 pub struct Command {
     /// The modules [default: all that are remembered as failed].
     modules: Vec<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketOption,
+    asking: Asking,
 }
 
 impl Command {
@@ -29,7 +24,7 @@ impl Command {
     /// # Errors
     /// No daemon, or one that refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply = call(&self.socket.socket, "Retry", json!({ "modules": self.modules }), None)?;
-        print_answers(&reply, &self.modules.join(" "), self.json)
+        let reply = self.asking.order("Retry", json!({ "modules": self.modules }))?;
+        print_answers(&reply, &self.modules.join(" "), self.asking.json)
     }
 }

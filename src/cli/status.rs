@@ -2,24 +2,18 @@
 //! `addonce status`: the counters, and what is going on.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::asking::{print, print_json};
-use super::options::SocketOption;
-use crate::control::client::call;
+use super::asking::Asking;
 use crate::fatal::Fatal;
 
 /// Show what was asked, what was collapsed, and what is going on.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    socket: SocketOption,
+    asking: Asking,
 }
 
 impl Command {
@@ -28,12 +22,8 @@ impl Command {
     /// # Errors
     /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let status = call(&self.socket.socket, "Status", Value::Null, Some(Duration::from_secs(10)))?;
-        if self.json {
-            print_json(&status)?
-        } else {
-            print(&screen(&status))?
-        }
+        let status = self.asking.look("Status")?;
+        self.asking.print(&status, screen)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -45,6 +45,7 @@ mod ffi {
         _opaque: [u8; 0],
     }
 
+    // SAFETY: these are libkmod.h's own declarations, word for word; the symbols have had one version since LIBKMOD_5.
     #[link(name = "kmod")]
     unsafe extern "C" {
         pub fn kmod_new(dirname: *const c_char, config_paths: *const *const c_char) -> *mut Ctx;

@@ -70,25 +70,24 @@ impl Coalescer {
             return Standing::Live;
         }
         let ask = &Ask { asker: self.sight(ask.asker, key.module, now), ..*ask };
-        match state {
-            State::Live => Standing::Live,
-            State::InAir => {
-                self.tally.duplicates_in_flight += named;
-                self.join(modules, key, ask, now);
-                Standing::InAir
+        if state == State::InAir {
+            self.tally.duplicates_in_flight += named;
+            self.join(modules, key, ask, now);
+            return Standing::InAir;
+        }
+        if self.disabled {
+            return Standing::Failed { refusal: disabled(), again: None };
+        }
+        match self.ruling(modules, &key, ask.asker, now) {
+            (Ruling::Wait(until), refusal) if !ask.always => {
+                self.tally.deferred += named;
+                Standing::Failed { refusal, again: Some(until) }
             }
-            State::Idle if self.disabled => Standing::Failed { refusal: disabled(), again: None },
-            State::Idle => match self.ruling(modules, &key, ask.asker, now) {
-                (Ruling::Wait(until), refusal) if !ask.always => {
-                    self.tally.deferred += named;
-                    Standing::Failed { refusal, again: Some(until) }
-                }
-                (Ruling::Duplicate, refusal) if !ask.always => {
-                    self.tally.duplicates_failed += named;
-                    Standing::Failed { refusal, again: None }
-                }
-                _ => self.take_off(modules, key, ask, now),
-            },
+            (Ruling::Duplicate, refusal) if !ask.always => {
+                self.tally.duplicates_failed += named;
+                Standing::Failed { refusal, again: None }
+            }
+            _ => self.take_off(modules, key, ask, now),
         }
     }
 

@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 
@@ -15,27 +14,14 @@ use common::fixture::Fixture;
 use common::flood::event;
 use common::namespace::alone;
 use common::proc::uevent_socket;
-use common::running::{Running, addonce};
+use common::running::{Running, addonce, landed};
+use common::socket::kernel_group;
 use nix::sys::socket::{
-    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, setsockopt, socket,
-    sockopt,
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, setsockopt, socket, sockopt,
 };
 
 /// Holds some twenty uevents.
 const SMALL: usize = 16 * 1024;
-
-fn kernel_group(kind: SockType) -> OwnedFd {
-    let socket =
-        socket(AddressFamily::Netlink, kind, SockFlag::empty(), SockProtocol::NetlinkKObjectUEvent).unwrap();
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();
-    socket
-}
-
-/// The modules that came in.
-fn landed(log: &[String]) -> BTreeSet<String> {
-    let words = log.iter().filter_map(|line| line.strip_prefix("addonce: add_once "));
-    words.filter_map(|rest| rest.split_once(" live ")).map(|(module, _)| module.to_owned()).collect()
-}
 
 /// addonce by way of a shell that hands it standard input as descriptor 3, as a supervisor does.
 fn activated(socket: OwnedFd) -> Command {

@@ -7,17 +7,16 @@
 mod common;
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use addonce::uevent::capture::{Reader, Writer};
 use addonce::uevent::message::parse;
 use addonce::uevent::netlink::{BUFFER, Counters, Netlink, Received, Sender};
 use common::namespace::{again, alone, depth};
+use common::socket::kernel_group;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, sendto, socket,
-};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, SockType, getsockname, sendto};
 
 /// What every system grants without privilege: net.core.rmem_max is 212992 where nobody changed it.
 const ROOM: usize = 128 * 1024;
@@ -29,13 +28,6 @@ fn card(n: usize) -> Vec<u8> {
         b"\xff[*\\\n\0",
     ]
     .concat()
-}
-
-fn kernel_group(kind: SockType) -> OwnedFd {
-    let socket =
-        socket(AddressFamily::Netlink, kind, SockFlag::empty(), SockProtocol::NetlinkKObjectUEvent).unwrap();
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();
-    socket
 }
 
 #[test]

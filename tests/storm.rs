@@ -8,7 +8,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
 use addonce::daemon::intake::{Fact, Intake, Left};
@@ -19,27 +19,13 @@ use common::flood::event;
 use common::many::Many;
 use common::namespace::alone;
 use common::proc::uevent_socket;
-use common::running::Running;
+use common::running::{Running, landed};
+use common::socket::kernel_group;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, sendto, socket,
-};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, SockType, getsockname, sendto};
 
 /// Holds some twenty uevents.
 const SMALL: usize = 16 * 1024;
-
-fn kernel_group(kind: SockType) -> OwnedFd {
-    let socket =
-        socket(AddressFamily::Netlink, kind, SockFlag::empty(), SockProtocol::NetlinkKObjectUEvent).unwrap();
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();
-    socket
-}
-
-/// The modules that came in.
-fn landed(log: &[String]) -> BTreeSet<String> {
-    let words = log.iter().filter_map(|line| line.strip_prefix("addonce: add_once "));
-    words.filter_map(|rest| rest.split_once(" live ")).map(|(module, _)| module.to_owned()).collect()
-}
 
 fn lines_with<'a>(log: &'a [String], what: &str) -> Vec<&'a str> {
     log.iter().filter(|line| line.contains(what)).map(String::as_str).collect()

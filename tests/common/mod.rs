@@ -9,4 +9,5 @@ pub mod many;
 pub mod namespace;
 pub mod proc;
 pub mod running;
+pub mod socket;
 pub mod tool;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Running: an addonce daemon, for the length of a test
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -137,4 +138,10 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The modules that came in, by what a daemon logged.
+pub fn landed(log: &[String]) -> BTreeSet<String> {
+    let words = log.iter().filter_map(|line| line.strip_prefix("addonce: add_once "));
+    words.filter_map(|rest| rest.split_once(" live ")).map(|(module, _)| module.to_owned()).collect()
 }

@@ -2,9 +2,10 @@
 //! One guest: a PC with many CPUs present and two of them running, under QEMU's software emulation.
 //!
 //! Owns the QEMU process and the files `console.log` and `raw.txt` of its run. It promises an end: a guest
-//! that is not done within the time limit is killed, and QEMU dies with the lab. A guest that dies before its
-//! init says a word is started again, up to three times (some kernels panic now and then in early boot under
-//! emulation); no other failure is retried, because it may be a finding.
+//! that is not done within the time limit is killed, and QEMU dies with the lab. A guest that dies or hangs before its
+//! init says a word is started again, up to three times (under emulation some kernels panic now and then in early
+//! boot, and some stop right after sched_clock is marked stable); no other failure is retried, because it may be a
+//! finding.
 
 use crate::image::{self, Image};
 use crate::kernel::Kernel;
@@ -16,6 +17,10 @@ use std::time::{Duration, Instant};
 
 const QEMU: &str = "qemu-system-x86_64";
 const STARTS: u32 = 3;
+/// From QEMU's start to init's first word: 13 s on an idle host with 64 CPUs, 20 s with 255.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+const TAIL_BYTES: usize = 8192;
+const TAIL_LINES: usize = 25;
 
 /// What init writes first. Without it the guest did not get as far as the scenario.
 const FIRST_WORD: &str = "@@init";
@@ -30,6 +35,7 @@ pub struct Guest {
 enum End {
     PoweredOff,
     DiedBeforeInit,
+    HungBeforeInit,
     TimedOut,
 }
 
@@ -57,22 +63,42 @@ impl Guest {
                 }
                 End::TimedOut => {
                     let (what, limit) = (&self.what, self.timeout.as_secs());
-                    let look = self.where_to_look();
                     return Err(format!(
-                        "{what} was not done within {limit} s; a higher --timeout may help{look}"
+                        "{what} was not done within {limit} s; a higher --timeout may help{}{}",
+                        self.where_to_look(),
+                        self.last_words()?
                     ));
                 }
-                End::DiedBeforeInit if start < STARTS => {
-                    eprintln!("lab: the guest died before its init ran; starting it again");
+                End::DiedBeforeInit => eprintln!("lab: the guest died before its init ran (start {start})"),
+                End::HungBeforeInit => {
+                    let limit = BOOT_LIMIT.min(self.timeout).as_secs();
+                    eprintln!("lab: the guest hung: no word of its init within {limit} s (start {start})");
                 }
-                End::DiedBeforeInit => {}
             }
         }
-        Err(format!("{} died {STARTS} times before its init ran{}", self.what, self.where_to_look()))
+        let (what, look) = (&self.what, self.where_to_look());
+        Err(format!("{what} did not get as far as its init in {STARTS} starts{look}{}", self.last_words()?))
     }
 
     pub fn where_to_look(&self) -> String {
         format!("; see {} and {}", self.console().display(), self.raw().display())
+    }
+
+    /// The end of what the kernel and init said: where the files are on a machine that is gone tomorrow, this is all
+    /// that tells a guest that hung from one that was slow.
+    fn last_words(&self) -> Result<String, String> {
+        let mut words = String::new();
+        for path in [self.console(), self.raw()] {
+            let bytes = tools::read(&path)?;
+            let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]).into_owned();
+            let lines: Vec<_> = text.lines().collect();
+            words.push_str(&format!("\nlab: the end of {}:", path.display()));
+            for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+                words.push_str("\n    ");
+                words.extend(line.chars().filter(|c| !c.is_control()));
+            }
+        }
+        Ok(words)
     }
 
     fn console(&self) -> PathBuf {
@@ -81,6 +107,10 @@ impl Guest {
 
     fn raw(&self) -> PathBuf {
         self.dir.join("raw.txt")
+    }
+
+    fn init_ran(&self) -> Result<bool, String> {
+        Ok(tools::read(&self.raw())?.windows(FIRST_WORD.len()).any(|window| window == FIRST_WORD.as_bytes()))
     }
 
     fn once(&self) -> Result<End, String> {
@@ -103,33 +133,38 @@ impl Guest {
             .stderr(log("qemu.err")?)
             .spawn()
             .map_err(|e| format!("{QEMU}: {e}"))?;
-        let ended = wait(&mut qemu, self.timeout)?;
-        let began = tools::read(&self.raw())?.windows(FIRST_WORD.len()).any(|w| w == FIRST_WORD.as_bytes());
+        let began = Instant::now();
+        let mut ended = wait(&mut qemu, began, BOOT_LIMIT.min(self.timeout))?;
+        if ended.is_none() && self.init_ran()? {
+            ended = wait(&mut qemu, began, self.timeout)?;
+        }
+        if ended.is_none() {
+            let _ = qemu.kill();
+            let _ = qemu.wait();
+        }
         match ended {
-            None => Ok(End::TimedOut),
+            None if self.init_ran()? => Ok(End::TimedOut),
+            None => Ok(End::HungBeforeInit),
             Some(false) => {
                 let said =
                     String::from_utf8_lossy(&tools::read(&self.dir.join("qemu.err"))?).trim().to_string();
                 Err(format!("{QEMU} failed: {said}{}", self.where_to_look()))
             }
-            Some(true) if began => Ok(End::PoweredOff),
+            Some(true) if self.init_ran()? => Ok(End::PoweredOff),
             Some(true) => Ok(End::DiedBeforeInit),
         }
     }
 }
 
-/// Whether the process succeeded, or nothing if the time was up and it had to be killed.
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<bool>, String> {
-    let began = Instant::now();
-    let mut told = 0;
+/// Whether the process succeeded, or nothing if it still runs when the time is up.
+fn wait(child: &mut Child, began: Instant, limit: Duration) -> Result<Option<bool>, String> {
+    let mut told = began.elapsed().as_secs() / 30;
     loop {
         if let Some(status) = child.try_wait().map_err(|e| format!("{QEMU}: {e}"))? {
             return Ok(Some(status.success()));
         }
         let seconds = began.elapsed().as_secs();
         if began.elapsed() >= limit {
-            let _ = child.kill();
-            let _ = child.wait();
             return Ok(None);
         }
         if seconds / 30 > told {

@@ -5,10 +5,12 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::options::{LimitOptions, SocketOption, TreeOptions};
+use crate::control::server::Bounds;
 use crate::daemon::{Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
@@ -27,9 +29,12 @@ pub struct Command {
     /// Load nothing: say what would be loaded, and take it for live.
     #[arg(long)]
     dry_run: bool,
-    /// Clients served at a time.
+    /// Clients served at a time, and as many of root's.
     #[arg(long, value_name = "N", default_value = "64")]
     clients: NonZeroUsize,
+    /// Seconds that a client may leave its replies unread.
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    patience: u32,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -53,10 +58,12 @@ impl Command {
         };
         let loader = loader(self.dry_run, &self.tree)?;
         let resolver = self.tree.open()?;
+        let patience = Duration::from_secs(self.patience.into());
+        let bounds = Bounds { clients: self.clients.get(), patience };
         let settings = Settings {
             limits: self.limits.limits(),
             netlink: Some(netlink),
-            control: Some((self.socket.socket.clone(), self.clients.get())),
+            control: Some((self.socket.socket.clone(), bounds)),
             loader,
             scan: self.scan,
             landing_time: self.limits.landing_time(),

@@ -7,15 +7,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::asking::{print, print_json};
 use super::options::TreeOptions;
+use crate::control::shapes;
 use crate::escape::escape;
 use crate::fatal::Fatal;
-use crate::kmod::{self, Resolver};
-use crate::once::policy::Mode;
-use crate::once::world::{Candidate, Modules, Presence, Verdict};
+use crate::kmod::explain;
 use crate::uevent::message::modalias_of_file;
 
 /// Show what a modalias, a module's name or a device below /sys resolves to and, for each module, the steps that
@@ -43,11 +42,10 @@ impl Command {
             true => modalias_of(Path::new(&self.what))?,
             false => self.what.into_vec(),
         };
-        let resolution = resolver.resolve(&alias);
-        let modules: Vec<Value> =
-            resolution.candidates.iter().map(|candidate| explain(&mut resolver, candidate)).collect();
+        let modules: Vec<_> =
+            explain(&mut resolver, &alias).into_iter().map(|module| (module, None)).collect();
         let found = !modules.is_empty();
-        let explained = json!({ "alias": escape(&alias), "modules": modules });
+        let explained = shapes::explained(&escape(&alias), &modules);
         if self.json {
             print_json(&explained)?
         } else {
@@ -70,29 +68,6 @@ fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
     })
 }
 
-fn explain(resolver: &mut Resolver, candidate: &Candidate) -> Value {
-    let plan: Vec<String> = kmod::ordered(resolver, &candidate.module, candidate.options.as_deref())
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let live = candidate.verdict == Verdict::Load && resolver.presence(&candidate.module) == Presence::Live;
-    let unless = candidate.policy.unless.as_deref();
-    let verdict = match candidate.verdict {
-        Verdict::Builtin => "builtin",
-        Verdict::Blacklisted => "blacklisted",
-        Verdict::Load if candidate.policy.mode == Mode::Never => "ruled out",
-        Verdict::Load if unless.is_some_and(|path| resolver.exists(path)) => "ruled out",
-        Verdict::Load => "load",
-    };
-    json!({
-        "module": &*candidate.module,
-        "verdict": verdict,
-        "live": live,
-        "unless": unless.map(|path| path.to_string_lossy()),
-        "plan": plan,
-    })
-}
-
 fn page(explained: &Value) -> String {
     let modules = explained["modules"].as_array().map_or(&[][..], Vec::as_slice);
     let alias = explained["alias"].as_str().unwrap_or_default();
@@ -106,12 +81,12 @@ fn page(explained: &Value) -> String {
         let why = match text("verdict") {
             "blacklisted" => " (modprobe.d or the kernel command line; loads by its own name only)".into(),
             "builtin" => " (part of the kernel image)".into(),
-            "ruled out" if module["unless"].is_string() => format!(" (hwdb: {} exists)", text("unless")),
-            "ruled out" => " (hwdb: ADDONCE=never)".into(),
+            "ruled_out" if module["unless"].is_string() => format!(" (hwdb: {} exists)", text("unless")),
+            "ruled_out" => " (hwdb: ADDONCE=never)".into(),
             _ if module["live"] == true => " (it is live already)".into(),
             _ => String::new(),
         };
-        page += &format!("{}: {}{why}\n", text("module"), text("verdict"));
+        page += &format!("{}: {}{why}\n", text("module"), text("verdict").replace('_', " "));
         for step in module["plan"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             page += &format!("  {}\n", step.trim_end());
         }

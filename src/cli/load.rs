@@ -40,7 +40,7 @@ impl Command {
                     "load what? name a module or a modalias; run by udev, MODALIAS would name it".into(),
                 )
             })?;
-        let genuine = devpath.is_some() && variable("SYNTH_UUID").is_none();
+        let genuine = devpath.as_ref().map(|_| variable("SYNTH_UUID").is_none());
         let parameters = json!(Load { alias: alias.clone(), devpath, genuine });
         let reply = self.asking.order("Load", parameters)?;
         print_answers(&reply, &alias, self.asking.json)

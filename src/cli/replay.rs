@@ -13,6 +13,7 @@ use serde_json::json;
 use super::answering::Answering;
 use super::asking::{print, print_json};
 use super::options::{CoreOptions, TreeOptions};
+use crate::control::shapes;
 use crate::daemon::intake::{Fact, facts};
 use crate::daemon::report;
 use crate::fatal::Fatal;
@@ -109,7 +110,7 @@ impl Command {
     fn tell<W>(&self, simulation: &Simulation<W>, contents: &Contents) -> Result<(), Fatal> {
         let (tally, Contents { uevents, malformed, time }) = (simulation.core.tally(), contents);
         if self.json {
-            let landings: Vec<_> = simulation.published.iter().map(report::json).collect();
+            let landings: Vec<_> = simulation.published.iter().map(shapes::add_once).collect();
             return print_json(&json!({
                 "uevents": uevents,
                 "malformed": malformed,
@@ -124,8 +125,11 @@ impl Command {
                 "add_once": landings,
             }));
         }
-        let mut text: String =
-            simulation.published.iter().map(|record| report::line(record) + "\n").collect();
+        let mut text: String = simulation
+            .published
+            .iter()
+            .map(|record| report::line(&shapes::add_once(record)) + "\n")
+            .collect();
         text += &format!(
             "replay: {uevents} uevents in {:.1} s, {malformed} not understood: {} requests, {} without a module, \
              {} duplicates, {} attempts, {} live, {} failed\n",

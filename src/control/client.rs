@@ -30,8 +30,9 @@ pub fn call(
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut stream = connect(socket)?;
     let broken = |error: std::io::Error| Fatal::System(format!("{}: {error}", socket.display()));
-    let mut message = serde_json::to_vec(&Call { method: format!("io.addonce.{method}"), parameters })
-        .map_err(|error| Fatal::System(format!("{method}: {error}")))?;
+    let mut message =
+        serde_json::to_vec(&Call { method: format!("io.addonce.{method}"), parameters, ..Call::default() })
+            .map_err(|error| Fatal::System(format!("{method}: {error}")))?;
     message.push(0);
     stream.write_all(&message).map_err(broken)?;
     let mut reply = Vec::new();
@@ -72,7 +73,7 @@ fn parse(socket: &Path, method: &str, reply: &[u8]) -> Result<Value, Fatal> {
         .map_err(|error| Fatal::System(format!("{}: no Varlink reply: {error}", socket.display())))?;
     match reply.error.as_deref() {
         None => Ok(reply.parameters),
-        Some("io.addonce.PermissionDenied") => {
+        Some("org.varlink.service.PermissionDenied") => {
             Err(Fatal::System(format!("{method} changes what is loaded: only root may ask for it")))
         }
         Some(error) => {

@@ -3,13 +3,19 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`protocol`] | the messages: Varlink, interface `io.addonce` |
-//! | [`server`] | the socket, its clients and their bounds |
+//! | [`interface`] | what the socket says of itself: the text of `io.addonce` |
+//! | [`protocol`] | calls and replies |
+//! | [`shapes`] | the core's values as JSON |
+//! | [`server`] | the socket, and who is connected to it |
+//! | `peer` | one connection: its bytes and their bounds |
 //! | [`client`] | one call, from the command line |
 
 pub mod client;
+pub mod interface;
+mod peer;
 pub mod protocol;
 pub mod server;
+pub mod shapes;
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/addonce/io.addonce";

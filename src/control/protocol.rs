@@ -1,35 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Protocol: the messages of the control socket
+//! # Protocol: calls and replies
 //!
-//! Owns the shapes that go over the socket: Varlink (JSON objects, each ended by a NUL byte), interface
-//! `io.addonce`. Bytes that are no text stand as [`crate::escape`] writes them. Messages in are bounded by the
-//! server; everything here is plain values.
+//! Owns the messages of the control socket: Varlink, JSON objects each ended by a NUL byte. A call becomes an
+//! [`Order`] or the error to reply instead; the values inside replies are made in [`super::shapes`]. Messages in are
+//! bounded by the server; everything here is plain values.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::once::failures::Failure;
-use crate::once::outcome::{Refusal, Stage};
-use crate::once::party::{Answer, Standing};
-use crate::once::request::Time;
-use crate::once::world::Name;
+use super::interface;
 
 /// A call, as it comes in.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Call {
     /// `io.addonce.Settle`, say.
     pub method: String,
     /// Its parameters.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub parameters: Value,
+    /// The caller takes more replies than one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
+    /// The caller takes no reply.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oneway: bool,
 }
 
 /// A reply, as it goes out.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Reply {
     /// What was asked for.
     #[serde(default)]
     pub parameters: Value,
+    /// More replies to the same call follow.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub continues: bool,
     /// The error's name, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -46,12 +52,20 @@ pub enum Order {
     Retry(Vec<String>),
     /// The counters and what is going on.
     Status,
+    /// Who asked most, so many of each kind.
+    Top(usize),
     /// What is remembered as failed.
     Failures,
+    /// Every landing from now on.
+    Monitor,
+    /// What an alias or a name resolves to.
+    Explain(String),
+    /// The last storm as a timeline.
+    Storm,
 }
 
 /// The parameters of `Load`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// A modalias or a module's name.
@@ -60,39 +74,98 @@ pub struct Load {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devpath: Option<String>,
     /// Whether that device's event is genuine.
-    #[serde(default)]
-    pub genuine: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genuine: Option<bool>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Retry {
     #[serde(default)]
-    modules: Vec<String>,
+    modules: Option<Vec<String>>,
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Top {
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Explain {
+    alias: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GetInterfaceDescription {
+    interface: String,
+}
+
+/// How many of each `Top` tells where nobody says.
+const TOP: usize = 10;
 
 impl Call {
-    /// What the call asks for.
+    /// What the call asks for, or the reply where that needs nobody else: a description, or an error.
     ///
     /// # Errors
-    /// The reply to send instead.
+    /// The reply.
     pub fn order(self) -> Result<Order, Reply> {
-        match self.method.as_str() {
-            "io.addonce.Settle" => Ok(Order::Settle),
-            "io.addonce.Load" => parameters(self.parameters).map(Order::Load),
-            "io.addonce.Retry" => parameters(self.parameters).map(|retry: Retry| Order::Retry(retry.modules)),
-            "io.addonce.Status" => Ok(Order::Status),
-            "io.addonce.Failures" => Ok(Order::Failures),
-            method => Err(Reply::error("org.varlink.service.MethodNotFound", json!({ "method": method }))),
+        let (interface, method) = self.method.rsplit_once('.').unwrap_or_default();
+        match interface {
+            interface::NAME => self.ours(method),
+            interface::SERVICE => Err(self.service(method)),
+            _ => {
+                let name = "org.varlink.service.InterfaceNotFound";
+                Err(Reply::error(name, json!({ "interface": interface })))
+            }
         }
     }
-}
 
-fn parameters<T: serde::de::DeserializeOwned + Default>(parameters: Value) -> Result<T, Reply> {
-    if parameters.is_null() {
-        return Ok(T::default());
+    fn ours(&self, method: &str) -> Result<Order, Reply> {
+        match method {
+            "Settle" => self.parameters().map(|Nothing {}| Order::Settle),
+            "Load" => self.parameters().map(Order::Load),
+            "Retry" => self.parameters().map(|Retry { modules }| Order::Retry(modules.unwrap_or_default())),
+            "Status" => self.parameters().map(|Nothing {}| Order::Status),
+            "Top" => self.parameters().map(|Top { limit }| Order::Top(limit.unwrap_or(TOP))),
+            "Failures" => self.parameters().map(|Nothing {}| Order::Failures),
+            "Monitor" if !self.more => Err(Reply::error("org.varlink.service.ExpectedMore", json!({}))),
+            "Monitor" => self.parameters().map(|Nothing {}| Order::Monitor),
+            "Explain" => self.parameters().map(|Explain { alias }| Order::Explain(alias)),
+            "Storm" => self.parameters().map(|Nothing {}| Order::Storm),
+            _ => Err(self.unknown()),
+        }
     }
-    serde_json::from_value(parameters).map_err(|error| Reply::invalid_parameter(&error.to_string()))
+
+    fn service(&self, method: &str) -> Reply {
+        let reply = match method {
+            "GetInfo" => self.parameters().map(|Nothing {}| Reply::of(interface::info())),
+            "GetInterfaceDescription" => self.parameters().map(|GetInterfaceDescription { interface }| {
+                match interface::description(&interface) {
+                    Some(description) => Reply::of(json!({ "description": description })),
+                    None => Reply::invalid_parameter("interface"),
+                }
+            }),
+            _ => Err(self.unknown()),
+        };
+        reply.unwrap_or_else(|error| error)
+    }
+
+    fn parameters<T: DeserializeOwned>(&self) -> Result<T, Reply> {
+        let given = if self.parameters.is_null() { json!({}) } else { self.parameters.clone() };
+        serde_json::from_value(given).map_err(|error| Reply::invalid_parameter(&error.to_string()))
+    }
+
+    fn unknown(&self) -> Reply {
+        Reply::error("org.varlink.service.MethodNotFound", json!({ "method": self.method }))
+    }
 }
 
 impl Order {
@@ -105,74 +178,39 @@ impl Order {
 impl Reply {
     /// What was asked for.
     pub fn of(parameters: Value) -> Self {
-        Self { parameters, error: None }
+        Self { parameters, ..Self::default() }
+    }
+
+    /// What was asked for, with more to come.
+    pub fn continued(parameters: Value) -> Self {
+        Self { parameters, continues: true, error: None }
     }
 
     /// An error of this name.
     pub fn error(name: &str, parameters: Value) -> Self {
-        Self { parameters, error: Some(name.into()) }
+        Self { parameters, continues: false, error: Some(name.into()) }
     }
 
     /// The standard error for a parameter that cannot be.
     pub fn invalid_parameter(what: &str) -> Self {
         Self::error("org.varlink.service.InvalidParameter", json!({ "parameter": what }))
     }
+
+    /// The standard error for who may not do what was asked for.
+    pub fn permission_denied() -> Self {
+        Self::error("org.varlink.service.PermissionDenied", json!({}))
+    }
+
+    /// The message.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut frame = serde_json::to_vec(self).expect("a reply is made of text and numbers");
+        frame.push(0);
+        frame
+    }
 }
 
-/// The answers to `Load` and `Retry`.
-pub fn answers(answers: &[Answer], now: Time) -> Reply {
-    let answers: Vec<Value> =
-        answers.iter().map(|(module, standing)| answer(module, standing, now)).collect();
-    Reply::of(json!({ "answers": answers }))
-}
-
-fn answer(module: &Name, standing: &Standing, now: Time) -> Value {
-    let state = match standing {
-        Standing::Live => "live",
-        Standing::Builtin => "builtin",
-        Standing::Blacklisted => "blacklisted",
-        Standing::RuledOut => "ruled_out",
-        Standing::InAir => "in_air",
-        Standing::Failed { refusal, again } => {
-            let mut value = refused(refusal);
-            value["module"] = json!(&**module);
-            value["state"] = json!("failed");
-            value["again_in_ms"] = json!(again.map(|at| millis(at.saturating_sub(now))));
-            return value;
-        }
-    };
-    json!({ "module": &**module, "state": state })
-}
-
-/// A remembered failure.
-pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
-    let mut value = refused(&failure.refusal);
-    value["module"] = json!(&**module);
-    value["alias"] = json!(crate::escape::escape(&failure.alias));
-    value["attempts"] = json!(failure.attempts);
-    value["asked"] = json!(failure.asked.requests);
-    value["devices"] = json!(failure.asked.devices);
-    value["failed_ms_ago"] = json!(millis(now.saturating_sub(failure.failed)));
-    value["backoff_ms"] = json!(millis(failure.retry_at.saturating_sub(now)));
-    value["again_in_ms"] =
-        json!(failure.pending.as_ref().map(|_| millis(failure.retry_at.saturating_sub(now))));
-    value
-}
-
-fn refused(refusal: &Refusal) -> Value {
-    let because_of = match &refusal.stage {
-        Stage::Dependency(root) => Some(&**root),
-        _ => None,
-    };
-    json!({
-        "errno": refusal.errno,
-        "error": refusal.errno_name(),
-        "stage": refusal.stage.word(),
-        "because_of": because_of,
-        "reason": refusal.to_string(),
-    })
-}
-
-fn millis(time: Time) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+// serde's skip_serializing_if gives a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }

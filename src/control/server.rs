@@ -1,26 +1,44 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Server: the control socket and its clients
 //!
-//! Owns the listening socket, the connections, and the bytes on their way in and out. It turns bytes into
-//! [`Order`]s and replies into bytes, and knows nothing of what an order means. Bounded: so many clients, one
-//! message in ([`LONGEST`]) and one reply out per client; a client that sends more before it has read its reply
-//! has to wait, one that breaks the rules is closed. No client can make the loop wait.
+//! Owns the listening socket and who is connected to it. It turns messages into [`Order`]s and sends replies, and knows
+//! nothing of what an order means. Bounded: so many clients of all users together and as many of root's, so that nobody
+//! keeps an administrator out; per client what a [`Peer`] may hold; and so much patience with who does not read. No
+//! client can make the loop wait.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use mio::event::Event;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt};
+use serde_json::Value;
 
+use super::peer::{End, LONGEST, Manner, Peer, UNREAD};
 use super::protocol::{Call, Order, Reply};
 use crate::fatal::Fatal;
-use crate::once::request::ClientId;
+use crate::once::request::{ClientId, Time};
 
-/// The longest message of a client: a modalias is about 2 KiB at most, four times that when escaped.
-pub const LONGEST: usize = 64 << 10;
+/// How a server is bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Clients at a time; root's count for themselves.
+    pub clients: usize,
+    /// So long a client may leave its replies unread.
+    pub patience: Time,
+}
+
+/// Who came and who had to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visits {
+    /// Connections that were refused, because there were too many.
+    pub turned_away: u64,
+    /// Connections that were closed, because they were not read from.
+    pub slow: u64,
+}
 
 /// The control socket.
 #[derive(Debug)]
@@ -30,24 +48,13 @@ pub struct Server {
     registry: Registry,
     /// Tokens from here on are clients: a token is a client's number, and is not given twice.
     next: usize,
-    limit: usize,
-    clients: HashMap<Token, Client>,
+    bounds: Bounds,
+    peers: HashMap<Token, Peer>,
+    visits: Visits,
     /// Somebody was turned away since somebody was let in last: it is said once, for anybody may knock.
     full: bool,
     orders: VecDeque<(ClientId, Order)>,
     gone: Vec<ClientId>,
-}
-
-#[derive(Debug)]
-struct Client {
-    stream: UnixStream,
-    root: bool,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    /// An order of its is being carried out.
-    waiting: bool,
-    /// It has sent all it will send.
-    hung_up: bool,
 }
 
 impl Server {
@@ -55,7 +62,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Fatal::System`], naming the path.
-    pub fn listen(path: &Path, registry: Registry, token: Token, limit: usize) -> Result<Self, Fatal> {
+    pub fn listen(path: &Path, registry: Registry, token: Token, bounds: Bounds) -> Result<Self, Fatal> {
         let refused = |error: io::Error| {
             Fatal::System(format!(
                 "{}: cannot listen here: {error}: name another path with --socket",
@@ -77,9 +84,9 @@ impl Server {
         // Everybody may ask; who may change something is looked at call by call.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(refused)?;
         registry.register(&mut listener, token, Interest::READABLE).map_err(refused)?;
-        let (clients, orders, gone) = Default::default();
-        let (path, next, full) = (path.into(), token.0 + 1, false);
-        Ok(Self { listener, path, registry, next, limit, clients, full, orders, gone })
+        let (peers, visits, full, orders, gone) = Default::default();
+        let (path, next) = (path.into(), token.0 + 1);
+        Ok(Self { listener, path, registry, next, bounds, peers, visits, full, orders, gone })
     }
 
     /// The listening socket has news.
@@ -98,10 +105,10 @@ impl Server {
     }
 
     /// A client has news.
-    pub fn ready(&mut self, token: Token) {
-        let Some(client) = self.clients.get_mut(&token) else { return };
-        let result = client.flush().and_then(|()| client.fill());
-        self.proceed(token, result);
+    pub fn ready(&mut self, event: &Event, now: Time) {
+        let Some(peer) = self.peers.get_mut(&event.token()) else { return };
+        let result = peer.ready(event.is_write_closed(), now);
+        self.proceed(event.token(), result, now);
     }
 
     /// The next order of any client.
@@ -115,81 +122,151 @@ impl Server {
     }
 
     /// Replies to an order. A client that is gone is not missed.
-    pub fn reply(&mut self, client: ClientId, reply: &Reply) {
-        let token = Token(usize::try_from(client).unwrap_or(usize::MAX));
-        let Some(client) = self.clients.get_mut(&token) else { return };
-        client.waiting = false;
-        let result = client.send(reply);
-        self.proceed(token, result);
+    pub fn reply(&mut self, client: ClientId, reply: &Reply, now: Time) {
+        let token = token(client);
+        let Some(peer) = self.peers.get_mut(&token) else { return };
+        let result = match peer.call.take() {
+            Some(Manner::Never) => Ok(()),
+            _ => peer.send(reply, now),
+        };
+        self.proceed(token, result, now);
+    }
+
+    /// From now on the client gets what is [published](Self::publish).
+    pub fn subscribe(&mut self, client: ClientId) {
+        if let Some(peer) = self.peers.get_mut(&token(client)) {
+            peer.call = Some(Manner::Stream);
+        }
+    }
+
+    /// Sends a record to every client that subscribed.
+    pub fn publish(&mut self, record: impl FnOnce() -> Value, now: Time) {
+        let listens = |peer: &Peer| peer.call == Some(Manner::Stream);
+        let listeners: Vec<Token> =
+            self.peers.iter().filter(|(_, peer)| listens(peer)).map(|(&token, _)| token).collect();
+        if listeners.is_empty() {
+            return;
+        }
+        let reply = Reply::continued(record());
+        for token in listeners {
+            let Some(peer) = self.peers.get_mut(&token) else { continue };
+            let result = peer.send(&reply, now);
+            self.proceed(token, result, now);
+        }
+    }
+
+    /// Gives up clients that have not read for too long.
+    pub fn tick(&mut self, now: Time) {
+        let patience = self.bounds.patience;
+        let late = |peer: &Peer| peer.deadline(patience).is_some_and(|deadline| deadline <= now);
+        let late: Vec<Token> =
+            self.peers.iter().filter(|(_, peer)| late(peer)).map(|(&token, _)| token).collect();
+        for token in late {
+            self.close(token, &End::Slow);
+        }
+    }
+
+    /// When [`Server::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.peers.values().filter_map(|peer| peer.deadline(self.bounds.patience)).min()
+    }
+
+    /// How many clients are connected, and how many there may be.
+    pub fn clients(&self) -> (usize, usize) {
+        (self.peers.len(), self.bounds.clients)
+    }
+
+    /// Who came and who had to go.
+    pub fn visits(&self) -> Visits {
+        self.visits
     }
 
     fn welcome(&mut self, mut stream: UnixStream) {
-        let full = self.clients.len() >= self.limit;
-        if full {
+        let root = getsockopt(&stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0);
+        if self.peers.values().filter(|peer| peer.root == root).count() >= self.bounds.clients {
             let level = if self.full { log::Level::Debug } else { log::Level::Warn };
             self.full = true;
+            self.visits.turned_away += 1;
             return log::log!(
                 level,
                 "{}: {} clients are being served already: one more was turned away (see --clients)",
                 self.path.display(),
-                self.limit
+                self.bounds.clients
             );
         }
         self.full = false;
-        let root = getsockopt(&stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0);
         let token = Token(self.next);
         self.next += 1;
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.registry.register(&mut stream, token, interest) {
             return log::warn!("{}: a client could not be let in: {error}", self.path.display());
         }
-        let (input, output) = Default::default();
-        self.clients.insert(token, Client { stream, root, input, output, waiting: false, hung_up: false });
+        self.peers.insert(token, Peer::new(stream, root));
     }
 
-    /// Takes the next order out of a client's input, unless one is being carried out or the reply to the last one
-    /// is not read yet; closes the client where that is due.
-    fn proceed(&mut self, token: Token, mut result: io::Result<()>) {
+    /// Takes the next order out of a client's input, where it is its turn; closes the client where that is due.
+    fn proceed(&mut self, token: Token, mut result: Result<(), End>, now: Time) {
         while result.is_ok() {
-            let Some(client) = self.clients.get_mut(&token) else { return };
-            if client.waiting || !client.output.is_empty() {
-                break;
-            }
-            let Some(message) = client.next_message() else {
-                if client.hung_up {
-                    result = Err(ErrorKind::UnexpectedEof.into());
+            let Some(peer) = self.peers.get_mut(&token) else { return };
+            let message = match peer.next_message() {
+                Ok(Some(message)) => message,
+                Ok(None) => {
+                    result = peer.check_length();
+                    break;
                 }
-                break;
+                Err(end) => {
+                    result = Err(end);
+                    break;
+                }
             };
-            let order = serde_json::from_slice(&message)
-                .map_err(|error| Reply::invalid_parameter(&error.to_string()))
-                .and_then(Call::order)
-                .and_then(|order| client.may(order));
+            let call = serde_json::from_slice::<Call>(&message)
+                .map_err(|error| (Reply::invalid_parameter(&error.to_string()), false));
+            let order = call.and_then(|call| {
+                let oneway = call.oneway;
+                let order = call.order().map_err(|reply| (reply, oneway))?;
+                let may = peer.may(&order);
+                if may { Ok((order, oneway)) } else { Err((Reply::permission_denied(), oneway)) }
+            });
             match order {
-                Ok(order) => {
-                    client.waiting = true;
+                Ok((order, oneway)) => {
+                    peer.call = Some(if oneway { Manner::Never } else { Manner::Once });
                     self.orders.push_back((token.0 as ClientId, order));
                 }
-                Err(reply) => result = client.send(&reply),
+                Err((_, true)) => {}
+                Err((reply, false)) => result = peer.send(&reply, now),
             }
         }
-        let too_long = self.clients.get(&token).is_some_and(|client| client.input.len() > LONGEST);
-        if too_long {
-            log::debug!("{}: a client sent more than {LONGEST} bytes: it is cut off", self.path.display());
-        }
-        if result.is_err() || too_long {
-            self.close(token);
+        if let Err(end) = result {
+            self.close(token, &end);
         }
     }
 
-    fn close(&mut self, token: Token) {
-        if let Some(mut client) = self.clients.remove(&token) {
-            if let Err(error) = self.registry.deregister(&mut client.stream) {
-                log::debug!("{}: deregistering a client: {error}", self.path.display());
+    fn close(&mut self, token: Token, end: &End) {
+        let Some(mut peer) = self.peers.remove(&token) else { return };
+        let path = self.path.display();
+        match end {
+            End::Gone => {}
+            End::TooLong => log::debug!("{path}: a client sent more than {LONGEST} bytes: it is cut off"),
+            End::Slow => {
+                // Said once, counted always: anybody may connect and not read.
+                let level = if self.visits.slow == 0 { log::Level::Warn } else { log::Level::Debug };
+                self.visits.slow += 1;
+                log::log!(
+                    level,
+                    "{path}: a client left {UNREAD} replies unread, or one for {} s: it is cut off (see `addonce status`)",
+                    self.bounds.patience.as_secs()
+                );
             }
-            self.gone.push(token.0 as ClientId);
         }
+        if let Err(error) = self.registry.deregister(&mut peer.stream) {
+            log::debug!("{path}: deregistering a client: {error}");
+        }
+        self.gone.push(token.0 as ClientId);
     }
+}
+
+fn token(client: ClientId) -> Token {
+    Token(usize::try_from(client).unwrap_or(usize::MAX))
 }
 
 impl Drop for Server {
@@ -197,58 +274,5 @@ impl Drop for Server {
         if let Err(error) = std::fs::remove_file(&self.path) {
             log::debug!("{}: {error}", self.path.display());
         }
-    }
-}
-
-impl Client {
-    fn may(&self, order: Order) -> Result<Order, Reply> {
-        if order.is_privileged() && !self.root {
-            return Err(Reply::error("io.addonce.PermissionDenied", serde_json::json!({})));
-        }
-        Ok(order)
-    }
-
-    /// Reads what is there, up to a little more than the longest message.
-    fn fill(&mut self) -> io::Result<()> {
-        let mut chunk = [0; 4096];
-        while self.input.len() <= LONGEST {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => {
-                    self.hung_up = true;
-                    return Ok(());
-                }
-                Ok(read) => self.input.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn next_message(&mut self) -> Option<Vec<u8>> {
-        let end = self.input.iter().position(|&byte| byte == 0)?;
-        let rest = self.input.split_off(end + 1);
-        let mut message = std::mem::replace(&mut self.input, rest);
-        message.pop();
-        Some(message)
-    }
-
-    fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        serde_json::to_writer(&mut self.output, reply)?;
-        self.output.push(0);
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.write(&self.output) {
-                Ok(written) => drop(self.output.drain(..written)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 }

@@ -4,17 +4,22 @@
 //! Owns the meaning of an order: which of them are the core's business, which are answered at once, and who waits
 //! for settling. Every order gets one reply; the clients are bounded by the server.
 
-use mio::Token;
-use serde_json::json;
+use mio::event::Event;
+use serde_json::{Value, json};
 
 use super::intake::Intake;
-use crate::control::protocol::{self, Load, Order, Reply};
+use crate::control::protocol::{Load, Order, Reply};
 use crate::control::server::Server;
+use crate::control::shapes::{self, millis};
 use crate::escape::unescape;
-use crate::kmod::Resolver;
+use crate::kmod::{Resolver, explain};
 use crate::once::coalescer::Coalescer;
+use crate::once::outcome::AddOnce;
 use crate::once::party::Answer;
 use crate::once::request::{ClientId, Device, Origin, Request, Time};
+
+/// Orders carried out at a time: uevents and landings get their turn in between.
+const ORDERS: usize = 16;
 
 /// The clients' side of the loop.
 pub struct Desk {
@@ -22,6 +27,9 @@ pub struct Desk {
     /// Who waits for settling, and has waited since before the socket was last seen drained.
     waiting: Vec<ClientId>,
 }
+
+/// Whether orders are left that the budget did not allow for.
+pub type Busy = bool;
 
 impl Desk {
     /// A desk behind this server.
@@ -35,99 +43,157 @@ impl Desk {
     }
 
     /// A client has news.
-    pub fn ready(&mut self, token: Token) {
-        self.server.ready(token);
+    pub fn ready(&mut self, event: &Event, now: Time) {
+        self.server.ready(event, now);
     }
 
-    /// Takes the orders that have come in.
-    pub fn serve(&mut self, core: &mut Coalescer, resolver: &mut Resolver, intake: &Intake, now: Time) {
+    /// When a client has to be given up.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.server.next_deadline()
+    }
+
+    /// Takes orders that have come in, up to a budget.
+    pub fn serve(
+        &mut self,
+        core: &mut Coalescer,
+        resolver: &mut Resolver,
+        intake: &Intake,
+        now: Time,
+    ) -> Busy {
+        self.server.tick(now);
         for client in self.server.take_gone() {
             core.client_gone(client);
             self.waiting.retain(|&other| other != client);
         }
-        while let Some((client, order)) = self.server.next_order() {
-            match order {
-                Order::Settle => self.waiting.push(client),
-                Order::Load(load) => self.load(core, resolver, client, &load, now),
-                Order::Retry(modules) => core.retry(resolver, client, &modules, now),
-                Order::Status => self.server.reply(client, &Reply::of(status(core, intake, now))),
-                Order::Failures => {
-                    let failures: Vec<_> = core
-                        .failures()
-                        .map(|(module, failure)| protocol::failure(module, failure, now))
-                        .collect();
-                    self.server.reply(client, &Reply::of(json!({ "failures": failures })));
+        for _ in 0..ORDERS {
+            let Some((client, order)) = self.server.next_order() else { return false };
+            let reply = match order {
+                Order::Settle => {
+                    self.waiting.push(client);
+                    continue;
                 }
-            }
+                Order::Monitor => {
+                    self.server.subscribe(client);
+                    continue;
+                }
+                Order::Load(load) => match load_of(core, resolver, client, &load, now) {
+                    Some(error) => error,
+                    None => continue,
+                },
+                Order::Retry(modules) => {
+                    core.retry(resolver, client, &modules, now);
+                    continue;
+                }
+                Order::Status => Reply::of(self.status(core, intake, now)),
+                Order::Failures => Reply::of(failures(core, now)),
+                Order::Top(_) | Order::Storm => {
+                    Reply::error("org.varlink.service.MethodNotImplemented", json!({}))
+                }
+                Order::Explain(alias) => explanation(core, resolver, &alias, now),
+            };
+            self.server.reply(client, &reply, now);
         }
-    }
-
-    fn load(
-        &mut self,
-        core: &mut Coalescer,
-        resolver: &mut Resolver,
-        client: ClientId,
-        load: &Load,
-        now: Time,
-    ) {
-        let Some(alias) = unescape(&load.alias) else {
-            return self.server.reply(client, &Reply::invalid_parameter("alias"));
-        };
-        let Ok(devpath) = load.devpath.as_deref().map(|path| unescape(path).ok_or(())).transpose() else {
-            return self.server.reply(client, &Reply::invalid_parameter("devpath"));
-        };
-        let device = devpath.as_deref().map(|devpath| Device { devpath, genuine: load.genuine });
-        let origin = Origin::Client { client, device };
-        core.request(resolver, Request { alias: &alias, origin }, now);
+        true
     }
 
     /// The socket is drained and nothing is in the air.
-    pub fn settled(&mut self) {
+    pub fn settled(&mut self, now: Time) {
         for client in std::mem::take(&mut self.waiting) {
-            self.server.reply(client, &Reply::of(json!({})));
+            self.server.reply(client, &Reply::of(json!({})), now);
         }
     }
 
     /// The core has an answer.
     pub fn answer(&mut self, client: ClientId, answers: &[Answer], now: Time) {
-        self.server.reply(client, &protocol::answers(answers, now));
+        self.server.reply(client, &shapes::answers(answers, now), now);
+    }
+
+    /// A flight has landed.
+    pub fn publish(&mut self, record: &AddOnce, now: Time) {
+        self.server.publish(|| json!({ "add_once": shapes::add_once(record) }), now);
+    }
+
+    fn status(&self, core: &Coalescer, intake: &Intake, now: Time) -> Value {
+        let tally = core.tally();
+        let counters = intake.netlink().map(|netlink| netlink.counters()).unwrap_or_default();
+        let (malformed, drops) = intake.losses();
+        let (visits, (clients, limit)) = (self.server.visits(), self.server.clients());
+        let loading: Vec<_> = core
+            .loading()
+            .map(|(name, since)| json!({ "module": &**name, "ms": millis(now.saturating_sub(since)) }))
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_ms": millis(now),
+            "disabled": core.is_disabled(),
+            "settled": core.is_settled(),
+            "in_air": core.in_air(),
+            "loading": loading,
+            "requests": tally.requests,
+            "no_module": tally.no_module,
+            "duplicates": {
+                "live": tally.duplicates_live,
+                "in_flight": tally.duplicates_in_flight,
+                "failed": tally.duplicates_failed,
+            },
+            "deferred": tally.deferred,
+            "attempts": tally.attempts,
+            "live": tally.live,
+            "failed": tally.failed,
+            "remembered": core.failures().count(),
+            "uevents": {
+                "read": counters.datagrams,
+                "strangers": counters.strangers,
+                "truncated": counters.truncated,
+                "malformed": malformed,
+                "overflows": counters.overflows,
+                "drops": drops,
+            },
+            "clients": {
+                "now": clients,
+                "limit": limit,
+                "turned_away": visits.turned_away,
+                "slow": visits.slow,
+            },
+        })
     }
 }
 
-fn status(core: &Coalescer, intake: &Intake, now: Time) -> serde_json::Value {
-    let tally = core.tally();
-    let counters = intake.netlink().map(|netlink| netlink.counters()).unwrap_or_default();
-    let (malformed, drops) = intake.losses();
-    let millis = |time: Time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let loading: Vec<_> = core
-        .loading()
-        .map(|(name, since)| json!({ "module": &**name, "ms": millis(now.saturating_sub(since)) }))
+/// Hands a `Load` to the core, or says what is wrong with it.
+fn load_of(
+    core: &mut Coalescer,
+    resolver: &mut Resolver,
+    client: ClientId,
+    load: &Load,
+    now: Time,
+) -> Option<Reply> {
+    let Some(alias) = unescape(&load.alias) else { return Some(Reply::invalid_parameter("alias")) };
+    let Ok(devpath) = load.devpath.as_deref().map(|path| unescape(path).ok_or(())).transpose() else {
+        return Some(Reply::invalid_parameter("devpath"));
+    };
+    let genuine = load.genuine.unwrap_or_default();
+    let device = devpath.as_deref().map(|devpath| Device { devpath, genuine });
+    let origin = Origin::Client { client, device };
+    core.request(resolver, Request { alias: &alias, origin }, now);
+    None
+}
+
+fn failures(core: &Coalescer, now: Time) -> Value {
+    let failures: Vec<_> =
+        core.failures().map(|(module, failure)| shapes::failure(module, failure, now)).collect();
+    json!({ "failures": failures })
+}
+
+fn explanation(core: &Coalescer, resolver: &mut Resolver, alias: &str, now: Time) -> Reply {
+    let Some(bytes) = unescape(alias) else { return Reply::invalid_parameter("alias") };
+    let modules: Vec<_> = explain(resolver, &bytes)
+        .into_iter()
+        .map(|explanation| {
+            let mut failures = core.failures();
+            let failure = failures.find(|(module, _)| **module == explanation.module);
+            let failure = failure.map(|(module, failure)| shapes::failure(module, failure, now));
+            (explanation, failure)
+        })
         .collect();
-    json!({
-        "uptime_ms": millis(now),
-        "disabled": core.is_disabled(),
-        "settled": core.is_settled(),
-        "in_air": core.in_air(),
-        "loading": loading,
-        "requests": tally.requests,
-        "no_module": tally.no_module,
-        "duplicates": {
-            "live": tally.duplicates_live,
-            "in_flight": tally.duplicates_in_flight,
-            "failed": tally.duplicates_failed,
-        },
-        "deferred": tally.deferred,
-        "attempts": tally.attempts,
-        "live": tally.live,
-        "failed": tally.failed,
-        "remembered": core.failures().count(),
-        "uevents": {
-            "read": counters.datagrams,
-            "strangers": counters.strangers,
-            "truncated": counters.truncated,
-            "malformed": malformed,
-            "overflows": counters.overflows,
-            "drops": drops,
-        },
-    })
+    Reply::of(shapes::explained(alias, &modules))
 }

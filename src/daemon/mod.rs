@@ -28,7 +28,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::control::server::Server;
+use crate::control::server::{Bounds, Server};
 use crate::fatal::Fatal;
 use crate::kmod::{Loader, Resolver};
 use crate::once::coalescer::{Action, Coalescer};
@@ -50,8 +50,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The socket the kernel speaks through; none for a tree that is not this machine's.
     pub netlink: Option<Netlink>,
-    /// The control socket's path and how many clients it serves; none for a one-shot.
-    pub control: Option<(PathBuf, usize)>,
+    /// The control socket's path and bounds; none for a one-shot.
+    pub control: Option<(PathBuf, Bounds)>,
     /// Who performs loads.
     pub loader: Arc<dyn Loader>,
     /// Whether to begin with a scan.
@@ -104,9 +104,9 @@ impl Daemon {
         }
         let desk = settings
             .control
-            .map(|(path, clients)| {
+            .map(|(path, bounds)| {
                 let registry = poll.registry().try_clone().map_err(refused("epoll"))?;
-                Ok(Desk::new(Server::listen(&path, registry, SERVER, clients)?))
+                Ok(Desk::new(Server::listen(&path, registry, SERVER, bounds)?))
             })
             .transpose()?;
         let mut intake = Intake::new(settings.netlink, resolver.tree().sysfs.clone());
@@ -146,19 +146,20 @@ impl Daemon {
                 }
                 _ => {}
             }
+            let now = self.now();
             for event in &events {
                 match event.token() {
                     SIGNALS => self.take_signals()?,
                     NETLINK | LANDINGS => {}
                     SERVER => self.desk.iter_mut().for_each(Desk::accept),
-                    client => self.desk.iter_mut().for_each(|desk| desk.ready(client)),
+                    _ => self.desk.iter_mut().for_each(|desk| desk.ready(event, now)),
                 }
             }
             left = self.turn()?;
             let now = self.now();
             let settled = left == Left::Nothing && self.core.is_settled();
             if let Some(desk) = self.desk.as_mut().filter(|_| settled) {
-                desk.settled();
+                desk.settled(now);
             }
             quiet_since = if settled { quiet_since.or(Some(now)) } else { None };
             if self.is_over(until, quiet_since, now) {
@@ -185,13 +186,13 @@ impl Daemon {
             Fact::Lost => core.events_lost(),
         })?;
         // After the events: who asks to be told of settling means all that was announced before it asked.
-        if let Some(desk) = &mut self.desk {
-            desk.serve(&mut self.core, &mut self.resolver, &self.intake, now);
-        }
+        let busy = self
+            .desk
+            .as_mut()
+            .is_some_and(|desk| desk.serve(&mut self.core, &mut self.resolver, &self.intake, now));
         self.core.tick(&mut self.resolver, now);
         self.act();
-        // A client's order that came while events were being read may have been put behind events not yet read.
-        Ok(left)
+        Ok(if busy { Left::More } else { left })
     }
 
     fn act(&mut self) {
@@ -200,7 +201,12 @@ impl Daemon {
             match action {
                 Action::Load(_) if self.stopping.is_some() => {}
                 Action::Load(plan) => self.workers.load(plan),
-                Action::Publish(record) => report::landed(&record),
+                Action::Publish(record) => {
+                    report::landed(&record);
+                    if let Some(desk) = &mut self.desk {
+                        desk.publish(&record, now);
+                    }
+                }
                 Action::Answer(client, answers) => {
                     if let Some(desk) = &mut self.desk {
                         desk.answer(client, &answers, now);
@@ -246,7 +252,8 @@ impl Daemon {
             (Until::Quiet(quiet), Some(since)) => Some(since + quiet),
             _ => None,
         };
-        let next = [self.core.next_deadline(now), stop, quiet].into_iter().flatten().min()?;
+        let clients = self.desk.as_ref().and_then(Desk::next_deadline);
+        let next = [self.core.next_deadline(now), stop, quiet, clients].into_iter().flatten().min()?;
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
         Some(next.saturating_sub(now) + Duration::from_millis(1))
     }

@@ -8,10 +8,12 @@
 //! * [`Resolver`]: modalias to resolution, module to plan; reads anew when its [`stamp`] has changed.
 //! * [`hwdb`]: the policy that goes with a module.
 //! * [`ordered`]: a plan as the list that `modprobe -D` prints.
+//! * [`explain`]: what would become of an alias, and why.
 //! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`presence()`] is what the
 //!   kernel then says.
 //! * `sys`: libkmod, declared by hand; the only `unsafe` of the room.
 
+mod explanation;
 pub mod hwdb;
 pub mod insert;
 pub mod plan;
@@ -21,6 +23,7 @@ pub mod stamp;
 mod sys;
 pub mod tree;
 
+pub use explanation::{Explanation, explain};
 pub use insert::{DryRun, KernelLoader, Loader};
 pub use plan::{Step, ordered};
 pub use presence::presence;

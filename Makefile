@@ -60,7 +60,7 @@ check-msrv: build-packages
 
 check-unit: build lab
 	@tools/packages $(TEST_PACKAGES)
-	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" $(CARGO) test --locked --workspace
+	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" ADDONCE_VARLINK="$$(tools/varlink)" $(CARGO) test --locked --workspace
 
 # A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
 FUZZ_SECONDS ?= 10

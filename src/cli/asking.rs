@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::options::SocketOption;
-use crate::control::client::call;
+use crate::control::client::{Conversation, call};
 use crate::fatal::Fatal;
 
 /// Which daemon is asked, and how its answer is printed.
@@ -27,15 +27,23 @@ impl Asking {
     ///
     /// # Errors
     /// No daemon, or one that does not answer.
-    pub fn look(&self, method: &str) -> Result<Value, Fatal> {
-        call(&self.socket.socket, method, Value::Null, Some(Duration::from_secs(10)))
+    pub fn look(&self, method: &'static str, parameters: Value) -> Result<Value, Fatal> {
+        call(&self.socket.socket, method, parameters, Some(Duration::from_secs(10)))
+    }
+
+    /// Asks for reply after reply.
+    ///
+    /// # Errors
+    /// No daemon.
+    pub fn stream(&self, method: &'static str) -> Result<Conversation, Fatal> {
+        Conversation::open(&self.socket.socket, method, Value::Null, true)
     }
 
     /// Asks for loads, which take as long as they take.
     ///
     /// # Errors
     /// No daemon, or one that refuses.
-    pub fn order(&self, method: &str, parameters: Value) -> Result<Value, Fatal> {
+    pub fn order(&self, method: &'static str, parameters: Value) -> Result<Value, Fatal> {
         call(&self.socket.socket, method, parameters, None)
     }
 
@@ -48,17 +56,37 @@ impl Asking {
     }
 }
 
+/// Whether to go on printing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It was read, or will be.
+    GoOn,
+    /// The reader has seen enough.
+    ReaderGone,
+}
+
 /// Prints lines on standard output. A reader that has seen enough is no error.
 ///
 /// # Errors
 /// [`Fatal::System`] where standard output refuses otherwise.
 pub fn print(text: &str) -> Result<(), Fatal> {
+    put(text).map(drop)
+}
+
+/// Prints one of many lines.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_line(line: &str) -> Result<Stop, Fatal> {
+    put(&format!("{line}\n"))
+}
+
+fn put(text: &str) -> Result<Stop, Fatal> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Fatal::System(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(Stop::GoOn),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Stop::ReaderGone),
+        Err(error) => Err(Fatal::System(format!("standard output: {error}"))),
     }
 }
 

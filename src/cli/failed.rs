@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce failed`: what is remembered as failed, and what would be tried again when.
+//! `addonce failed`: what is remembered as failed, why, and when it would be tried again.
 
 use std::process::ExitCode;
 
@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::asking::Asking;
+use super::paint::{Paint, count, time};
 use crate::fatal::Fatal;
 
-/// List the modules that are remembered as failed.
+/// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
 #[derive(Args, Debug)]
 pub struct Command {
     #[command(flatten)]
@@ -22,27 +23,70 @@ impl Command {
     /// # Errors
     /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply = self.asking.look("Failures")?;
+        let reply = self.asking.look("Failures", Value::Null)?;
+        let paint = Paint::stdout();
         self.asking.print(&reply, |reply| {
-            reply["failures"].as_array().into_iter().flatten().map(sentence).collect()
+            reply["failures"].as_array().into_iter().flatten().map(|failure| entry(failure, paint)).collect()
         })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn sentence(failure: &Value) -> String {
+/// Three lines: what the kernel said, who asked, and what comes next.
+fn entry(failure: &Value, paint: Paint) -> String {
     let text = |key: &str| failure[key].as_str().unwrap_or_default();
-    let number = |key: &str| failure[key].as_u64();
+    let number = |key: &str| failure[key].as_u64().unwrap_or_default();
     let module = text("module");
-    let next = match number("again_in_ms") {
-        Some(ms) => format!("attempted again in {:.1} s", ms as f64 / 1e3),
-        None => format!("left alone until something changes: `addonce retry {module}` attempts it now"),
+    let what = format!("{}{}", text("reason"), hint(text("error"), text("stage")));
+    let asked = format!(
+        "{} {} ago; {} by {} since, first for {}",
+        count(number("attempts"), "attempt"),
+        time(number("failed_ms_ago")),
+        count(number("asked"), "request"),
+        count(number("devices"), "device"),
+        short(text("alias")),
+    );
+    format!("{}: {what}\n    {asked}\n    {}\n", paint.bad(module), next(failure))
+}
+
+/// What the errno usually means, where its own words do not say it: for a driver that the kernel refused.
+fn hint(error: &str, stage: &str) -> &'static str {
+    match (stage, error) {
+        ("insert", "ENODEV" | "ENXIO") => ": there is nothing here that it could drive",
+        ("insert", "ENOENT") => ": it wants a symbol or something else that is not there, see dmesg",
+        ("insert", "ENOEXEC") => ": it was built for another kernel, see dmesg",
+        ("insert", "EINVAL") => ": an option or a symbol does not fit, see dmesg",
+        ("insert", "EKEYREJECTED" | "ENOKEY") => ": it is not signed with a key that this kernel trusts",
+        ("insert", "EPERM") => ": this kernel is locked down, or does not let us",
+        ("insert", "EEXIST" | "EBUSY") => ": another driver has what it wants",
+        _ => "",
+    }
+}
+
+/// When it is tried again: the once rules, as far as they are open for this failure.
+fn next(failure: &Value) -> String {
+    let module = failure["module"].as_str().unwrap_or_default();
+    if let Some(ms) = failure["again_in_ms"].as_u64() {
+        return format!("tried again in {}, or now: addonce retry {module}", time(ms));
+    }
+    if let Some(root) = failure["because_of"].as_str() {
+        return format!("tried again with {root}: see there, or now: addonce retry {module}");
+    }
+    let conflict = match failure["error"].as_str() {
+        Some("EEXIST" | "EBUSY" | "ENODEV") => "when a module was unloaded, ",
+        _ => "",
     };
     format!(
-        "{module}: {}; {} attempts, asked for {} times by {} devices; {next}\n",
-        text("reason"),
-        number("attempts").unwrap_or_default(),
-        number("asked").unwrap_or_default(),
-        number("devices").unwrap_or_default(),
+        "tried again when its files, options or dependencies changed, {conflict}for new hardware, \
+         at the next `udevadm trigger --action=add`, or now: addonce retry {module}"
     )
+}
+
+/// A CPU's modalias is a thousand bytes and more.
+fn short(alias: &str) -> String {
+    const HEAD: usize = 48;
+    match alias.get(..HEAD) {
+        Some(head) if head.len() < alias.len() => format!("{head}..."),
+        _ => alias.to_owned(),
+    }
 }

@@ -11,7 +11,9 @@ mod explain;
 mod failed;
 mod load;
 mod logger;
+mod monitor;
 mod options;
+mod paint;
 mod record;
 mod replay;
 mod retry;
@@ -47,6 +49,7 @@ enum Command {
     Settle(settle::Command),
     Status(status::Command),
     Failed(failed::Command),
+    Monitor(monitor::Command),
     Record(record::Command),
     Replay(replay::Command),
 }
@@ -67,6 +70,7 @@ impl Cli {
             Command::Settle(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Failed(command) => command.run(),
+            Command::Monitor(command) => command.run(),
             Command::Record(command) => command.run(),
             Command::Replay(command) => command.run(),
         }

@@ -22,7 +22,7 @@ impl Command {
     /// # Errors
     /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let status = self.asking.look("Status")?;
+        let status = self.asking.look("Status", Value::Null)?;
         self.asking.print(&status, screen)?;
         Ok(ExitCode::SUCCESS)
     }

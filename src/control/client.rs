@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Client: one call to the daemon
+//! # Client: a call to the daemon
 //!
-//! Owns the client's side of one call: connect, ask, wait for the reply, at most as long as the caller says. A
-//! reply is bounded, since whoever listens at the path may not be addonce.
+//! Owns the client's side of one call: connect, ask, and read the reply, or reply after reply where there are more. It
+//! waits at most as long as the caller says, and a reply is bounded, since whoever listens at the path may not be
+//! addonce.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::interface;
 use super::protocol::{Call, Reply};
 use crate::fatal::Fatal;
 
@@ -23,62 +25,109 @@ const LONGEST: usize = 4 << 20;
 /// No daemon, no reply in time, or the error that the daemon replied.
 pub fn call(
     socket: &Path,
-    method: &str,
+    method: &'static str,
     parameters: Value,
     timeout: Option<Duration>,
 ) -> Result<Value, Fatal> {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let mut stream = connect(socket)?;
-    let broken = |error: std::io::Error| Fatal::System(format!("{}: {error}", socket.display()));
-    let mut message =
-        serde_json::to_vec(&Call { method: format!("io.addonce.{method}"), parameters, ..Call::default() })
-            .map_err(|error| Fatal::System(format!("{method}: {error}")))?;
-    message.push(0);
-    stream.write_all(&message).map_err(broken)?;
-    let mut reply = Vec::new();
-    let mut chunk = [0; 4096];
-    while reply.last() != Some(&0) {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(timed_out(method, timeout));
-        }
-        stream.set_read_timeout(left).map_err(broken)?;
-        match stream.read(&mut chunk) {
-            Ok(0) => {
-                return Err(Fatal::NoDaemon(format!(
-                    "{}: the daemon closed the connection",
-                    socket.display()
-                )));
-            }
-            Ok(read) => reply.extend_from_slice(&chunk[..read]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Err(timed_out(method, timeout));
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(error)),
-        }
-        if reply.len() > LONGEST {
-            return Err(Fatal::System(format!(
-                "{}: the reply is longer than {LONGEST} bytes",
-                socket.display()
-            )));
-        }
-    }
-    reply.pop();
-    parse(socket, method, &reply)
+    Conversation::open(socket, method, parameters, false)?.next(timeout)
 }
 
-fn parse(socket: &Path, method: &str, reply: &[u8]) -> Result<Value, Fatal> {
-    let reply: Reply = serde_json::from_slice(reply)
-        .map_err(|error| Fatal::System(format!("{}: no Varlink reply: {error}", socket.display())))?;
-    match reply.error.as_deref() {
-        None => Ok(reply.parameters),
-        Some("org.varlink.service.PermissionDenied") => {
-            Err(Fatal::System(format!("{method} changes what is loaded: only root may ask for it")))
+/// A call that is being answered.
+#[derive(Debug)]
+pub struct Conversation {
+    socket: PathBuf,
+    method: &'static str,
+    stream: UnixStream,
+    input: Vec<u8>,
+}
+
+impl Conversation {
+    /// Connects and asks; with `more`, for reply after reply.
+    ///
+    /// # Errors
+    /// No daemon.
+    pub fn open(socket: &Path, method: &'static str, parameters: Value, more: bool) -> Result<Self, Fatal> {
+        let stream = connect(socket)?;
+        let (socket, input) = (socket.to_owned(), Vec::new());
+        let mut conversation = Self { socket, method, stream, input };
+        let call = Call { method: format!("{}.{method}", interface::NAME), parameters, more, oneway: false };
+        let mut message =
+            serde_json::to_vec(&call).map_err(|error| Fatal::System(format!("{method}: {error}")))?;
+        message.push(0);
+        let written = conversation.stream.write_all(&message);
+        written.map_err(|error| conversation.broken(&error))?;
+        Ok(conversation)
+    }
+
+    /// The next reply's parameters.
+    ///
+    /// # Errors
+    /// As [`call`].
+    pub fn next(&mut self, timeout: Option<Duration>) -> Result<Value, Fatal> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some(end) = memchr::memchr(0, &self.input) {
+                let rest = self.input.split_off(end + 1);
+                let mut reply = std::mem::replace(&mut self.input, rest);
+                reply.pop();
+                return self.parse(&reply);
+            }
+            if self.input.len() > LONGEST {
+                let socket = self.socket.display();
+                return Err(Fatal::System(format!("{socket}: the reply is longer than {LONGEST} bytes")));
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(self.timed_out(timeout));
+            }
+            self.stream.set_read_timeout(left).map_err(|error| self.broken(&error))?;
+            match self.stream.read(&mut chunk) {
+                Ok(0) => {
+                    let socket = self.socket.display();
+                    return Err(Fatal::NoDaemon(format!("{socket}: the daemon closed the connection")));
+                }
+                Ok(read) => self.input.extend_from_slice(&chunk[..read]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Err(self.timed_out(timeout));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.broken(&error)),
+            }
         }
-        Some(error) => {
-            Err(Fatal::System(format!("{method}: the daemon replied {error} {}", reply.parameters)))
+    }
+
+    fn parse(&self, reply: &[u8]) -> Result<Value, Fatal> {
+        let (socket, method) = (self.socket.display(), self.method);
+        let reply: Reply = serde_json::from_slice(reply)
+            .map_err(|error| Fatal::System(format!("{socket}: no Varlink reply: {error}")))?;
+        match reply.error.as_deref() {
+            None => Ok(reply.parameters),
+            Some("org.varlink.service.PermissionDenied") => {
+                Err(Fatal::System(format!("{method} changes what is loaded: only root may ask for it")))
+            }
+            Some(error) => {
+                Err(Fatal::System(format!("{method}: the daemon replied {error} {}", reply.parameters)))
+            }
         }
+    }
+
+    fn broken(&self, error: &std::io::Error) -> Fatal {
+        match error.kind() {
+            // It is full, or it went while we asked.
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Fatal::NoDaemon(format!(
+                "{}: the daemon closed the connection: its log says why",
+                self.socket.display()
+            )),
+            _ => Fatal::System(format!("{}: {error}", self.socket.display())),
+        }
+    }
+
+    fn timed_out(&self, timeout: Option<Duration>) -> Fatal {
+        let (method, seconds) = (self.method, timeout.unwrap_or_default().as_secs_f64());
+        Fatal::TimedOut(format!(
+            "{method}: no answer within {seconds} s: `addonce status` names what is loading"
+        ))
     }
 }
 
@@ -90,9 +139,4 @@ fn connect(socket: &Path) -> Result<UnixStream, Fatal> {
         )),
         _ => Fatal::System(format!("{}: {error}", socket.display())),
     })
-}
-
-fn timed_out(method: &str, timeout: Option<Duration>) -> Fatal {
-    let seconds = timeout.unwrap_or_default().as_secs_f64();
-    Fatal::TimedOut(format!("{method}: no answer within {seconds} s: `addonce status` names what is loading"))
 }

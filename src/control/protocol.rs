@@ -121,10 +121,7 @@ impl Call {
         match interface {
             interface::NAME => self.ours(method),
             interface::SERVICE => Err(self.service(method)),
-            _ => {
-                let name = "org.varlink.service.InterfaceNotFound";
-                Err(Reply::error(name, json!({ "interface": interface })))
-            }
+            _ => Err(Reply::interface_not_found(interface)),
         }
     }
 
@@ -150,7 +147,7 @@ impl Call {
             "GetInterfaceDescription" => self.parameters().map(|GetInterfaceDescription { interface }| {
                 match interface::description(&interface) {
                     Some(description) => Reply::of(json!({ "description": description })),
-                    None => Reply::invalid_parameter("interface"),
+                    None => Reply::interface_not_found(&interface),
                 }
             }),
             _ => Err(self.unknown()),
@@ -189,6 +186,11 @@ impl Reply {
     /// An error of this name.
     pub fn error(name: &str, parameters: Value) -> Self {
         Self { parameters, continues: false, error: Some(name.into()) }
+    }
+
+    /// The standard error for an interface that is not ours.
+    pub fn interface_not_found(interface: &str) -> Self {
+        Self::error("org.varlink.service.InterfaceNotFound", json!({ "interface": interface }))
     }
 
     /// The standard error for a parameter that cannot be.

@@ -41,7 +41,7 @@ pub struct KernelLoader {
     pub sysfs: PathBuf,
 }
 
-/// Says what it would do, and that it went well.
+/// Says what it would do, and that it went well, unless there is nothing to insert: no file, or one that cannot be read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DryRun;
 
@@ -60,7 +60,7 @@ impl Loader for KernelLoader {
             Work::Insert { file, options, .. } => self.insert(&plan.module, file, options),
             Work::Install { command, .. } => install(&plan.module, command),
             Work::Builtin => Ok(()),
-            Work::Missing => Err(Refusal { errno: libc::ENOENT, stage: Stage::Plan }),
+            Work::Missing => Err(MISSING),
         };
         answer.map_or_else(Outcome::Failed, |()| Outcome::Live)
     }
@@ -68,7 +68,6 @@ impl Loader for KernelLoader {
 
 impl KernelLoader {
     fn insert(&self, module: &str, path: &Path, options: &CStr) -> Result<(), Refusal> {
-        let unreadable = |error: io::Error| refusal(Stage::Read, error.raw_os_error().unwrap_or(libc::EIO));
         let file = File::open(path).map_err(unreadable)?;
         let answer = match Format::of(&file).map_err(unreadable)? {
             Format::Plain => match finit_module(&file, options, ModuleInitFlags::empty()) {
@@ -154,22 +153,32 @@ fn loading_is_disabled() -> bool {
     fs::read("/proc/sys/kernel/modules_disabled").is_ok_and(|value| value.trim_ascii() == b"1")
 }
 
+/// Neither a file nor an install command is known.
+const MISSING: Refusal = Refusal { errno: libc::ENOENT, stage: Stage::Plan };
+
+fn unreadable(error: io::Error) -> Refusal {
+    refusal(Stage::Read, error.raw_os_error().unwrap_or(libc::EIO))
+}
+
 fn refusal(stage: Stage, errno: i32) -> Refusal {
     Refusal { errno, stage }
 }
 
 impl Loader for DryRun {
     fn load(&self, plan: &Plan) -> Outcome {
-        match &plan.work {
+        let answer = match &plan.work {
             Work::Insert { file, options, .. } => {
                 log::info!("would insert {} {}", file.display(), options.to_string_lossy());
+                File::open(file).map(drop).map_err(unreadable)
             }
             Work::Install { command, .. } => {
                 log::info!("would run, for {}: {}", plan.module, command.to_string_lossy());
+                Ok(())
             }
-            Work::Builtin | Work::Missing => log::info!("nothing to do for {}", plan.module),
-        }
-        Outcome::Live
+            Work::Builtin => Ok(()),
+            Work::Missing => Err(MISSING),
+        };
+        answer.map_or_else(Outcome::Failed, |()| Outcome::Live)
     }
 }
 

@@ -30,7 +30,7 @@ devices() {
 all_quiet() {
     must udevadm settle --timeout=3600
     must addonce settle --timeout 300
-    while addonce failed >/run/lab/failed && grep -q 'attempted again in' /run/lab/failed; do sleep 0.1; done
+    while addonce failed >/run/lab/failed && grep -q 'tried again in' /run/lab/failed; do sleep 0.1; done
     must addonce settle --timeout 300
 }
 
@@ -38,7 +38,7 @@ outcome() {
     # shellcheck disable=SC2046 # one line of words
     observe live $(live)
     # shellcheck disable=SC2046
-    observe failed $(addonce failed | cut -d: -f1)
+    observe failed $(addonce failed --json | sed -n 's/^ *"module": "\(.*\)",*$/\1/p')
 }
 
 # Asked for twice in vain, then fixed by fix_CASE, then asked for once more: fix CASE ASK.

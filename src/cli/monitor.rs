@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce monitor`: each landing as it happens.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::asking::{Asking, Stop, print_line};
+use super::paint::Paint;
+use crate::daemon::report;
+use crate::fatal::Fatal;
+
+/// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
+#[derive(Args, Debug)]
+pub struct Command {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Command {
+    /// Asks, and prints until nobody listens or nobody tells.
+    ///
+    /// # Errors
+    /// No daemon, or one that ended.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let paint = Paint::stdout();
+        let mut landings = self.asking.stream("Monitor")?;
+        loop {
+            let reply = landings.next(None)?;
+            let landing = &reply["add_once"];
+            let line = if self.asking.json { landing.to_string() } else { coloured(landing, paint) };
+            if print_line(&line)? == Stop::ReaderGone {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
+fn coloured(landing: &Value, paint: Paint) -> String {
+    let line = report::line(landing);
+    match landing["outcome"].as_str() {
+        Some("failed") => line.replacen(" failed ", &format!(" {} ", paint.bad("failed")), 1),
+        _ => line.replacen(" live ", &format!(" {} ", paint.good("live")), 1),
+    }
+}

@@ -14,6 +14,7 @@ mod logger;
 mod monitor;
 mod options;
 mod paint;
+mod prometheus;
 mod record;
 mod replay;
 mod retry;

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce status`: the counters, and what is going on.
+//! `addonce status`: what was asked, what was collapsed, and what is going on, on one screen.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::asking::Asking;
+use super::asking::{Asking, print};
+use super::paint::{Paint, bytes, count, time};
+use super::prometheus::metrics;
 use crate::fatal::Fatal;
 
 /// Show what was asked, what was collapsed, and what is going on.
 #[derive(Args, Debug)]
 pub struct Command {
+    /// Who asked most, instead: so many modaliases, and directories of devices.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", conflicts_with = "prometheus")]
+    top: Option<usize>,
+    /// As metrics, instead: the text format of node_exporter's textfile collector.
+    #[arg(long, conflicts_with = "json")]
+    prometheus: bool,
     #[command(flatten)]
     asking: Asking,
 }
@@ -22,41 +30,66 @@ impl Command {
     /// # Errors
     /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
+        if let Some(limit) = self.top {
+            let top = self.asking.look("Top", json!({ "limit": limit }))?;
+            self.asking.print(&top, page_of_askers)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let status = self.asking.look("Status", Value::Null)?;
-        self.asking.print(&status, screen)?;
+        if self.prometheus {
+            print(&metrics(&status))?;
+        } else if self.asking.json {
+            self.asking.print(&status, |_| String::new())?;
+        } else {
+            let storm = self.asking.look("Storm", Value::Null)?;
+            print(&screen(&status, &storm["storm"], Paint::stdout()))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn screen(status: &Value) -> String {
-    let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-    let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1e3);
-    let state = match (status["disabled"] == true, status["settled"] == true) {
-        (true, _) => {
-            "disabled: kernel.modules_disabled is 1, nothing can be loaded until the next boot".into()
-        }
-        (false, true) => "settled".into(),
-        (false, false) => format!("{} flights in the air", number("/in_air")),
+fn page_of_askers(top: &Value) -> String {
+    let section = |key: &str, title: &str| {
+        let askers = top[key].as_array().map_or(&[][..], Vec::as_slice);
+        let line = |asker: &Value| {
+            let who = asker["who"].as_str().unwrap_or_default();
+            format!("{:>10}  {}\n", asker["requests"].as_u64().unwrap_or_default(), short(who))
+        };
+        format!("{:>10}  {title}\n{}", "REQUESTS", askers.iter().map(line).collect::<String>())
     };
+    section("modaliases", "MODALIAS") + &section("devices", "DEVICES BELOW")
+}
+
+/// A CPU's modalias is a thousand bytes and more.
+fn short(who: &str) -> String {
+    const WIDTH: usize = 100;
+    match who.get(..WIDTH) {
+        Some(head) if head.len() < who.len() => format!("{head}..."),
+        _ => who.to_owned(),
+    }
+}
+
+fn screen(status: &Value, storm: &Value, paint: Paint) -> String {
+    let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+    let duplicates = ["live", "in_flight", "failed"].map(|reason| number(&format!("/duplicates/{reason}")));
     let rows = [
-        ("state", state),
-        ("running for", seconds(number("/uptime_ms"))),
-        ("requests", format!("{} ({} without a module)", number("/requests"), number("/no_module"))),
+        ("state", state(status, paint)),
+        ("storm", timeline(storm)),
+        ("requests", format!("{}, {} of them without a module", number("/requests"), number("/no_module"))),
         (
             "duplicates",
             format!(
-                "{} of live modules, {} joined a flight, {} of failed modules",
-                number("/duplicates/live"),
-                number("/duplicates/in_flight"),
-                number("/duplicates/failed")
+                "{} collapsed: {} live, {} in flight, {} failed; {} of module files not read again",
+                duplicates.iter().sum::<u64>(),
+                duplicates[0],
+                duplicates[1],
+                duplicates[2],
+                bytes(number("/spared_bytes"))
             ),
         ),
-        ("attempts", format!("{} ({} waited for a backoff)", number("/attempts"), number("/deferred"))),
-        ("came in", number("/live").to_string()),
-        (
-            "failed",
-            format!("{}, {} remembered: see `addonce failed`", number("/failed"), number("/remembered")),
-        ),
+        ("attempts", format!("{}, {} of them after a backoff", number("/attempts"), number("/deferred"))),
+        ("live", format!("{} came in", count(number("/live"), "module"))),
+        ("failed", failed(status, paint)),
         (
             "uevents",
             format!(
@@ -67,12 +100,73 @@ fn screen(status: &Value) -> String {
                 number("/uevents/malformed") + number("/uevents/truncated")
             ),
         ),
+        (
+            "clients",
+            format!(
+                "{} of {}, {} turned away, {} cut off for not reading",
+                number("/clients/now"),
+                number("/clients/limit"),
+                number("/clients/turned_away"),
+                number("/clients/slow")
+            ),
+        ),
     ];
-    let mut screen: String = rows.iter().map(|(what, value)| format!("{what:<12} {value}\n")).collect();
+    let mut screen: String = rows.iter().map(|(what, value)| format!("{what:>11}: {value}\n")).collect();
     for load in status["loading"].as_array().into_iter().flatten() {
         let module = load["module"].as_str().unwrap_or_default();
-        screen +=
-            &format!("{:<12} {module} for {}\n", "loading", seconds(load["ms"].as_u64().unwrap_or_default()));
+        let since = time(load["ms"].as_u64().unwrap_or_default());
+        screen += &format!("{:>11}: {} for {since}\n", "loading", paint.strong(module));
     }
     screen
+}
+
+fn state(status: &Value, paint: Paint) -> String {
+    let since = time(status["uptime_ms"].as_u64().unwrap_or_default());
+    let version = status["version"].as_str().unwrap_or_default();
+    let state = match (status["disabled"] == true, status["settled"] == true) {
+        (true, _) => paint.bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
+        (false, true) => paint.good("settled"),
+        (false, false) => paint.strong(&format!(
+            "{} in the air",
+            count(status["in_air"].as_u64().unwrap_or_default(), "module")
+        )),
+    };
+    format!("{state}; addonce {version}, running for {since}")
+}
+
+fn timeline(storm: &Value) -> String {
+    if storm.is_null() {
+        return "none yet".into();
+    }
+    let sum = |key: &str| storm[key].as_array().into_iter().flatten().filter_map(Value::as_u64).sum::<u64>();
+    let [began, lasted] = ["began_ms_ago", "lasted_ms"].map(|key| storm[key].as_u64().unwrap_or_default());
+    let when = match storm["over"] == true {
+        true => format!("over for {}", time(began.saturating_sub(lasted))),
+        false => "going on".into(),
+    };
+    let bars = storm["bars"].as_array().map_or(0, Vec::len) as u64;
+    let left_out = storm["bars_left_out"].as_u64().unwrap_or_default();
+    format!(
+        "{} in {}, {when}, {} (`addonce plot` draws it)",
+        count(sum("requests"), "request"),
+        time(lasted),
+        count(bars + left_out, "landing")
+    )
+}
+
+fn failed(status: &Value, paint: Paint) -> String {
+    let stages = status["failed_by_stage"].as_object().into_iter().flatten();
+    let stages: Vec<String> = stages
+        .filter_map(|(stage, n)| n.as_u64().filter(|&n| n > 0).map(|n| format!("{n} at stage {stage}")))
+        .collect();
+    let [failed, remembered] = ["failed", "remembered"].map(|key| status[key].as_u64().unwrap_or_default());
+    match (failed, remembered) {
+        (0, 0) => "nothing".into(),
+        _ => format!(
+            "{} ({}); {} remembered: see `addonce failed`",
+            paint.bad(&count(failed, "landing")),
+            stages.join(", "),
+            count(remembered, "module")
+        ),
+    }
 }

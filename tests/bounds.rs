@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use common::fixture::Fixture;
-use common::namespace::alone;
+use common::namespace::{alone, as_user};
 use common::proc::peak_memory;
 use common::running::{Running, addonce};
 
@@ -29,28 +29,59 @@ fn is_closed(client: &mut UnixStream) -> bool {
     }
 }
 
+/// So many clients are let in, and the next one is turned away until one goes.
+fn turns_away_the_client_after_the_last(flag: &str, given: Option<usize>, clients: usize) {
+    let fixture = Fixture::build("semantics");
+    let flags = given.map(|clients| format!("{flag}={clients}"));
+    let mut running = Running::start(&[fixture.flags(), flags.into_iter().collect()].concat());
+    let mut idle: Vec<UnixStream> = (0..clients).map(|_| connect(&running)).collect();
+    let mut one_more = connect(&running);
+    let line = running.wait_for("turned away");
+    assert!(line.contains(&format!("{clients} clients")) && line.contains(&format!("see {flag})")), "{line}");
+    assert!(is_closed(&mut one_more));
+    // Those that were let in are served.
+    let mut first = idle.swap_remove(0);
+    first.write_all(b"{\"method\":\"io.addonce.Status\"}\0").expect("write");
+    assert_ne!(first.read(&mut [0; 4096]).expect("a reply"), 0);
+    drop(first);
+    // The daemon takes leave of it in one turn and lets somebody in, in the next.
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !running.ask(&["status"]).status.success() {
+        assert!(std::time::Instant::now() < deadline, "there is no room for anybody");
+    }
+}
+
 #[test]
 fn the_client_after_the_last_is_turned_away_with_a_reason_and_room_is_made_when_one_goes() {
-    alone("the_client_after_the_last_is_turned_away_with_a_reason_and_room_is_made_when_one_goes", || {
+    let test = "the_client_after_the_last_is_turned_away_with_a_reason_and_room_is_made_when_one_goes";
+    as_user(test, || {
+        turns_away_the_client_after_the_last("--clients", None, 64);
+        turns_away_the_client_after_the_last("--clients", Some(3), 3);
+    });
+}
+
+#[test]
+fn roots_clients_are_counted_for_themselves() {
+    alone("roots_clients_are_counted_for_themselves", || {
+        turns_away_the_client_after_the_last("--root-clients", Some(5), 5);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_in_time_is_cut_off_and_counted() {
+    alone("a_client_that_does_not_read_in_time_is_cut_off_and_counted", || {
         let fixture = Fixture::build("semantics");
-        for (flags, clients) in [(vec![], 64), (vec!["--clients=3".to_owned()], 3)] {
-            let mut running = Running::start(&[fixture.flags(), flags].concat());
-            let mut idle: Vec<UnixStream> = (0..clients).map(|_| connect(&running)).collect();
-            let mut one_more = connect(&running);
-            let line = running.wait_for("turned away");
-            assert!(line.contains(&format!("{clients} clients")) && line.contains("--clients"), "{line}");
-            assert!(is_closed(&mut one_more));
-            // Those that were let in are served.
-            let mut first = idle.swap_remove(0);
-            first.write_all(b"{\"method\":\"io.addonce.Status\"}\0").expect("write");
-            assert_ne!(first.read(&mut [0; 4096]).expect("a reply"), 0);
-            drop(first);
-            // The daemon takes leave of it in one turn and lets somebody in, in the next.
-            let deadline = std::time::Instant::now() + Duration::from_secs(20);
-            while !running.ask(&["status"]).status.success() {
-                assert!(std::time::Instant::now() < deadline, "there is no room for anybody");
-            }
+        let mut running = Running::start(&[fixture.flags(), vec!["--patience=1".into()]].concat());
+        let mut deaf: Vec<UnixStream> = (0..10).map(|_| connect(&running)).collect();
+        for client in &mut deaf {
+            // More replies than a socket's buffer holds.
+            client.write_all(&b"{\"method\":\"io.addonce.Status\"}\0".repeat(1000)).expect("write");
         }
+        running.wait_for("it is cut off");
+        while running.json(&["status", "--json"])["clients"]["slow"] != 10 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        running.settled();
     });
 }
 

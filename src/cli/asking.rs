@@ -31,12 +31,27 @@ impl Asking {
         call(&self.socket.socket, method, parameters, Some(Duration::from_secs(10)))
     }
 
+    /// Asks two things at once, as one client.
+    ///
+    /// # Errors
+    /// As [`Asking::look`].
+    pub fn look_twice(&self, methods: [&'static str; 2]) -> Result<[Value; 2], Fatal> {
+        let mut conversation = Conversation::open(&self.socket.socket)?;
+        let mut look = |method| {
+            conversation.ask(method, Value::Null, false)?;
+            conversation.next(Some(Duration::from_secs(10)))
+        };
+        Ok([look(methods[0])?, look(methods[1])?])
+    }
+
     /// Asks for reply after reply.
     ///
     /// # Errors
     /// No daemon.
     pub fn stream(&self, method: &'static str) -> Result<Conversation, Fatal> {
-        Conversation::open(&self.socket.socket, method, Value::Null, true)
+        let mut conversation = Conversation::open(&self.socket.socket)?;
+        conversation.ask(method, Value::Null, true)?;
+        Ok(conversation)
     }
 
     /// Asks for loads, which take as long as they take.

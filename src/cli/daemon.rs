@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::options::{LimitOptions, SocketOption, TreeOptions};
 use crate::control::server::Bounds;
@@ -29,9 +30,16 @@ pub struct Command {
     /// Load nothing: say what would be loaded, and take it for live.
     #[arg(long)]
     dry_run: bool,
-    /// Clients served at a time, and as many of root's.
+    /// Have udev wait for loads: it then asks us for every device, and `udevadm settle` covers them. Without it, and
+    /// with --scan, udev leaves MODALIASes to us for as long as we run.
+    #[arg(long)]
+    sync_udev: bool,
+    /// Clients served at a time, without root's.
     #[arg(long, value_name = "N", default_value = "64")]
     clients: NonZeroUsize,
+    /// Root's clients served at a time: in a storm udev has one for every worker.
+    #[arg(long, value_name = "N", default_value = "4096")]
+    root_clients: NonZeroUsize,
     /// Seconds that a client may leave its replies unread.
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     patience: u32,
@@ -59,7 +67,9 @@ impl Command {
         let loader = loader(self.dry_run, &self.tree)?;
         let resolver = self.tree.open()?;
         let patience = Duration::from_secs(self.patience.into());
-        let bounds = Bounds { clients: self.clients.get(), patience };
+        let bounds = Bounds { clients: self.clients.get(), root_clients: self.root_clients.get(), patience };
+        let spare = bounds.clients + bounds.root_clients;
+        make_room(spare)?;
         let settings = Settings {
             limits: self.limits.limits(),
             netlink: Some(netlink),
@@ -68,11 +78,28 @@ impl Command {
             scan: self.scan,
             landing_time: self.limits.landing_time(),
         };
+        // What was announced before we listened is known to a daemon that scans, and to no other: only then may udev
+        // leave everything to us.
+        let alone = self.scan && !self.sync_udev && !self.dry_run;
         let daemon = Daemon::new(resolver, settings)?;
+        let _active = alone.then(|| daemon.announce()).transpose()?;
         log::info!("listening for uevents; ask me at {}", self.socket.socket.display());
         daemon.run(Until::Stopped)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Sees to it that so many clients may connect, as far as the system lets us: beyond that they are turned away.
+fn make_room(clients: usize) -> Result<(), Fatal> {
+    // What the daemon itself has open, loads included.
+    const OURS: u64 = 256;
+    let refused = |errno| Fatal::System(format!("RLIMIT_NOFILE: {errno}"));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(refused)?;
+    let wanted = (clients as u64 + OURS).min(hard);
+    if wanted > soft {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// Who performs loads: the kernel, if it can and we may.

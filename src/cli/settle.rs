@@ -34,7 +34,8 @@ impl Command {
     /// No daemon, or not settled in time.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let timeout = Duration::from_secs(self.timeout.into());
-        let mut answer = Conversation::open(&self.socket.socket, "Settle", Value::Null, false)?;
+        let mut answer = Conversation::open(&self.socket.socket)?;
+        answer.ask("Settle", Value::Null, false)?;
         if std::io::stderr().is_terminal() {
             self.watch(&mut answer, timeout)?;
         } else {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::asking::{Asking, print};
+use super::asking::{Asking, print, print_json};
 use super::paint::{Paint, bytes, count, time};
 use super::prometheus::metrics;
 use crate::fatal::Fatal;
@@ -35,13 +35,12 @@ impl Command {
             self.asking.print(&top, page_of_askers)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let status = self.asking.look("Status", Value::Null)?;
         if self.prometheus {
-            print(&metrics(&status))?;
+            print(&metrics(&self.asking.look("Status", Value::Null)?))?;
         } else if self.asking.json {
-            self.asking.print(&status, |_| String::new())?;
+            print_json(&self.asking.look("Status", Value::Null)?)?;
         } else {
-            let storm = self.asking.look("Storm", Value::Null)?;
+            let [status, storm] = self.asking.look_twice(["Status", "Storm"])?;
             print(&screen(&status, &storm["storm"], Paint::stdout()))?;
         }
         Ok(ExitCode::SUCCESS)

@@ -29,10 +29,12 @@ pub fn call(
     parameters: Value,
     timeout: Option<Duration>,
 ) -> Result<Value, Fatal> {
-    Conversation::open(socket, method, parameters, false)?.next(timeout)
+    let mut conversation = Conversation::open(socket)?;
+    conversation.ask(method, parameters, false)?;
+    conversation.next(timeout)
 }
 
-/// A call that is being answered.
+/// A connection, and the call that is being answered.
 #[derive(Debug)]
 pub struct Conversation {
     socket: PathBuf,
@@ -42,21 +44,26 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    /// Connects and asks; with `more`, for reply after reply.
+    /// Connects.
     ///
     /// # Errors
     /// No daemon.
-    pub fn open(socket: &Path, method: &'static str, parameters: Value, more: bool) -> Result<Self, Fatal> {
+    pub fn open(socket: &Path) -> Result<Self, Fatal> {
         let stream = connect(socket)?;
-        let (socket, input) = (socket.to_owned(), Vec::new());
-        let mut conversation = Self { socket, method, stream, input };
+        Ok(Self { socket: socket.to_owned(), method: "", stream, input: Vec::new() })
+    }
+
+    /// Asks, once the last call is answered; with `more`, for reply after reply.
+    ///
+    /// # Errors
+    /// No daemon any more.
+    pub fn ask(&mut self, method: &'static str, parameters: Value, more: bool) -> Result<(), Fatal> {
+        self.method = method;
         let call = Call { method: format!("{}.{method}", interface::NAME), parameters, more, oneway: false };
         let mut message =
             serde_json::to_vec(&call).map_err(|error| Fatal::System(format!("{method}: {error}")))?;
         message.push(0);
-        let written = conversation.stream.write_all(&message);
-        written.map_err(|error| conversation.broken(&error))?;
-        Ok(conversation)
+        self.stream.write_all(&message).map_err(|error| self.broken(&error))
     }
 
     /// The next reply's parameters.

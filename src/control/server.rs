@@ -2,12 +2,13 @@
 //! # Server: the control socket and its clients
 //!
 //! Owns the listening socket and who is connected to it. It turns messages into [`Order`]s and sends replies, and knows
-//! nothing of what an order means. Bounded: so many clients of all users together and as many of root's, so that nobody
-//! keeps an administrator out; per client what a [`Peer`] may hold; and so much patience with who does not read. No
+//! nothing of what an order means. Bounded: so many clients of all users together, and so many of root's, so that nobody
+//! keeps an administrator or udev out; per client what a [`Peer`] may hold; and so much patience with who does not read. No
 //! client can make the loop wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,10 @@ use crate::once::request::{ClientId, Time};
 /// How a server is bounded.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Clients at a time; root's count for themselves.
+    /// Clients at a time, without root's.
     pub clients: usize,
+    /// Root's clients at a time: in a storm, udev may have a worker for every few events.
+    pub root_clients: usize,
     /// So long a client may leave its replies unread.
     pub patience: Time,
 }
@@ -87,6 +90,11 @@ impl Server {
         let (peers, visits, full, orders, gone) = Default::default();
         let (path, next) = (path.into(), token.0 + 1);
         Ok(Self { listener, path, registry, next, bounds, peers, visits, full, orders, gone })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The listening socket has news.
@@ -173,7 +181,7 @@ impl Server {
 
     /// How many clients are connected, and how many there may be.
     pub fn clients(&self) -> (usize, usize) {
-        (self.peers.len(), self.bounds.clients)
+        (self.peers.len(), self.bounds.clients + self.bounds.root_clients)
     }
 
     /// Who came and who had to go.
@@ -183,15 +191,18 @@ impl Server {
 
     fn welcome(&mut self, mut stream: UnixStream) {
         let root = getsockopt(&stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0);
-        if self.peers.values().filter(|peer| peer.root == root).count() >= self.bounds.clients {
+        let (limit, flag) = match root {
+            true => (self.bounds.root_clients, "--root-clients"),
+            false => (self.bounds.clients, "--clients"),
+        };
+        if self.peers.values().filter(|peer| peer.root == root).count() >= limit {
             let level = if self.full { log::Level::Debug } else { log::Level::Warn };
             self.full = true;
             self.visits.turned_away += 1;
             return log::log!(
                 level,
-                "{}: {} clients are being served already: one more was turned away (see --clients)",
+                "{}: {limit} clients are being served already: one more was turned away (see {flag})",
                 self.path.display(),
-                self.bounds.clients
             );
         }
         self.full = false;
@@ -267,6 +278,12 @@ impl Server {
 
 fn token(client: ClientId) -> Token {
     Token(usize::try_from(client).unwrap_or(usize::MAX))
+}
+
+impl AsRawFd for Server {
+    fn as_raw_fd(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
 }
 
 impl Drop for Server {

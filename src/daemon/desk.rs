@@ -4,14 +4,18 @@
 //! Owns the meaning of an order: which of them are the core's business, which are answered at once, and who waits
 //! for settling. Every order gets one reply; the clients are bounded by the server.
 
+use std::os::fd::AsRawFd;
+
 use mio::event::Event;
 use serde_json::{Value, json};
 
+use super::active::Active;
 use super::intake::Intake;
 use crate::control::protocol::{Load, Order, Reply};
 use crate::control::server::Server;
 use crate::control::shapes::{self, millis};
 use crate::escape::unescape;
+use crate::fatal::Fatal;
 use crate::kmod::{Resolver, explain};
 use crate::once::coalescer::Coalescer;
 use crate::once::outcome::AddOnce;
@@ -35,6 +39,14 @@ impl Desk {
     /// A desk behind this server.
     pub fn new(server: Server) -> Self {
         Self { server, waiting: Vec::new() }
+    }
+
+    /// Tells udev of us.
+    ///
+    /// # Errors
+    /// As [`Active::announce`].
+    pub fn announce(&self) -> Result<Active, Fatal> {
+        Active::announce(self.server.path(), self.server.as_raw_fd())
     }
 
     /// Clients knock.

@@ -10,9 +10,11 @@
 //! |---|---|
 //! | [`intake`] | uevents and scans, as facts for the core |
 //! | [`workers`] | the threads that perform loads |
+//! | `active` | the link that tells udev of us |
 //! | [`desk`] | clients' orders and the replies to them |
 //! | [`report`] | what is said in the log |
 
+mod active;
 pub mod desk;
 pub mod intake;
 pub mod report;
@@ -34,6 +36,7 @@ use crate::kmod::{Loader, Resolver};
 use crate::once::coalescer::{Action, Coalescer};
 use crate::once::limits::Limits;
 use crate::uevent::netlink::Netlink;
+pub use active::Active;
 use desk::Desk;
 use intake::{Fact, Intake, Left};
 use workers::Workers;
@@ -127,6 +130,15 @@ impl Daemon {
         })
     }
 
+    /// Tells udev that we take care of every MODALIAS, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] where there is no control socket, or no room for the link beside it.
+    pub fn announce(&self) -> Result<Active, Fatal> {
+        let desk = self.desk.as_ref().ok_or_else(|| Fatal::System("nothing to announce".into()))?;
+        desk.announce()
+    }
+
     /// Runs the loop. Returns the core, whose counters and failures tell what happened.
     ///
     /// # Errors
@@ -147,13 +159,18 @@ impl Daemon {
                 _ => {}
             }
             let now = self.now();
+            let mut knocked = false;
             for event in &events {
                 match event.token() {
                     SIGNALS => self.take_signals()?,
                     NETLINK | LANDINGS => {}
-                    SERVER => self.desk.iter_mut().for_each(Desk::accept),
+                    SERVER => knocked = true,
                     _ => self.desk.iter_mut().for_each(|desk| desk.ready(event, now)),
                 }
+            }
+            // Who goes makes room for who comes.
+            if let Some(desk) = self.desk.as_mut().filter(|_| knocked) {
+                desk.accept();
             }
             left = self.turn()?;
             let now = self.now();

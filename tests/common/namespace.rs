@@ -15,6 +15,14 @@ pub fn alone(test: &str, body: impl FnOnce()) {
     }
 }
 
+/// Like [`alone`], but as a user that is not root there.
+pub fn as_user(test: &str, body: impl FnOnce()) {
+    match depth() {
+        Some(_) => body(),
+        None => again(test, &["--user", "--map-user=1000", "--net"], "1"),
+    }
+}
+
 /// How deep in namespaces we are; nothing outside.
 pub fn depth() -> Option<String> {
     std::env::var(INSIDE).ok()

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # addonce-load: what udev runs for a device's MODALIAS
+//!
+//! Asks the daemon for the modules of the device in the environment (MODALIAS, DEVPATH, SYNTH_UUID), waits until they
+//! have landed, and exits; `udevadm settle` thereby covers the loads. Where no daemon answers it becomes `addonce load`,
+//! which does the work itself. It is small on purpose: exec to exit is what udev pays per event, so it is linked
+//! statically and touches neither libkmod nor an index.
+//!
+//! Exit codes: 0 the daemon has answered, whatever became of the modules (a failure is remembered and reported there;
+//! udev would only log it once more per device) · 2 there is no MODALIAS in the environment · 5 addonce is not there.
+//! Bounded by [`PATIENCE`].
+
+// The daemon's own file, whose other direction is the daemon's alone.
+#[allow(dead_code)]
+#[path = "../../src/escape.rs"]
+mod escape;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use escape::escape;
+
+/// Where the daemon listens; ADDONCE_SOCKET names another place.
+const SOCKET: &str = "/run/addonce/io.addonce";
+/// A load may take its time; udev itself gives up a program after 180 s.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// The longest reply: a modalias names some tens of modules.
+const LONGEST: usize = 1 << 20;
+
+fn main() -> ExitCode {
+    let Some(alias) = variable("MODALIAS") else {
+        eprintln!(
+            "addonce-load: there is no MODALIAS: udev runs this for a device; by hand it is `addonce load`"
+        );
+        return ExitCode::from(2);
+    };
+    match ask(&alias) {
+        Ok(reply) if !is_error(&reply) => ExitCode::SUCCESS,
+        // No daemon, one that went while it was asked, or one that would not: then the work is to be done here.
+        _ => become_addonce(),
+    }
+}
+
+fn ask(alias: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = env::var_os("ADDONCE_SOCKET").unwrap_or_else(|| OsString::from(SOCKET));
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&call(alias, variable("DEVPATH").as_deref(), env::var_os("SYNTH_UUID").is_none()))?;
+    let mut reply = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => reply.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if reply.last() == Some(&0) {
+            return Ok(reply);
+        }
+        if reply.len() > LONGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+}
+
+/// `io.addonce.Load` with these parameters, as io.addonce.varlink describes it.
+fn call(alias: &[u8], devpath: Option<&[u8]>, genuine: bool) -> Vec<u8> {
+    let device = devpath.map_or_else(String::new, |devpath| {
+        format!(",\"devpath\":{},\"genuine\":{genuine}", json(&escape(devpath)))
+    });
+    let alias = json(&escape(alias));
+    format!("{{\"method\":\"io.addonce.Load\",\"parameters\":{{\"alias\":{alias}{device}}}}}\0").into_bytes()
+}
+
+/// Printable ASCII, which is all that [`escape`] leaves, as JSON.
+fn json(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Whether the daemon replied an error. An answer has fields of that name, too, but none with a dotted name.
+fn is_error(reply: &[u8]) -> bool {
+    let reply = String::from_utf8_lossy(reply);
+    reply.contains("\"error\":\"org.varlink.service.") || reply.contains("\"error\":\"io.addonce.")
+}
+
+fn become_addonce() -> ExitCode {
+    let beside = env::current_exe().map(|path| path.with_file_name("addonce"));
+    let program = beside.unwrap_or_else(|_| PathBuf::from("addonce"));
+    let error = Command::new(&program).arg("load").exec();
+    eprintln!("addonce-load: {}: {error}: install addonce beside this program", program.display());
+    ExitCode::from(5)
+}
+
+fn variable(name: &str) -> Option<Vec<u8>> {
+    env::var_os(name).map(OsString::into_vec).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_what_the_interface_describes() {
+        let call = call(b"acpi:\"\\\xff", Some(b"/devices/x"), true);
+        let expected = "{\"method\":\"io.addonce.Load\",\"parameters\":{\"alias\":\"acpi:\\\"\\\\x5c\\\\xff\",\
+                        \"devpath\":\"/devices/x\",\"genuine\":true}}\0";
+        assert_eq!(String::from_utf8(call).expect("ASCII"), expected);
+    }
+
+    #[test]
+    fn a_modules_failure_is_no_error_of_the_call() {
+        assert!(!is_error(b"{\"parameters\":{\"answers\":[{\"error\":\"ENODEV\"}]}}\0"));
+        assert!(is_error(b"{\"parameters\":{},\"error\":\"org.varlink.service.PermissionDenied\"}\0"));
+    }
+}

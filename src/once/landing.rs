@@ -72,7 +72,15 @@ impl Coalescer {
     fn publish(&mut self, flight: &Flight, outcome: &Outcome, now: Time) {
         match outcome {
             Outcome::Live => self.tally.live += 1,
-            Outcome::Failed(_) => self.tally.failed += 1,
+            Outcome::Failed(refusal) => {
+                self.tally.failed += 1;
+                self.tally.failed_at.count(&refusal.stage);
+                if let Stage::Dependency(root) = &refusal.stage {
+                    // One more attempt would end there, too, and read no more than that.
+                    let root = self.table.id(root);
+                    self.table.set_bytes(flight.key.module, self.table.bytes(root));
+                }
+            }
         }
         if *outcome == Outcome::Failed(disabled()) {
             // Said once for all of them, by Action::Disabled.

@@ -87,7 +87,7 @@ impl Coalescer {
             return;
         }
         let departed = flight.departed.unwrap_or(now);
-        self.actions.push_back(Action::Publish(AddOnce {
+        let record = AddOnce {
             module: flight.plan.module.clone(),
             outcome: outcome.clone(),
             alias: flight.alias.clone(),
@@ -97,7 +97,9 @@ impl Coalescer {
             waited: departed.saturating_sub(flight.since),
             load: now.saturating_sub(departed),
             pulled_in_by: flight.pulled_in_by.clone(),
-        }));
+        };
+        self.storm.landed(&record, now);
+        self.actions.push_back(Action::Publish(record));
     }
 
     fn tell(&mut self, flight: &Flight, outcome: &Outcome) {

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::hash::RandomState;
 use std::sync::Arc;
 
+use super::askers::Devices;
 use super::failures::{Failures, Key};
 use super::flight::Flights;
 use super::limits::Limits;
@@ -53,6 +54,7 @@ pub struct Coalescer {
     pub(super) parties: Parties,
     pub(super) tally: Tally,
     pub(super) storm: Storm,
+    pub(super) devices: Devices,
     pub(super) actions: VecDeque<Action>,
     /// Attempts that were promised by failures that had to be forgotten: they are made at once.
     pub(super) orphans: Vec<Key>,
@@ -77,6 +79,7 @@ impl Coalescer {
             parties: Parties::default(),
             tally: Tally::default(),
             storm: Storm::new(limits.bars),
+            devices: Devices::default(),
             actions: VecDeque::new(),
             orphans: Vec::new(),
             disabled: false,
@@ -97,6 +100,10 @@ impl Coalescer {
         self.storm.request(&self.tally, now);
         let client = request.origin.client();
         let resolved = self.memo.resolve(request.alias, modules, &mut self.table);
+        resolved.count();
+        if let Some(devpath) = request.origin.devpath() {
+            self.devices.count(devpath);
+        }
         self.tally.no_module += u64::from(resolved.wanted.is_empty());
         if let (None, Some(live)) = (client, resolved.all_live(&self.table)) {
             self.tally.requests += 1;

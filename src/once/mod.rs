@@ -22,6 +22,7 @@
 //! | [`storm`] | what is kept of a storm as it goes on |
 //! | [`bins`] | how many came when |
 //! | [`timeline`] | a storm, to be looked at |
+//! | [`askers`] | who asks most |
 //! | [`policy`] | what hwdb says of one module |
 //! | [`limits`] | the bounds |
 //! | [`outcome`] | what the kernel said of one load |
@@ -29,6 +30,7 @@
 //! | [`fake`] | a world by declaration, for tests and replays |
 //! | [`simulation`] | the core in such a world, with a clock of its own |
 
+pub mod askers;
 pub mod bins;
 pub mod coalescer;
 pub mod failures;

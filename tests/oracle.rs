@@ -272,3 +272,13 @@ fn what_cannot_be_looked_up_is_an_empty_resolution() {
     assert_eq!(resolver.plan(&"fx_nothing".into(), None).work, Work::Missing);
     assert_eq!(resolver.plan(&"a\0b".into(), None).work, Work::Missing);
 }
+
+#[test]
+fn a_plan_knows_how_long_its_file_is() {
+    let fixture = Fixture::build("semantics");
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let mut bytes = |module: &str| resolver.plan(&module.into(), None).bytes;
+    let file = std::fs::metadata(fixture.file("fx_opt")).expect("a file").len();
+    assert_eq!((bytes("fx_opt"), bytes("no_such_module")), (file, 0));
+    assert!(file > 0);
+}

@@ -74,6 +74,9 @@ pub struct CoreOptions {
     /// Sightings that are remembered: a device that asked for a module that was not live is one.
     #[arg(long, value_name = "N", default_value = "57344")]
     sightings: NonZeroUsize,
+    /// Landings that are kept of a storm, for its timeline.
+    #[arg(long, value_name = "N", default_value = "1024")]
+    bars: NonZeroUsize,
 }
 
 /// The bound of the uevent socket.
@@ -105,6 +108,7 @@ impl CoreOptions {
             sightings: self.sightings.get(),
             jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
             threads: self.threads.get(),
+            bars: self.bars.get(),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | [`shapes`] | the core's values as JSON |
 //! | [`server`] | the socket, and who is connected to it |
 //! | `peer` | one connection: its bytes and their bounds |
+//! | [`timeline`] | a storm, who asks most and what failed where, as JSON |
 //! | [`client`] | one call, from the command line |
 
 pub mod client;
@@ -16,6 +17,7 @@ mod peer;
 pub mod protocol;
 pub mod server;
 pub mod shapes;
+pub mod timeline;
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/addonce/io.addonce";

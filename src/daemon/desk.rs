@@ -14,6 +14,7 @@ use super::intake::Intake;
 use crate::control::protocol::{Load, Order, Reply};
 use crate::control::server::Server;
 use crate::control::shapes::{self, millis};
+use crate::control::timeline;
 use crate::escape::unescape;
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, explain};
@@ -98,8 +99,10 @@ impl Desk {
                 }
                 Order::Status => Reply::of(self.status(core, intake, now)),
                 Order::Failures => Reply::of(failures(core, now)),
-                Order::Top(_) | Order::Storm => {
-                    Reply::error("org.varlink.service.MethodNotImplemented", json!({}))
+                Order::Top(limit) => Reply::of(timeline::askers(&core.askers(limit))),
+                Order::Storm => {
+                    let storm = core.storm(now).map(|storm| timeline::timeline(&storm, now));
+                    Reply::of(json!({ "storm": storm }))
                 }
                 Order::Explain(alias) => explanation(core, resolver, &alias, now),
             };
@@ -152,6 +155,8 @@ impl Desk {
             "attempts": tally.attempts,
             "live": tally.live,
             "failed": tally.failed,
+            "failed_by_stage": timeline::failed(&tally.failed_at),
+            "spared_bytes": tally.spared_bytes,
             "remembered": core.failures().count(),
             "uevents": {
                 "read": counters.datagrams,

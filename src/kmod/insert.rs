@@ -193,7 +193,8 @@ mod tests {
     fn load(work: Work) -> Outcome {
         let (deps, pre, post) = Default::default();
         let policy = Arc::new(Policy::default());
-        let plan = Plan { module: "addonce_test".into(), work, deps, pre, post, cause: Cause(0), policy };
+        let plan =
+            Plan { module: "addonce_test".into(), work, bytes: 0, deps, pre, post, cause: Cause(0), policy };
         KernelLoader { sysfs: "/sys".into() }.load(&plan)
     }
 

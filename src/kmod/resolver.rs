@@ -85,6 +85,7 @@ impl Resolver {
         Plan {
             module: Arc::clone(module),
             work: Work::Missing,
+            bytes: 0,
             deps: Vec::new(),
             pre: Vec::new(),
             post: Vec::new(),
@@ -148,12 +149,15 @@ impl Modules for Resolver {
         let options = options.cloned().unwrap_or_else(|| module.options());
         // libkmod's `ignorecmd`: a softdep line that leads to any module takes the install command's place.
         let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
+        let mut bytes = 0;
         let work = match (module.is_builtin(), install, module.path()) {
             (true, _, _) => Work::Builtin,
             (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
             (_, None, Some(path)) => {
                 let file = to_path(&path).to_owned();
-                let inode = FileStamp::of(&file).map(|stamp| stamp.inode());
+                let stamp = FileStamp::of(&file);
+                bytes = stamp.map_or(0, |stamp| stamp.size());
+                let inode = stamp.map(|stamp| stamp.inode());
                 Work::Insert { file, inode, options }
             }
             (_, None, None) => Work::Missing,
@@ -162,7 +166,7 @@ impl Modules for Resolver {
         let cause = self.cause(&module, &deps, &pre, &work);
         let policy = self.policies.lookup(name, None);
         let deps = deps.iter().filter_map(name_of).collect();
-        Plan { module: Arc::clone(name), work, deps, pre, post, cause, policy }
+        Plan { module: Arc::clone(name), work, bytes, deps, pre, post, cause, policy }
     }
 
     fn presence(&mut self, module: &str) -> Presence {

@@ -67,6 +67,11 @@ impl FileStamp {
         (self.dev, self.ino)
     }
 
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// A directory is what it contains, and that is stamped file by file: its own times would only tell of files
     /// that do not matter.
     fn of_directory(path: &Path) -> Option<Self> {

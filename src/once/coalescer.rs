@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::hash::RandomState;
 use std::sync::Arc;
 
+use super::askers::Devices;
 use super::failures::{Failures, Key};
 use super::flight::Flights;
 use super::limits::Limits;
@@ -22,6 +23,7 @@ use super::policy::Mode;
 use super::request::{Asker, ClientId, Kind, Origin, Request, Time};
 use super::sightings::Sightings;
 use super::slots::Slots;
+use super::storm::Storm;
 use super::table::{ModuleId, State, Table};
 use super::takeoff::Ask;
 use super::tally::Tally;
@@ -51,6 +53,8 @@ pub struct Coalescer {
     pub(super) slots: Slots,
     pub(super) parties: Parties,
     pub(super) tally: Tally,
+    pub(super) storm: Storm,
+    pub(super) devices: Devices,
     pub(super) actions: VecDeque<Action>,
     /// Attempts that were promised by failures that had to be forgotten: they are made at once.
     pub(super) orphans: Vec<Key>,
@@ -74,6 +78,8 @@ impl Coalescer {
             slots: Slots::new(&limits),
             parties: Parties::default(),
             tally: Tally::default(),
+            storm: Storm::new(limits.bars),
+            devices: Devices::default(),
             actions: VecDeque::new(),
             orphans: Vec::new(),
             disabled: false,
@@ -91,8 +97,13 @@ impl Coalescer {
     /// Somebody wants the drivers of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
         self.refresh(modules, now);
+        self.storm.request(&self.tally, now);
         let client = request.origin.client();
         let resolved = self.memo.resolve(request.alias, modules, &mut self.table);
+        resolved.count();
+        if let Some(devpath) = request.origin.devpath() {
+            self.devices.count(devpath);
+        }
         self.tally.no_module += u64::from(resolved.wanted.is_empty());
         if let (None, Some(live)) = (client, resolved.all_live(&self.table)) {
             self.tally.requests += 1;
@@ -109,6 +120,7 @@ impl Coalescer {
     /// that are remembered as failed.
     pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, names: &[String], now: Time) {
         self.refresh(modules, now);
+        self.storm.request(&self.tally, now);
         let origin = Origin::Client { client, device: None };
         let asker = self.enter(&origin);
         for name in names {

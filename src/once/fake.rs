@@ -11,6 +11,7 @@
 //! ipmi_si      post ipmi_devintf             # ... and after
 //! pcc_cpufreq  => ENODEV                     # what the kernel says; live where nothing is said
 //! slow         takes 2000                    # milliseconds
+//! i915         weighs 3000000                # bytes of its file
 //! fbdev        blacklisted
 //! pcspkr       builtin
 //! kvm          is live                       # already, before anybody asks
@@ -58,6 +59,8 @@ pub struct FakeModule {
     pub errno: i32,
     /// How long a load takes.
     pub takes: Duration,
+    /// The size of its file in bytes.
+    pub weighs: u64,
     /// In modprobe.d's blacklist.
     pub blacklisted: bool,
     /// In modules.builtin.
@@ -104,6 +107,7 @@ impl FakeModules {
             ("post", [_, ..]) => module.post = names(),
             ("=>", [errno]) => module.errno = errno_of(errno).ok_or("no such errno")?,
             ("takes", [ms]) => module.takes = Duration::from_millis(ms.parse().map_err(|_| "milliseconds?")?),
+            ("weighs", [bytes]) => module.weighs = bytes.parse().map_err(|_| "bytes?")?,
             ("blacklisted", []) => module.blacklisted = true,
             ("builtin", []) => module.builtin = true,
             ("is", ["live"]) => {
@@ -178,6 +182,7 @@ impl Modules for FakeModules {
             return Plan {
                 module: name.clone(),
                 work: Work::Missing,
+                bytes: 0,
                 deps,
                 pre,
                 post,
@@ -194,7 +199,8 @@ impl Modules for FakeModules {
         let versions = module.deps.iter().map(|dep| self.modules.get(dep).map_or(0, |dep| dep.version));
         let cause = Cause(module.version * 1_000 + versions.sum::<u64>());
         let (deps, pre, post) = (module.deps.clone(), module.pre.clone(), module.post.clone());
-        Plan { module: name.clone(), work, deps, pre, post, cause, policy: module.policy.clone() }
+        let (bytes, policy) = (module.weighs, module.policy.clone());
+        Plan { module: name.clone(), work, bytes, deps, pre, post, cause, policy }
     }
 
     fn presence(&mut self, module: &str) -> Presence {

@@ -72,14 +72,22 @@ impl Coalescer {
     fn publish(&mut self, flight: &Flight, outcome: &Outcome, now: Time) {
         match outcome {
             Outcome::Live => self.tally.live += 1,
-            Outcome::Failed(_) => self.tally.failed += 1,
+            Outcome::Failed(refusal) => {
+                self.tally.failed += 1;
+                self.tally.failed_at.count(&refusal.stage);
+                if let Stage::Dependency(root) = &refusal.stage {
+                    // One more attempt would end there, too, and read no more than that.
+                    let root = self.table.id(root);
+                    self.table.set_bytes(flight.key.module, self.table.bytes(root));
+                }
+            }
         }
         if *outcome == Outcome::Failed(disabled()) {
             // Said once for all of them, by Action::Disabled.
             return;
         }
         let departed = flight.departed.unwrap_or(now);
-        self.actions.push_back(Action::Publish(AddOnce {
+        let record = AddOnce {
             module: flight.plan.module.clone(),
             outcome: outcome.clone(),
             alias: flight.alias.clone(),
@@ -89,7 +97,9 @@ impl Coalescer {
             waited: departed.saturating_sub(flight.since),
             load: now.saturating_sub(departed),
             pulled_in_by: flight.pulled_in_by.clone(),
-        }));
+        };
+        self.storm.landed(&record, now);
+        self.actions.push_back(Action::Publish(record));
     }
 
     fn tell(&mut self, flight: &Flight, outcome: &Outcome) {

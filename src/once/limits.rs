@@ -20,6 +20,8 @@ pub struct Limits {
     pub jobs: usize,
     /// Loads at a time, old ones included: so many threads at the most.
     pub threads: usize,
+    /// Landings that are kept of a storm, each a bar of its timeline; there are two storms at the most.
+    pub bars: usize,
 }
 
 impl Limits {
@@ -34,6 +36,10 @@ impl Limits {
     pub const FRESH: Duration = Duration::from_secs(1);
     /// When no more sightings can be remembered, a request after a silence of this length is new.
     pub const SILENCE: Duration = Duration::from_secs(5);
+    /// Requests and landings with a pause of this length between them are two episodes.
+    pub const QUIET: Duration = Duration::from_secs(5);
+    /// An episode of so many requests is a storm.
+    pub const STORM: u64 = 64;
 
     /// The default number of jobs: twice the CPUs, within 4 to 16.
     pub fn default_jobs() -> usize {
@@ -54,6 +60,7 @@ impl Default for Limits {
             sightings: 57_344,
             jobs: Self::default_jobs(),
             threads: 64,
+            bars: 1024,
         }
     }
 }

@@ -47,9 +47,16 @@ pub struct Resolved {
     loadable: u64,
     /// When all of those were last found live, as [`Table::losses`] counts time.
     all_live: Cell<Option<u64>>,
+    /// How many asked for it since it was looked up.
+    asked: Cell<u64>,
 }
 
 impl Resolved {
+    /// One more request.
+    pub fn count(&self) {
+        self.asked.set(self.asked.get() + 1);
+    }
+
     /// How many modules there are, if all that are to be loaded are known to be live: the way of most duplicates, who
     /// need not be looked at module by module.
     pub fn all_live(&self, table: &Table) -> Option<u64> {
@@ -93,6 +100,11 @@ impl Memo {
         resolved
     }
 
+    /// How often the modaliases that are remembered were asked for; what was forgotten in between counts anew.
+    pub fn asked(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.resolutions.iter().map(|(alias, resolved)| (&**alias, resolved.asked.get()))
+    }
+
     /// Forgets everything: the module tree or its configuration changed.
     pub fn clear(&mut self) {
         self.resolutions.clear();
@@ -109,5 +121,5 @@ fn number(resolution: Resolution, table: &mut Table) -> Resolved {
     });
     let wanted: Box<[Wanted]> = numbered.collect();
     let loadable = wanted.iter().filter(|wanted| wanted.verdict == Verdict::Load).count() as u64;
-    Resolved { wanted, loadable, all_live: Cell::new(None) }
+    Resolved { wanted, loadable, all_live: Cell::new(None), asked: Cell::new(0) }
 }

@@ -19,6 +19,10 @@
 //! | [`sightings`] | which devices asked for what failed |
 //! | [`party`] | a client and the modules it waits for |
 //! | [`tally`] | the counters |
+//! | [`storm`] | what is kept of a storm as it goes on |
+//! | [`bins`] | how many came when |
+//! | [`timeline`] | a storm, to be looked at |
+//! | [`askers`] | who asks most |
 //! | [`policy`] | what hwdb says of one module |
 //! | [`limits`] | the bounds |
 //! | [`outcome`] | what the kernel said of one load |
@@ -26,6 +30,8 @@
 //! | [`fake`] | a world by declaration, for tests and replays |
 //! | [`simulation`] | the core in such a world, with a clock of its own |
 
+pub mod askers;
+pub mod bins;
 pub mod coalescer;
 pub mod failures;
 pub mod fake;
@@ -41,7 +47,9 @@ mod ruling;
 pub mod sightings;
 pub mod simulation;
 pub mod slots;
+pub mod storm;
 pub mod table;
 mod takeoff;
 pub mod tally;
+pub mod timeline;
 pub mod world;

@@ -36,6 +36,8 @@ pub enum State {
 pub struct Table {
     ids: HashMap<Name, ModuleId>,
     modules: Vec<(Name, State)>,
+    /// By module, what its last attempt read of files.
+    bytes: Vec<u64>,
     losses: u64,
 }
 
@@ -48,6 +50,7 @@ impl Table {
         let id = ModuleId(u32::try_from(self.modules.len()).expect("fewer than 2^32 modules"));
         self.ids.insert(name.clone(), id);
         self.modules.push((name.clone(), State::Idle));
+        self.bytes.push(0);
         id
     }
 
@@ -70,6 +73,16 @@ impl Table {
     pub fn set(&mut self, id: ModuleId, state: State) {
         let before = std::mem::replace(&mut self.modules[id.0 as usize].1, state);
         self.losses += u64::from(before == State::Live && state != State::Live);
+    }
+
+    /// How many bytes of module files one more attempt would read, as far as the last one tells.
+    pub fn bytes(&self, id: ModuleId) -> u64 {
+        self.bytes[id.0 as usize]
+    }
+
+    /// Sets how many bytes of module files an attempt reads.
+    pub fn set_bytes(&mut self, id: ModuleId, bytes: u64) {
+        self.bytes[id.0 as usize] = bytes;
     }
 
     /// How often a module was found not to be live any more. While this stays the same, who was live is.

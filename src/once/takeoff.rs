@@ -72,6 +72,7 @@ impl Coalescer {
         let ask = &Ask { asker: self.sight(ask.asker, key.module, now), ..*ask };
         if state == State::InAir {
             self.tally.duplicates_in_flight += named;
+            self.tally.spared_bytes += named * self.table.bytes(key.module);
             self.join(modules, key, ask, now);
             return Standing::InAir;
         }
@@ -85,6 +86,7 @@ impl Coalescer {
             }
             (Ruling::Duplicate, refusal) if !ask.always => {
                 self.tally.duplicates_failed += named;
+                self.tally.spared_bytes += named * self.table.bytes(key.module);
                 Standing::Failed { refusal, again: None }
             }
             _ => self.take_off(modules, key, ask, now),
@@ -137,6 +139,7 @@ impl Coalescer {
         let mut asked = pending.asked;
         asked.add(ask.asker);
         self.table.set(id, State::InAir);
+        self.table.set_bytes(id, plan.bytes);
         self.flights.insert(Flight {
             key,
             plan: plan.clone(),

@@ -77,6 +77,8 @@ pub struct Plan {
     pub module: Name,
     /// What one attempt does.
     pub work: Work,
+    /// The size of the file that is handed to the kernel; 0 where there is none.
+    pub bytes: u64,
     /// Hard dependencies (modules.dep): transitive, deepest first. If one fails, the module fails.
     pub deps: Vec<Name>,
     /// Soft dependencies to try before. Their failures do not matter.

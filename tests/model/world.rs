@@ -187,7 +187,7 @@ fn module(flavour: Flavour, number: usize, count: usize) -> impl Strategy<Value 
 
 fn limits(narrow: bool) -> BoxedStrategy<Limits> {
     let some = |n| NonZeroUsize::new(n).expect("not zero");
-    let wide = Limits { memo: some(64), failures: some(64), sightings: 64, jobs: 16, threads: 64 };
+    let wide = Limits { memo: some(64), failures: some(64), sightings: 64, jobs: 16, threads: 64, bars: 64 };
     if !narrow {
         return Just(wide).boxed();
     }
@@ -198,6 +198,7 @@ fn limits(narrow: bool) -> BoxedStrategy<Limits> {
             sightings,
             jobs,
             threads: jobs + more - 1,
+            ..wide
         })
         .boxed()
 }
@@ -220,7 +221,7 @@ fn with_transitive_deps(mut modules: Vec<Module>) -> Vec<Module> {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { memo, failures, sightings, jobs, threads } = self.limits;
+        let Limits { memo, failures, sightings, jobs, threads, .. } = self.limits;
         let announce = ["never", "before the end of a load", "after the end of a load"];
         writeln!(f, "# memo {memo} failures {failures} sightings {sightings} jobs {jobs} threads {threads}")?;
         writeln!(f, "# our own loads are announced {}", announce[usize::from(self.announce)])?;

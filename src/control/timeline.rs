@@ -7,6 +7,7 @@
 
 use serde_json::{Value, json};
 
+use super::shapes::millis;
 use crate::escape::escape;
 use crate::once::askers::{Askers, Frequent};
 use crate::once::outcome::Outcome;
@@ -69,8 +70,4 @@ fn bar(bar: &Bar<'_>, began: Time) -> Value {
         "pulled_in_by": bar.pulled_in_by.map(|module| &**module),
         "asked": bar.asked,
     })
-}
-
-fn millis(time: Time) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

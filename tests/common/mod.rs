@@ -5,6 +5,7 @@
 pub mod devices;
 pub mod fixture;
 pub mod flood;
+pub mod interface;
 pub mod many;
 pub mod namespace;
 pub mod proc;

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Interface: every reply is what io.addonce.varlink says
+//!
+//! The text is the reference for whoever writes a client, so each reply is held against it: no field missing, none too
+//! many, each of its type. What `--json` prints is the same.
+
+mod common;
+
+use addonce::control::client::Conversation;
+use addonce::control::interface::DESCRIPTION;
+use addonce::uevent::netlink::Sender;
+use common::fixture::Fixture;
+use common::flood::event;
+use common::interface::Interface;
+use common::namespace::alone;
+use common::running::Running;
+use serde_json::{Value, json};
+
+fn appear(devpath: &str, modalias: &str) {
+    Sender::open().expect("a sender").inject(&event(devpath, modalias.as_bytes())).expect("injected");
+}
+
+#[test]
+fn every_reply_is_what_the_interface_describes() {
+    alone("every_reply_is_what_the_interface_describes", || {
+        let interface = Interface::parse(DESCRIPTION);
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        let mut monitor = Conversation::open(running.socket()).expect("a daemon");
+        monitor.ask("Monitor", Value::Null, true).expect("asked");
+        for n in 0..80 {
+            appear(&format!("/devices/system/cpu/cpu{n}"), "fxbus:topmost");
+        }
+        let mut client = Conversation::open(running.socket()).expect("a daemon");
+        let mut checked = vec!["Monitor"];
+        for (method, parameters) in [
+            ("Load", json!({ "alias": "fx_gone" })),
+            ("Load", json!({ "alias": "fxblack:1" })),
+            ("Retry", json!({ "modules": ["fx_gone", "fx_top"] })),
+            ("Retry", Value::Null),
+            ("Settle", Value::Null),
+            ("Failures", Value::Null),
+            ("Explain", json!({ "alias": "fx_gone" })),
+            ("Explain", json!({ "alias": "fxbus:topmost" })),
+            ("Status", Value::Null),
+            ("Top", Value::Null),
+            ("Storm", Value::Null),
+        ] {
+            client.ask(method, parameters, false).expect("asked");
+            let reply = client.next(None).expect("a reply");
+            interface.check(&reply, &interface.replies[method], method);
+            checked.push(method);
+        }
+        for _ in 0..4 {
+            let record = monitor.next(None).expect("a landing");
+            interface.check(&record, &interface.replies["Monitor"], "Monitor");
+        }
+        for method in interface.replies.keys() {
+            assert!(checked.contains(&method.as_str()), "{method} was not checked");
+        }
+        let failures = running.json(&["failed", "--json"]);
+        assert_eq!(failures["failures"][0]["module"], "fx_gone");
+        interface.check(&failures, &interface.replies["Failures"], "failed --json");
+        interface.check(&running.json(&["status", "--json"]), &interface.replies["Status"], "status --json");
+        interface.check(&running.json(&["status", "--top", "--json"]), &interface.replies["Top"], "--top");
+    });
+}
+
+#[test]
+fn who_asks_the_wrong_thing_is_told_so_and_asks_again_on_the_same_connection() {
+    alone("who_asks_the_wrong_thing_is_told_so_and_asks_again_on_the_same_connection", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        let mut client = Conversation::open(running.socket()).expect("a daemon");
+        client.ask("Explain", json!({ "alias": "\\xzz" }), false).expect("asked");
+        let refusal = client.next(None).expect_err("that is no escape").to_string();
+        assert!(refusal.contains("InvalidParameter"), "{refusal}");
+        client.ask("Explain", json!({ "alias": "fx_top" }), false).expect("asked");
+        assert_eq!(client.next(None).expect("a reply")["modules"][0]["module"], "fx_top");
+    });
+}

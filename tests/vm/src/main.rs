@@ -80,6 +80,10 @@ fn perform(command: Command) -> Result<(), String> {
             print!("{}", table::render(&read_all(&paths)?));
             Ok(())
         }
+        Command::Storm(path) => {
+            let storm = read(&path)?.into_iter().find_map(|result| result.storm);
+            print_json(&storm.ok_or(format!("{} holds no storm of addonce's", path.display()))?)
+        }
         Command::Check { reference, result } => check(&first(&reference)?, &first(&result)?),
     }
 }

@@ -17,6 +17,7 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout
        lab tree                                 print where the distribution's module tree is (for modprobe -d)
        lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
        lab table RESULT.json...                 results side by side
+       lab storm RESULT.json                    the storm as addonce saw it, for addonce plot --from
        lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
                                                 and tried every module exactly once; of a demo's two results
                                                 the first counts
@@ -48,6 +49,7 @@ pub enum Command {
         addonce: Option<PathBuf>,
     },
     Table(Vec<PathBuf>),
+    Storm(PathBuf),
     Check {
         reference: PathBuf,
         result: PathBuf,
@@ -92,6 +94,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
         "table" if words.is_empty() => Err("table needs at least one RESULT.json".into()),
         "table" => Ok(Command::Table(words.into_iter().map(PathBuf::from).collect())),
+        "storm" => match words.as_slice() {
+            [result] => Ok(Command::Storm(result.into())),
+            _ => Err("storm needs one RESULT.json".into()),
+        },
         "check" => match words.as_slice() {
             [reference, result] => Ok(Command::Check { reference: reference.into(), result: result.into() }),
             _ => Err("check needs REFERENCE.json and RESULT.json".into()),

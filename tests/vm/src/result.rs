@@ -45,6 +45,12 @@ pub struct LabResult {
     /// Modules that nothing asks for in this scenario, though stock udev loads them by a rule of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_asked_for: Vec<String>,
+    /// What `addonce failed` said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Vec<String>>,
+    /// The storm as addonce saw it: what `addonce plot --from` draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storm: Option<serde_json::Value>,
     /// What the scenario logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<Vec<String>>,
@@ -82,6 +88,13 @@ impl LabResult {
             cpu_jiffies: raw.number("cpu_jiffies")?,
             mem_drop_kb: raw.number("mem_drop_kb")?,
             live,
+            failed: raw.lines("failed"),
+            storm: raw
+                .section("storm")
+                .ok()
+                .map(serde_json::from_str)
+                .transpose()
+                .map_err(|e| format!("what the guest says of its storm is no JSON: {e}"))?,
             log: raw.lines("log"),
             ..Self::default()
         };
@@ -127,7 +140,23 @@ impl LabResult {
         if !repeated.is_empty() {
             faults.push(format!("{}: inserted more than once: {}", named(self), repeated.join(", ")));
         }
+        faults.extend(
+            self.untold().map(|module| format!("{}: `addonce failed` is silent about {module}", named(self))),
+        );
         faults
+    }
+
+    /// Modules that were tried in vain, and that the text about failures has no entry for: a line that begins with the
+    /// module and names its errno.
+    fn untold(&self) -> impl Iterator<Item = &str> {
+        let told = |module: &str, errnos: &ByErrno| match &self.failed {
+            None => true,
+            Some(lines) => lines.iter().any(|line| {
+                line.starts_with(&format!("{module}: ")) && errnos.keys().any(|e| line.contains(e))
+            }),
+        };
+        let failed = self.attempts.iter().filter(|(module, _)| !self.live.contains(module));
+        failed.filter(move |(module, errnos)| !told(module, errnos)).map(|(module, _)| module.as_str())
     }
 }
 

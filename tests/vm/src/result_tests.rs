@@ -118,3 +118,15 @@ fn what_nothing_asks_for_is_not_missed() {
     run.not_asked_for = vec!["sg".into()];
     assert_eq!(run.faults_against(&reference), Vec::<String>::new());
 }
+
+#[test]
+fn a_module_that_failed_and_is_not_spoken_of_is_a_fault() {
+    let stock = with(&["evdev"], &[("evdev", 1)]);
+    let mut run = with(&["evdev"], &[("evdev", 1), ("acpi_cpufreq", 1)]);
+    run.attempts.insert("acpi_cpufreq".into(), ByErrno::from([("ENODEV".into(), 1)]));
+    assert_eq!(run.faults_against(&stock), [""; 0], "a scenario that does not ask");
+    run.failed = Some(vec!["acpi_cpufreq: No such device (ENODEV)".into(), "    1 attempt".into()]);
+    assert_eq!(run.faults_against(&stock), [""; 0]);
+    run.failed = Some(vec!["acpi_cpufreq: Input/output error (EIO)".into()]);
+    assert!(run.faults_against(&stock)[0].contains("silent about acpi_cpufreq"));
+}

@@ -21,3 +21,9 @@ storm() {
     both_settled
     mark settled
 }
+
+# What an administrator would ask.
+afterwards() {
+    addonce failed | section failed
+    addonce plot --json | section storm
+}

@@ -11,12 +11,16 @@ use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::options::{LimitOptions, SocketOption, TreeOptions};
+use crate::control::lock::Lock;
 use crate::control::server::Bounds;
 use crate::daemon::{Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
 use crate::uevent::activation;
 use crate::uevent::netlink::Netlink;
+
+/// So long an `addonce load` that serves in our place is waited for.
+const STEP_DOWN: Duration = Duration::from_secs(60);
 
 /// CAP_SYS_MODULE: include/uapi/linux/capability.h.
 const CAP_SYS_MODULE: u32 = 16;
@@ -65,6 +69,7 @@ impl Command {
             None => Netlink::open(receive_buffer)?,
         };
         let loader = loader(self.dry_run, &self.tree)?;
+        let _lock = Lock::take_for_daemon(&self.socket.socket, STEP_DOWN)?;
         let resolver = self.tree.open()?;
         let patience = Duration::from_secs(self.patience.into());
         let bounds = Bounds { clients: self.clients.get(), root_clients: self.root_clients.get(), patience };

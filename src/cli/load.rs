@@ -1,15 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce load`: ask the daemon for a module, and wait for what becomes of it.
+//! `addonce load`: ask for a module, and wait for what becomes of it.
+//!
+//! Asked is who listens at the socket. Where nobody does, this process does the daemon's work: it takes the lock, listens,
+//! serves itself and everybody who comes meanwhile (udev runs one of us per event), and goes when nobody is left. So
+//! there is one core, one memory and one flight per module, with a daemon and without.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::json;
+use nix::unistd::getuid;
+use serde_json::{Value, json};
 
 use super::asking::{Asking, print_answers};
+use super::daemon::loader;
+use super::options::{LimitOptions, TreeOptions};
+use crate::control::client::call;
+use crate::control::lock::{Holder, Lock};
 use crate::control::protocol::Load;
+use crate::control::server::Bounds;
+use crate::daemon::{Daemon, Settings, Until};
 use crate::escape::escape;
 use crate::fatal::Fatal;
 
@@ -21,9 +33,23 @@ use crate::fatal::Fatal;
 pub struct Command {
     /// A modalias or a module's name [default: the MODALIAS of the device udev runs it for].
     alias: Option<OsString>,
+    /// Without a daemon: load nothing, say what would be loaded, and take it for live.
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     asking: Asking,
+    #[command(flatten)]
+    limits: LimitOptions,
+    #[command(flatten)]
+    tree: TreeOptions,
 }
+
+/// Between two looks at who listens.
+const PAUSE: Duration = Duration::from_millis(5);
+/// So long somebody may hold the lock and not listen; who serves us does not read for at most as long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Clients served beside ourselves: udev's workers.
+const CLIENTS: usize = 512;
 
 impl Command {
     /// Asks and waits.
@@ -33,7 +59,7 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let variable = |name: &str| std::env::var_os(name).map(|value| escape(&value.into_vec()));
         let devpath = variable("ACTION").and_then(|_| variable("DEVPATH"));
-        let given = self.alias.map(|alias| escape(alias.as_bytes()));
+        let given = self.alias.as_ref().map(|alias| escape(alias.as_bytes()));
         let alias =
             given.or_else(|| variable("MODALIAS").filter(|_| devpath.is_some())).ok_or_else(|| {
                 Fatal::Usage(
@@ -42,7 +68,48 @@ impl Command {
             })?;
         let genuine = devpath.as_ref().map(|_| variable("SYNTH_UUID").is_none());
         let parameters = json!(Load { alias: alias.clone(), devpath, genuine });
-        let reply = self.asking.order("Load", parameters)?;
+        let reply = self.ask(&parameters)?;
         print_answers(&reply, &alias, self.asking.json)
+    }
+
+    /// Asks who listens, until somebody does; where nobody may, we do.
+    fn ask(&self, parameters: &Value) -> Result<Value, Fatal> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let no_daemon = match self.asking.order("Load", parameters.clone()) {
+                Err(Fatal::NoDaemon(why)) => why,
+                answer => return answer,
+            };
+            if !getuid().is_root() || Instant::now() > deadline {
+                return Err(Fatal::NoDaemon(no_daemon));
+            }
+            match Lock::take(self.asking.socket(), Holder::Load)? {
+                Ok(lock) => return self.serve(lock, parameters.clone()),
+                // It is about to listen, or about to go.
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Does the daemon's work for ourselves and whoever comes. The order itself goes over the socket like any other.
+    fn serve(&self, lock: Lock, parameters: Value) -> Result<Value, Fatal> {
+        let loader = loader(self.dry_run, &self.tree)?;
+        let socket = self.asking.socket().to_owned();
+        let settings = Settings {
+            limits: self.limits.limits(),
+            netlink: None,
+            control: Some((
+                socket.clone(),
+                Bounds { clients: CLIENTS, root_clients: CLIENTS, patience: PATIENCE },
+            )),
+            loader,
+            scan: false,
+            landing_time: self.limits.landing_time(),
+        };
+        let daemon = Daemon::new(self.tree.open()?, settings)?;
+        let order = std::thread::spawn(move || call(&socket, "Load", parameters, None));
+        daemon.run(Until::Deserted)?;
+        drop(lock);
+        order.join().map_err(|_| Fatal::System("the order's thread panicked".into()))?
     }
 }

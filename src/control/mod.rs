@@ -9,10 +9,12 @@
 //! | [`server`] | the socket, and who is connected to it |
 //! | `peer` | one connection: its bytes and their bounds |
 //! | [`timeline`] | a storm, who asks most and what failed where, as JSON |
+//! | [`lock`] | who listens: one addonce at a time |
 //! | [`client`] | one call, from the command line |
 
 pub mod client;
 pub mod interface;
+pub mod lock;
 mod peer;
 pub mod protocol;
 pub mod server;

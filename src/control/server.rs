@@ -37,6 +37,8 @@ pub struct Bounds {
 /// Who came and who had to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Visits {
+    /// Connections that were let in.
+    pub welcomed: u64,
     /// Connections that were refused, because there were too many.
     pub turned_away: u64,
     /// Connections that were closed, because they were not read from.
@@ -51,6 +53,8 @@ pub struct Server {
     registry: Registry,
     /// Tokens from here on are clients: a token is a client's number, and is not given twice.
     next: usize,
+    /// The socket has a name.
+    open: bool,
     bounds: Bounds,
     peers: HashMap<Token, Peer>,
     visits: Visits,
@@ -61,7 +65,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `path`. A socket that a daemon left behind is replaced, one that somebody listens at is not.
+    /// Listens at `path`; the caller holds its [lock](super::lock). A socket that a daemon left behind is replaced.
     ///
     /// # Errors
     /// [`Fatal::System`], naming the path.
@@ -72,12 +76,6 @@ impl Server {
                 path.display()
             ))
         };
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(Fatal::System(format!(
-                "{}: another daemon listens here: stop it first",
-                path.display()
-            )));
-        }
         path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(refused)?;
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
@@ -88,8 +86,17 @@ impl Server {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(refused)?;
         registry.register(&mut listener, token, Interest::READABLE).map_err(refused)?;
         let (peers, visits, full, orders, gone) = Default::default();
-        let (path, next) = (path.into(), token.0 + 1);
-        Ok(Self { listener, path, registry, next, bounds, peers, visits, full, orders, gone })
+        let (path, next, open) = (path.into(), token.0 + 1, true);
+        Ok(Self { listener, path, registry, next, open, bounds, peers, visits, full, orders, gone })
+    }
+
+    /// Nobody finds the socket any more; who has found it is still let in.
+    pub fn close_door(&mut self) {
+        if std::mem::replace(&mut self.open, false) {
+            if let Err(error) = std::fs::remove_file(&self.path) {
+                log::debug!("{}: {error}", self.path.display());
+            }
+        }
     }
 
     /// Where it listens.
@@ -212,6 +219,7 @@ impl Server {
         if let Err(error) = self.registry.register(&mut stream, token, interest) {
             return log::warn!("{}: a client could not be let in: {error}", self.path.display());
         }
+        self.visits.welcomed += 1;
         self.peers.insert(token, Peer::new(stream, root));
     }
 
@@ -288,8 +296,6 @@ impl AsRawFd for Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            log::debug!("{}: {error}", self.path.display());
-        }
+        self.close_door();
     }
 }

@@ -55,6 +55,16 @@ impl Desk {
         self.server.accept();
     }
 
+    /// Whether clients have come, and all have gone. The door is then closed, but who knocked before is still let in.
+    pub fn is_deserted(&mut self) -> bool {
+        if self.server.visits().welcomed == 0 || self.server.clients().0 > 0 {
+            return false;
+        }
+        self.server.close_door();
+        self.server.accept();
+        self.server.clients().0 == 0
+    }
+
     /// A client has news.
     pub fn ready(&mut self, event: &Event, now: Time) {
         self.server.ready(event, now);

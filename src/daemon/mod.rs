@@ -68,6 +68,8 @@ pub struct Settings {
 pub enum Until {
     /// A signal says so.
     Stopped,
+    /// Nothing is left, and the clients that came have gone.
+    Deserted,
     /// Nothing is left: the socket is drained, no scan is going on, no flight is in the air, and all that for this
     /// long.
     Quiet(Duration),
@@ -179,6 +181,9 @@ impl Daemon {
                 desk.settled(now);
             }
             quiet_since = if settled { quiet_since.or(Some(now)) } else { None };
+            if settled && until == Until::Deserted && self.desk.as_mut().is_none_or(Desk::is_deserted) {
+                return Ok(self.core);
+            }
             if self.is_over(until, quiet_since, now) {
                 return Ok(self.core);
             }

@@ -74,7 +74,8 @@ fn forty_at_once_load_each_module_once() {
         // However many of them served one after the other, each knows what is live only from the kernel, and nothing
         // is inserted here: so the landings are as many as the servers, and no server landed a module twice.
         for output in &outputs {
-            let landings = text(&output.stderr).lines().filter(|line| line.contains("add_once fx_top ")).count();
+            let landings =
+                text(&output.stderr).lines().filter(|line| line.contains("add_once fx_top ")).count();
             assert!(landings <= 1, "{output:?}");
         }
     });

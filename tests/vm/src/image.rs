@@ -129,6 +129,11 @@ fn write_overlay(
         for library in host::libraries(binary)? {
             archive.file(&host::in_guest(&library), &library)?;
         }
+        if scenario.needs_rules {
+            archive.file("usr/bin/addonce-load", &binary.with_file_name("addonce-load"))?;
+            let rules = include_str!("../../../rules.d/80-drivers.rules.in").replace("@BINDIR@", "/usr/bin");
+            archive.bytes("etc/udev/rules.d/80-drivers.rules", 0o644, rules.as_bytes())?;
+        }
     }
     archive.finish()
 }

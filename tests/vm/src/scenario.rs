@@ -3,8 +3,8 @@
 //!
 //! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's
 //! root; `*.ko` files in `modules/`, if there, join the guest's module tree, indexes included. A comment line
-//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce; `# needs: fixtures`
-//! adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
+//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce, with its addonce-load
+//! beside it; `# needs: rules` installs addonce's udev rules; `# needs: fixtures` adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
 //! nothing else loads; a line `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev
 //! loads them by a rule of its own.
 //! Adding a scenario is adding a directory.
@@ -17,6 +17,8 @@ pub struct Scenario {
     pub name: String,
     pub dir: PathBuf,
     pub needs_addonce: bool,
+    /// addonce's udev rules are installed.
+    pub needs_rules: bool,
     pub needs_fixtures: bool,
     /// The distribution's own modules are left out.
     pub bare: bool,
@@ -66,6 +68,7 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         name: name.into(),
         dir,
         needs_addonce: says("# needs: addonce"),
+        needs_rules: says("# needs: rules"),
         needs_fixtures: says("# needs: fixtures"),
         bare: says("# modules: none"),
         not_asked_for,

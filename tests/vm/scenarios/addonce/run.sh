@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
-# addonce loads, udev does the rest: udev's own MODALIAS rule is overridden by root/etc/udev/rules.d/80-drivers.rules.
+# needs: rules
+# addonce loads, udev does the rest: it leaves MODALIASes to the daemon for as long as that listens.
 # The daemon scans, and udev's coldplug then says the same once more: that must not bring a second attempt.
 
 both_settled() {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
+# needs: rules
 # needs: fixtures
 # modules: none
 # Modules that fail, and then do not. udevd and one daemon run all the time; each case leaves marks in the trace and

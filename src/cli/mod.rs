@@ -12,6 +12,7 @@ mod failed;
 mod load;
 mod logger;
 mod options;
+mod plot;
 mod record;
 mod replay;
 mod retry;
@@ -47,6 +48,7 @@ enum Command {
     Settle(settle::Command),
     Status(status::Command),
     Failed(failed::Command),
+    Plot(plot::Command),
     Record(record::Command),
     Replay(replay::Command),
 }
@@ -67,6 +69,7 @@ impl Cli {
             Command::Settle(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Failed(command) => command.run(),
+            Command::Plot(command) => command.run(),
             Command::Record(command) => command.run(),
             Command::Replay(command) => command.run(),
         }

@@ -25,9 +25,11 @@
 //! | [`once`] | the pure core: what is a duplicate, what is an attempt |
 //! | [`daemon`] | the loop that joins them |
 //! | [`control`] | the socket for asking and steering |
+//! | [`plot`] | a storm as a picture |
 //! | [`cli`] | one file per command |
 //!
-//! Arrows go one way: `cli` → `daemon`, `control` → `once`, `kmod`, `uevent`. `once` imports none of the others.
+//! Arrows go one way: `cli` → `daemon`, `control` → `once`, `kmod`, `uevent`. `once` and `plot`, which only `cli`
+//! imports, import none of the others.
 
 pub mod cli;
 pub mod control;
@@ -36,4 +38,5 @@ pub mod escape;
 pub mod fatal;
 pub mod kmod;
 pub mod once;
+pub mod plot;
 pub mod uevent;

@@ -84,7 +84,7 @@ fn a_bound_of_zero_is_a_usage_error() {
 
 #[test]
 fn where_no_daemon_listens_the_way_to_one_is_told() {
-    for command in ["settle", "status", "failed", "retry"] {
+    for command in ["settle", "status", "failed", "retry", "plot"] {
         let output = run(&[command, "--socket=/nowhere/io.addonce"]);
         refused(&output, 3, &["/nowhere/io.addonce", "addonce daemon", "--socket"]);
     }

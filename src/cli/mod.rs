@@ -14,6 +14,7 @@ mod logger;
 mod monitor;
 mod options;
 mod paint;
+mod plot;
 mod prometheus;
 mod record;
 mod replay;
@@ -51,6 +52,7 @@ enum Command {
     Status(status::Command),
     Failed(failed::Command),
     Monitor(monitor::Command),
+    Plot(plot::Command),
     Record(record::Command),
     Replay(replay::Command),
 }
@@ -72,6 +74,7 @@ impl Cli {
             Command::Status(command) => command.run(),
             Command::Failed(command) => command.run(),
             Command::Monitor(command) => command.run(),
+            Command::Plot(command) => command.run(),
             Command::Record(command) => command.run(),
             Command::Replay(command) => command.run(),
         }

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce plot`: the last storm as a picture.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::asking::{Asking, print, print_json};
+use crate::fatal::Fatal;
+use crate::plot::{Reply, draw};
+
+/// Draw the last storm, as SVG: the rate of requests and duplicates, and what became of each module when.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// Where the picture is written [default: standard output].
+    #[arg(value_name = "FILE.svg", conflicts_with = "json")]
+    picture: Option<PathBuf>,
+    /// Draw what `addonce plot --json` printed, and ask no daemon.
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["json", "socket"])]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl Command {
+    /// Asks or reads, draws, and writes.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let (source, reply) = match &self.from {
+            Some(path) => (path.display().to_string(), read(path)?),
+            None => ("Storm".to_owned(), self.asking.look("Storm", Value::Null)?),
+        };
+        let Reply { storm } = Reply::deserialize(&reply)
+            .map_err(|error| Fatal::System(format!("{source}: no storm is told here: {error}")))?;
+        if self.asking.json {
+            print_json(&reply)?;
+        }
+        let Some(storm) = storm else {
+            log::error!("{source}: there was no storm yet: nothing has asked for a module");
+            return Ok(ExitCode::FAILURE);
+        };
+        if !self.asking.json {
+            self.write(&draw(&storm))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn write(&self, picture: &str) -> Result<(), Fatal> {
+        match &self.picture {
+            None => print(picture),
+            Some(path) => std::fs::write(path, picture).map_err(|error| refused(path, &error)),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Value, Fatal> {
+    let text = std::fs::read(path).map_err(|error| refused(path, &error))?;
+    serde_json::from_slice(&text).map_err(|error| refused(path, &error))
+}
+
+fn refused(path: &Path, error: &dyn std::fmt::Display) -> Fatal {
+    Fatal::System(format!("{}: {error}", path.display()))
+}

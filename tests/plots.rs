@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Plots: storms as pictures
+//!
+//! A case is a folder in tests/plots: storm.json, what `addonce plot --json` prints, and expected.svg, the picture of it;
+//! to add one is to add files. None is a measurement: the guest's has the waits and loads of a
+//! real log with 64 CPUs, but when they began is a guess and its rates are made up, and so is all of the others.
+//! `ADDONCE_BLESS=1 cargo test --test plots` draws expected.svg anew, to be looked at.
+//! Promised of every picture, whatever is expected of the single one: it is well-formed, has nothing in it but what
+//! draws, and no text from outside gets to be anything else than text.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use common::running::addonce;
+use roxmltree::{Document, NodeType};
+use serde_json::Value;
+
+fn cases() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plots");
+    let mut cases: Vec<_> =
+        fs::read_dir(folder).expect("tests/plots").flatten().map(|entry| entry.path()).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    cases
+}
+
+fn case(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plots").join(name).join("storm.json")
+}
+
+/// The picture of a case.
+fn picture(case: &Path) -> String {
+    let output = addonce().args(["plot", "--from"]).arg(case.join("storm.json")).output().expect("addonce");
+    assert!(output.status.success(), "{}: {output:?}", case.display());
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn bars(case: &Path) -> Vec<Value> {
+    let reply = fs::read(case.join("storm.json")).expect("storm.json");
+    let reply: Value = serde_json::from_slice(&reply).expect("JSON");
+    reply["storm"]["bars"].as_array().expect("bars").clone()
+}
+
+/// One line on standard error that has this in it, nothing on standard output, this exit code.
+fn refused(arguments: &[&str], code: i32, word: &str) {
+    let output = addonce().arg("plot").args(arguments).output().expect("addonce");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), error.lines().count()), (Some(code), 1), "{error}");
+    assert!(error.starts_with("addonce: ") && error.contains(word), "no {word:?} in {error}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_storm_looks_as_expected() {
+    for case in cases() {
+        let expected = case.join("expected.svg");
+        let is = picture(&case);
+        if std::env::var_os("ADDONCE_BLESS").is_some() {
+            fs::write(&expected, &is).expect("write");
+        }
+        let wanted =
+            fs::read_to_string(&expected).unwrap_or_else(|error| panic!("{}: {error}", expected.display()));
+        assert!(is == wanted, "{}: this is not what was expected", expected.display());
+    }
+}
+
+#[test]
+fn every_picture_is_well_formed_and_only_draws() {
+    for case in cases() {
+        let text = picture(&case);
+        let xml = Document::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", case.display()));
+        let nodes = || xml.descendants();
+        let is: BTreeSet<&str> =
+            nodes().filter(|node| node.is_element()).map(|node| node.tag_name().name()).collect();
+        let draws = BTreeSet::from(["svg", "style", "rect", "path", "text", "tspan", "g", "title"]);
+        assert!(is.is_subset(&draws), "{}: {is:?}", case.display());
+        assert!(nodes().all(|node| !matches!(node.node_type(), NodeType::Comment | NodeType::PI)));
+        let known = ["class", "x", "y", "width", "height", "d", "viewBox", "role", "aria-label"];
+        for attribute in nodes().flat_map(|node| node.attributes().collect::<Vec<_>>()) {
+            assert!(known.contains(&attribute.name()), "{}: {attribute:?}", case.display());
+        }
+    }
+}
+
+#[test]
+fn every_module_has_a_row_with_its_name() {
+    for case in cases() {
+        let text = picture(&case);
+        let xml = Document::parse(&text).expect("XML");
+        let class = |class| {
+            let nodes = xml.descendants().filter(move |node| node.attribute("class") == Some(class));
+            nodes.map(|node| node.text().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        let names = class("name");
+        let bars = bars(&case);
+        assert_eq!((names.len(), class("row").len()), (bars.len(), bars.len()), "{}", case.display());
+        for bar in bars {
+            let module = bar["module"].as_str().expect("a name");
+            let plain = module.len() <= 30 && module.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+            assert!(!plain || names.iter().any(|name| name == module), "{}: {module}", case.display());
+        }
+    }
+}
+
+#[test]
+fn everything_is_on_the_page() {
+    for case in cases() {
+        let text = picture(&case);
+        let xml = Document::parse(&text).expect("XML");
+        let number = |node: &roxmltree::Node, name| {
+            node.attribute(name).map_or(0.0, |value| value.parse::<f64>().expect("a number"))
+        };
+        let [wide, high] = ["width", "height"].map(|name| number(&xml.root_element(), name));
+        for node in xml.descendants().filter(|node| node.has_tag_name("rect") || node.has_tag_name("text")) {
+            let [x, y, width, height] = ["x", "y", "width", "height"].map(|name| number(&node, name));
+            assert!(
+                x >= 0.0 && x + width <= wide && y >= 0.0 && y + height <= high,
+                "{}: {node:?}",
+                case.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_picture_is_written_to_the_file_that_is_named() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("storm.svg");
+    let case = case("20-modules-in-half-a-second");
+    let output = addonce().arg("plot").arg(&file).arg("--from").arg(&case).output().expect("addonce");
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(fs::read_to_string(file).expect("read"), picture(case.parent().expect("a folder")));
+}
+
+#[test]
+fn the_daemon_is_asked_for_its_storm() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("io.addonce");
+    let listener = UnixListener::bind(&socket).expect("bind");
+    let case = case("still-in-the-air");
+    let storm: Value = serde_json::from_slice(&fs::read(&case).expect("read")).expect("JSON");
+    let reply = serde_json::json!({ "parameters": storm }).to_string();
+    let daemon = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut client, _) = listener.accept().expect("accept");
+            let mut call = [0; 1024];
+            let read = client.read(&mut call).expect("read");
+            assert!(String::from_utf8_lossy(&call[..read]).contains("io.addonce.Storm"));
+            client.write_all(reply.as_bytes()).and_then(|()| client.write_all(&[0])).expect("write");
+        }
+    });
+    let asked = |flags: &[&str]| {
+        let output = addonce().arg("plot").args(flags).arg("--socket").arg(&socket).output();
+        output.expect("addonce").stdout
+    };
+    assert_eq!(asked(&[]), picture(case.parent().expect("a folder")).as_bytes());
+    assert_eq!(serde_json::from_slice::<Value>(&asked(&["--json"])).expect("JSON"), storm);
+    daemon.join().expect("both calls");
+}
+
+#[test]
+fn where_there_was_no_storm_yet_that_is_said() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("none.json");
+    fs::write(&file, "{\"storm\": null}").expect("write");
+    refused(&["--from", file.to_str().expect("text")], 1, "no storm yet");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_written_is_named() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("storm.json");
+    let from = file.to_str().expect("text");
+    refused(&["--from", from], 5, from);
+    for content in ["", "{\"storm\": ", "\u{1}", "{\"settled\": true}", "{\"storm\": {\"bars\": 7}}"] {
+        fs::write(&file, content).expect("write");
+        refused(&["--from", from], 5, from);
+    }
+    let case = case("nothing-was-asked");
+    refused(&["/nowhere/storm.svg", "--from", case.to_str().expect("text")], 5, "/nowhere/storm.svg");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut child = addonce()
+        .args(["plot", "--from"])
+        .arg(case("200-modules-in-20-seconds"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("addonce");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("wait");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
+# make         the program, its pages and the shells' completions
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
-# make check   everything that is tested: formatting, lints, tests, the oracle, the guests
+# make check   everything that is tested: formatting, lints, tests, the oracle, an installation, the guests
 # make bench   what a duplicate costs, and a million hostile devices
 # make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
 # make run     the daemon on this machine; dry-run where it may not or cannot load
-# make install DESTDIR= PREFIX=
+# make man     the pages, in target/man: man -l target/man/addonce.8
+# make install DESTDIR= PREFIX=    what make built; make uninstall removes exactly that
 #
 # On Debian, what is missing is installed (as root) or named (otherwise). Everything built is under target/.
 
@@ -16,6 +18,8 @@ DESTDIR ?=
 MSRV = 1.85.0
 
 BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
+MAN_PACKAGES = scdoc
+INSTALL_TEST_PACKAGES = groff-base
 TEST_PACKAGES = kmod udev util-linux
 LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
 # For the fixture modules, beside the kernel's headers, which the lab unpacks without installing them.
@@ -23,8 +27,23 @@ FIXTURE_PACKAGES = gcc libc6-dev make libelf1
 
 ADDONCE = target/release/addonce
 LAB = target/release/lab
+COMPLETIONS = target/completions
 
-all: build
+PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
+
+# What is installed: its mode, the file, and where it goes below PREFIX.
+INSTALLED = \
+	755:$(ADDONCE):bin/addonce \
+	644:hwdb/60-addonce.hwdb:lib/udev/hwdb.d/60-addonce.hwdb \
+	644:README.md:share/doc/addonce/README.md \
+	$(foreach page,$(PAGES),644:$(page):share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+	644:$(COMPLETIONS)/addonce.bash:share/bash-completion/completions/addonce \
+	644:$(COMPLETIONS)/_addonce:share/zsh/site-functions/_addonce \
+	644:$(COMPLETIONS)/addonce.fish:share/fish/vendor_completions.d/addonce.fish
+# Directories that are nobody else's.
+INSTALLED_DIRS = share/doc/addonce
+
+all: build man completions
 
 build: build-packages
 	$(CARGO) build --release --locked
@@ -32,6 +51,21 @@ build: build-packages
 lab: build-packages
 	@tools/packages --lists $(LAB_PACKAGES)
 	$(CARGO) build --release --locked -p addonce-lab
+
+man: man-packages $(PAGES)
+
+# Names such as io.addonce are not to be hyphenated; .TH would turn hyphenation on again before it.
+target/man/%: man/%.scd
+	@mkdir -p $(@D)
+	scdoc <$< >$@.scdoc
+	sed '/^\.TH /a .nh' $@.scdoc >$@
+	@rm $@.scdoc
+
+completions: build-packages
+	$(CARGO) run --release --locked --quiet --example completions $(COMPLETIONS)
+
+man-packages:
+	@tools/packages $(MAN_PACKAGES)
 
 build-packages:
 	@tools/packages $(BUILD_PACKAGES)
@@ -42,7 +76,7 @@ demo: build lab
 run: build
 	tools/run $(ADDONCE)
 
-check: check-style check-msrv check-unit check-fuzz check-guest
+check: check-style check-msrv check-unit check-install check-fuzz check-guest
 	@echo "check: all passed"
 
 check-style: build-packages
@@ -61,6 +95,10 @@ check-msrv: build-packages
 check-unit: build lab
 	@tools/packages $(TEST_PACKAGES)
 	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" ADDONCE_VARLINK="$$(tools/varlink)" $(CARGO) test --locked --workspace
+
+check-install: all
+	@tools/packages $(INSTALL_TEST_PACKAGES)
+	tools/check-install $(MAKE)
 
 # A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
 FUZZ_SECONDS ?= 10
@@ -93,12 +131,21 @@ check-guest: build lab
 	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
 
 install:
-	install -D -m 755 $(ADDONCE) $(DESTDIR)$(PREFIX)/bin/addonce
-	install -D -m 644 hwdb/60-addonce.hwdb $(DESTDIR)$(PREFIX)/lib/udev/hwdb.d/60-addonce.hwdb
-	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/addonce/README.md
+	@set -e; for each in $(INSTALLED); do \
+		mode=$${each%%:*} file=$${each#*:}; \
+		(set -x; install -D -m $$mode $${file%:*} $(DESTDIR)$(PREFIX)/$${file#*:}); \
+	done
+
+uninstall:
+	@set -e; for each in $(INSTALLED); do \
+		(set -x; rm -f $(DESTDIR)$(PREFIX)/$${each##*:}); \
+	done
+	@set -e; for directory in $(INSTALLED_DIRS); do \
+		[ ! -d $(DESTDIR)$(PREFIX)/$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/$$directory; \
+	done
 
 clean:
 	$(CARGO) clean
 
-.PHONY: all build lab build-packages demo run check check-style check-msrv check-unit check-fuzz check-guest fuzz bench \
-	install clean
+.PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
+	check-install check-fuzz check-guest fuzz bench install uninstall clean

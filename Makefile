@@ -14,6 +14,7 @@
 CARGO ?= cargo
 CPUS ?= 64
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
 DESTDIR ?=
 MSRV = 1.85.0
 
@@ -26,27 +27,33 @@ LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
 FIXTURE_PACKAGES = gcc libc6-dev make libelf1
 
 ADDONCE = target/release/addonce
+ADDONCE_LOAD = target/release/addonce-load
 LAB = target/release/lab
 COMPLETIONS = target/completions
 
 PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
 
-# What is installed: its mode, the file, and where it goes below PREFIX.
+# What is installed: its mode, the file, and where it goes. The rules go to /etc, where they win over systemd's file of
+# the same name.
 INSTALLED = \
-	755:$(ADDONCE):bin/addonce \
-	644:hwdb/60-addonce.hwdb:lib/udev/hwdb.d/60-addonce.hwdb \
-	644:README.md:share/doc/addonce/README.md \
-	$(foreach page,$(PAGES),644:$(page):share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
-	644:$(COMPLETIONS)/addonce.bash:share/bash-completion/completions/addonce \
-	644:$(COMPLETIONS)/_addonce:share/zsh/site-functions/_addonce \
-	644:$(COMPLETIONS)/addonce.fish:share/fish/vendor_completions.d/addonce.fish
+	755:$(ADDONCE):$(PREFIX)/bin/addonce \
+	755:$(ADDONCE_LOAD):$(PREFIX)/bin/addonce-load \
+	644:hwdb/60-addonce.hwdb:$(PREFIX)/lib/udev/hwdb.d/60-addonce.hwdb \
+	644:target/rules$(PREFIX)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
+	644:README.md:$(PREFIX)/share/doc/addonce/README.md \
+	$(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+	644:$(COMPLETIONS)/addonce.bash:$(PREFIX)/share/bash-completion/completions/addonce \
+	644:$(COMPLETIONS)/_addonce:$(PREFIX)/share/zsh/site-functions/_addonce \
+	644:$(COMPLETIONS)/addonce.fish:$(PREFIX)/share/fish/vendor_completions.d/addonce.fish
 # Directories that are nobody else's.
-INSTALLED_DIRS = share/doc/addonce
+INSTALLED_DIRS = $(PREFIX)/share/doc/addonce
 
 all: build man completions
 
+# addonce-load is linked statically: a third of what udev pays for it would go to the dynamic linker.
 build: build-packages
 	$(CARGO) build --release --locked
+	$(CARGO) rustc --release --locked -p addonce-load -- -C target-feature=+crt-static
 
 lab: build-packages
 	@tools/packages --lists $(LAB_PACKAGES)
@@ -130,19 +137,27 @@ check-guest: build lab
 	$(LAB) check target/check/demo.json target/check/scan.json
 	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
 
-install:
+target/rules$(PREFIX)/80-drivers.rules: rules.d/80-drivers.rules.in
+	@mkdir -p $(@D)
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' $< >$@
+
+install: target/rules$(PREFIX)/80-drivers.rules
 	@set -e; for each in $(INSTALLED); do \
 		mode=$${each%%:*} file=$${each#*:}; \
-		(set -x; install -D -m $$mode $${file%:*} $(DESTDIR)$(PREFIX)/$${file#*:}); \
+		(set -x; install -D -m $$mode $${file%:*} $(DESTDIR)$${file#*:}); \
 	done
+	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_EFFECT)"
 
 uninstall:
 	@set -e; for each in $(INSTALLED); do \
-		(set -x; rm -f $(DESTDIR)$(PREFIX)/$${each##*:}); \
+		(set -x; rm -f $(DESTDIR)$${each##*:}); \
 	done
 	@set -e; for directory in $(INSTALLED_DIRS); do \
-		[ ! -d $(DESTDIR)$(PREFIX)/$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)/$$directory; \
+		[ ! -d $(DESTDIR)$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory; \
 	done
+	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_EFFECT)"
+
+TAKE_EFFECT = for this to take effect: systemd-hwdb update; udevadm control --reload
 
 clean:
 	$(CARGO) clean

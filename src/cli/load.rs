@@ -15,13 +15,10 @@ use nix::unistd::getuid;
 use serde_json::{Value, json};
 
 use super::asking::{Asking, print_answers};
-use super::daemon::loader;
-use super::options::{LimitOptions, TreeOptions};
-use crate::control::client::call;
+use super::options::TreeOptions;
+use super::serving::serve;
 use crate::control::lock::{Holder, Lock};
 use crate::control::protocol::Load;
-use crate::control::server::Bounds;
-use crate::daemon::{Daemon, Settings, Until};
 use crate::escape::escape;
 use crate::fatal::Fatal;
 
@@ -39,17 +36,13 @@ pub struct Command {
     #[command(flatten)]
     asking: Asking,
     #[command(flatten)]
-    limits: LimitOptions,
-    #[command(flatten)]
     tree: TreeOptions,
 }
 
 /// Between two looks at who listens.
 const PAUSE: Duration = Duration::from_millis(5);
-/// So long somebody may hold the lock and not listen; who serves us does not read for at most as long.
+/// So long somebody may hold the lock and not listen.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Clients served beside ourselves: udev's workers.
-const CLIENTS: usize = 512;
 
 impl Command {
     /// Asks and waits.
@@ -84,32 +77,12 @@ impl Command {
                 return Err(Fatal::NoDaemon(no_daemon));
             }
             match Lock::take(self.asking.socket(), Holder::Load)? {
-                Ok(lock) => return self.serve(lock, parameters.clone()),
+                Ok(lock) => {
+                    return serve(lock, self.asking.socket(), self.dry_run, &self.tree, parameters.clone());
+                }
                 // It is about to listen, or about to go.
                 Err(_) => std::thread::sleep(PAUSE),
             }
         }
-    }
-
-    /// Does the daemon's work for ourselves and whoever comes. The order itself goes over the socket like any other.
-    fn serve(&self, lock: Lock, parameters: Value) -> Result<Value, Fatal> {
-        let loader = loader(self.dry_run, &self.tree)?;
-        let socket = self.asking.socket().to_owned();
-        let settings = Settings {
-            limits: self.limits.limits(),
-            netlink: None,
-            control: Some((
-                socket.clone(),
-                Bounds { clients: CLIENTS, root_clients: CLIENTS, patience: PATIENCE },
-            )),
-            loader,
-            scan: false,
-            landing_time: self.limits.landing_time(),
-        };
-        let daemon = Daemon::new(self.tree.open()?, settings)?;
-        let order = std::thread::spawn(move || call(&socket, "Load", parameters, None));
-        daemon.run(Until::Deserted)?;
-        drop(lock);
-        order.join().map_err(|_| Fatal::System("the order's thread panicked".into()))?
     }
 }

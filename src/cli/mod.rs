@@ -20,6 +20,7 @@ mod record;
 mod replay;
 mod retry;
 mod scan;
+mod serving;
 mod settle;
 mod status;
 

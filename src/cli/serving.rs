@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Serving: a daemon's work, for as long as somebody wants it
+//!
+//! Owns what `addonce load` does where nobody listens: it listens, serves its own order and those of everybody who comes
+//! meanwhile, and ends when nobody is left. Its bounds are the daemon's defaults.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::daemon::loader;
+use super::options::TreeOptions;
+use crate::control::client::call;
+use crate::control::lock::Lock;
+use crate::control::server::Bounds;
+use crate::daemon::{Daemon, Settings, Until};
+use crate::fatal::Fatal;
+use crate::once::limits::Limits;
+
+/// Clients served beside ourselves: udev's workers, who are root.
+const BOUNDS: Bounds = Bounds { clients: 64, root_clients: 512, patience: Duration::from_secs(10) };
+/// So long loads that run are waited for once we are told to stop.
+const LANDING: Duration = Duration::from_secs(10);
+
+/// Serves while the lock is held, and returns the reply to our own order, which goes over the socket like any other.
+///
+/// # Errors
+/// What keeps a daemon from starting.
+pub fn serve(
+    lock: Lock,
+    socket: &Path,
+    dry_run: bool,
+    tree: &TreeOptions,
+    parameters: Value,
+) -> Result<Value, Fatal> {
+    let settings = Settings {
+        limits: Limits::default(),
+        netlink: None,
+        control: Some((socket.to_owned(), BOUNDS)),
+        loader: loader(dry_run, tree)?,
+        scan: false,
+        landing_time: LANDING,
+    };
+    let daemon = Daemon::new(tree.open()?, settings)?;
+    let socket = socket.to_owned();
+    let order = std::thread::spawn(move || call(&socket, "Load", parameters, None));
+    daemon.run(Until::Deserted)?;
+    drop(lock);
+    order.join().map_err(|_| Fatal::System("the order's thread panicked".into()))?
+}

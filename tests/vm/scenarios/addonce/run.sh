@@ -23,8 +23,9 @@ storm() {
     mark settled
 }
 
-# What an administrator would ask.
+# What an administrator would ask, once the storm counts as over.
 afterwards() {
+    sleep 6
     addonce failed | section failed
     addonce plot --json | section storm
 }

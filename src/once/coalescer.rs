@@ -99,6 +99,9 @@ impl Coalescer {
             return;
         }
         let asker = self.enter(&request.origin);
+        if client.is_none() && self.passes_quietly(&resolved, asker, now) {
+            return;
+        }
         self.meet_all(modules, &resolved, Ask::of(asker, &request), now);
         self.dismiss(client);
         self.depart(now);

@@ -19,6 +19,8 @@
 //! | [`shelf`] | an LRU whose places have numbers |
 //! | [`asked`] | who asked for one attempt |
 //! | [`ruling`] | a request that meets a failure: the retry rules |
+//! | `quiet` | what a duplicate comes to, known beforehand |
+//! | [`sighting`] | when a device last asked |
 //! | [`sightings`] | which devices asked for what failed |
 //! | [`party`] | a client and the modules it waits for |
 //! | [`tally`] | the counters |
@@ -41,9 +43,11 @@ pub mod memo;
 pub mod outcome;
 pub mod party;
 pub mod policy;
+mod quiet;
 pub mod request;
 pub mod ruling;
 pub mod shelf;
+pub mod sighting;
 pub mod sightings;
 pub mod simulation;
 pub mod slots;

@@ -1,53 +1,68 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # What a duplicate costs, from the socket to the counter
 //!
-//! Fills a real uevent socket with a storm and drains it in two ways, by turns: by a bare recvfrom loop, and as the
-//! daemon does it (sender check, parse, core). The ratio of the medians is the figure. Runs in namespaces of its own,
+//! Fills a real uevent socket with a part of a storm and drains it in two ways, by turns: by a bare recvfrom loop, and as
+//! the daemon does it (sender check, parse, core). The ratio of the medians is the figure. Runs in namespaces of its own,
 //! without privilege.
+//!
+//! What is a duplicate, and why, is different for modules that are live and for those that failed; the latter depend on
+//! who asks: each of [`Storm`] is measured, and that it is what was measured is made sure of by the core's own counters.
+
+mod common;
 
 use std::hint::black_box;
 use std::os::fd::AsRawFd;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use addonce::once::fake::FakeModules;
 use addonce::once::limits::Limits;
 use addonce::once::request::{Device, Origin, Request};
 use addonce::once::simulation::Simulation;
+use addonce::once::tally::Tally;
 use addonce::uevent::message::parse;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
 use nix::sys::socket::{NetlinkAddr, recvfrom};
 
-const ROUNDS: usize = 41;
-/// As many events as fit the receive buffer that any unprivileged process is granted.
-const BATCH: usize = 100;
-const INSIDE: &str = "ADDONCE_BENCH_INSIDE";
+const ROUNDS: usize = 101;
+/// Events at a time. They fit the receive buffer that any unprivileged process is granted.
+const BATCH: usize = 64;
 
-fn main() -> ExitCode {
-    if std::env::var_os(INSIDE).is_none() {
-        let program = std::env::current_exe().expect("a path");
-        let mut again = Command::new("unshare");
-        again.args(["--user", "--map-root-user", "--net", "--"]).arg(program).env(INSIDE, "1");
-        let status = again.status().expect("unshare (util-linux)");
-        return if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    let features: String = (0..180).map(|n| format!(",{n:04X}")).collect();
-    let cpu = format!("cpu:type:x86,ven0000fam0006mod0055:feature:{features}");
-    let live = "* -> a".to_owned();
-    let failing = "* -> a b c d e f g h i j k l m n o p\nl => ENODEV\nm => ENODEV\nn => ENODEV\no => ENODEV\np => ENODEV";
-    for (what, alias, world) in [
-        ("one live module, modalias of 3 bytes", "x:y", &*live),
-        ("one live module, a CPU's modalias", &*cpu, &*live),
-        ("11 live and 5 failed modules, a CPU's modalias", &*cpu, failing),
-    ] {
-        for cpus in [64, 8192] {
-            Storm::new(alias, world, cpus).measure(what);
-        }
-    }
-    ExitCode::SUCCESS
+/// What makes an event a duplicate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Storm {
+    /// All modules are live.
+    Live,
+    /// Every trigger is one attempt, and this is the trigger after it.
+    Again,
+    /// Nobody has asked before: what is remembered of who asked grows.
+    First,
+    /// The same trigger a second time, before the backoff has ended: one attempt is promised to all.
+    Promised,
 }
 
-struct Storm {
+fn main() -> ExitCode {
+    alone(|| {
+        let cpu = modalias_of_a_cpu();
+        let live = "* -> a";
+        let failing = "* -> a b c d e f g h i j k l m n o p\nl => ENODEV\nm => ENODEV\nn => ENODEV\no => ENODEV\np => ENODEV";
+        for (what, storm, alias, world) in [
+            ("one live module, modalias of 3 bytes", Storm::Live, "x:y", live),
+            ("one live module, a CPU's modalias", Storm::Live, &*cpu, live),
+            ("11 live and 5 failed modules, a CPU's modalias", Storm::Again, &*cpu, failing),
+            ("the same, by devices that nobody has heard of", Storm::First, &*cpu, failing),
+            ("the same, while an attempt is promised", Storm::Promised, &*cpu, failing),
+        ] {
+            for cpus in [64, 8192] {
+                Bench::new(storm, alias, world, cpus).measure(what);
+            }
+        }
+    })
+}
+
+struct Bench {
+    storm: Storm,
     netlink: Netlink,
     sender: Sender,
     simulation: Simulation,
@@ -57,36 +72,80 @@ struct Storm {
     buffer: Vec<u8>,
 }
 
-impl Storm {
-    /// A storm of so many CPUs, each of which has asked before: what comes is a duplicate.
-    fn new(alias: &str, world: &str, cpus: usize) -> Self {
+impl Bench {
+    /// A machine with so many CPUs, each of which has asked before.
+    fn new(storm: Storm, alias: &str, world: &str, cpus: usize) -> Self {
         let world = FakeModules::parse(world).expect("a world");
         let mut simulation = Simulation::new(world, Limits::default());
         for cpu in 0..cpus {
-            let devpath = devpath(cpu);
-            simulation.request(alias.as_bytes(), Origin::Scan { devpath: devpath.as_bytes() });
+            simulation.replay(&devpath_of_a_cpu(cpu), alias);
             simulation.settle();
         }
         let netlink = Netlink::open(64 << 20).expect("a socket");
         let sender = Sender::open().expect("a sender");
-        Self { netlink, sender, simulation, alias: alias.into(), cpus, next: 0, buffer: vec![0; BUFFER] }
+        let (alias, buffer) = (alias.into(), vec![0; BUFFER]);
+        Self { storm, netlink, sender, simulation, alias, cpus, next: 0, buffer }
     }
 
     fn measure(&mut self, what: &str) {
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
+        self.attempt();
         for _ in 0..ROUNDS {
+            self.begin();
             bare.push(self.timed(Self::drain_bare));
+            self.begin();
+            let before = *self.simulation.core.tally();
             ours.push(self.timed(Self::drain));
+            self.make_sure(&before);
+            self.next += BATCH;
         }
         let [bare, ours] = [bare, ours].map(median);
         let ratio = ours as f64 / bare as f64;
         println!("{what}, {} CPUs: bare {bare} ns, addonce {ours} ns, ratio {ratio:.2}", self.cpus);
     }
 
+    /// One trigger is over and the next one comes.
+    fn begin(&mut self) {
+        if self.storm == Storm::Again && self.next % self.cpus == 0 {
+            self.attempt();
+        }
+        if self.storm == Storm::Promised && self.next == 0 {
+            self.simulation.appear("/devices/another", &self.alias);
+        }
+    }
+
+    /// Hardware that appears after a while is an attempt at what failed.
+    fn attempt(&mut self) {
+        self.simulation.pass(Duration::from_secs(100));
+        self.simulation.appear("/devices/another", &self.alias);
+        self.simulation.settle();
+    }
+
+    /// Every event was the kind of duplicate that it was meant to be, for all modules.
+    fn make_sure(&self, before: &Tally) {
+        let after = self.simulation.core.tally();
+        let [live, failed, deferred] = [
+            after.duplicates_live - before.duplicates_live,
+            after.duplicates_failed - before.duplicates_failed,
+            after.deferred - before.deferred,
+        ];
+        let expected = match self.storm {
+            Storm::Live => [1, 0, 0],
+            Storm::Again | Storm::First => [11, 5, 0],
+            Storm::Promised => [11, 0, 5],
+        };
+        assert_eq!(
+            [live, failed, deferred],
+            expected.map(|modules| modules * BATCH as u64),
+            "{:?}",
+            self.storm
+        );
+    }
+
     fn timed(&mut self, drain: fn(&mut Self) -> usize) -> Duration {
-        for _ in 0..BATCH {
-            let (devpath, alias) = (devpath(self.next % self.cpus), &self.alias);
-            self.next += 1;
+        for n in self.next..self.next + BATCH {
+            let device = if self.storm == Storm::First { self.cpus + n } else { n % self.cpus };
+            let (devpath, alias) = (devpath_of_a_cpu(device), &self.alias);
             let datagram = format!(
                 "add@{devpath}\0ACTION=add\0DEVPATH={devpath}\0SUBSYSTEM=cpu\0SYNTH_UUID=0\0\
                  DRIVER=processor\0MODALIAS={alias}\0"
@@ -120,10 +179,6 @@ impl Storm {
         }
         read
     }
-}
-
-fn devpath(cpu: usize) -> String {
-    format!("/devices/system/cpu/cpu{cpu}")
 }
 
 fn median(mut times: Vec<Duration>) -> u128 {

@@ -4,30 +4,28 @@
 //! A daemon of its own, in namespaces of its own, hears of 8192 CPUs, twice each (as a CPU and as an ACPI processor), for
 //! 5 modules that fail and 4 that come in, and is asked for its highest resident memory. Nothing is inserted.
 
-#[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "../tests/common/mod.rs"]
+mod tests;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use addonce::uevent::netlink::Sender;
-use common::fixture::Fixture;
-use common::flood::event;
-use common::proc::peak_memory;
-use common::running::{Running, addonce};
+use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
+use tests::fixture::Fixture;
+use tests::flood::event;
+use tests::proc::peak_memory;
+use tests::running::{Running, addonce};
 
-const INSIDE: &str = "ADDONCE_BENCH_INSIDE";
 const CPUS: usize = 8192;
 /// Events between two looks at the daemon: as many as the queue of an unprivileged listener holds.
 const ROUND: usize = 64;
 
 fn main() -> ExitCode {
-    if std::env::var_os(INSIDE).is_none() {
-        let program = std::env::current_exe().expect("a path");
-        let mut again = Command::new("unshare");
-        again.args(["--user", "--map-root-user", "--net", "--"]).arg(program).env(INSIDE, "1");
-        let status = again.status().expect("unshare (util-linux)");
-        return if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
+    alone(storm)
+}
+
+fn storm() {
     let fixture = Fixture::build("semantics");
     // A module that no file is known for fails without any load.
     let ghosts: String = (0..5).map(|n| format!("alias cpu:* ghost{n}\nalias acpi:* ghost{n}\n")).collect();
@@ -35,13 +33,12 @@ fn main() -> ExitCode {
     std::fs::write(fixture.config().join("storm.conf"), ghosts + real).expect("write");
     let running = Running::start_by(addonce(), "info", &fixture.flags());
     let idle = peak_memory(running.id());
-    let features: String = (0..180).map(|n| format!(",{n:04X}")).collect();
-    let cpu = format!("cpu:type:x86,ven0000fam0006mod0055:feature:{features}");
+    let cpu = modalias_of_a_cpu();
     let mut sender = Sender::open().expect("a sender");
     for begin in (0..CPUS).step_by(ROUND) {
         for n in begin..begin + ROUND {
             for (devpath, modalias) in [
-                (format!("/devices/system/cpu/cpu{n}"), &*cpu),
+                (devpath_of_a_cpu(n), &*cpu),
                 (format!("/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0007:{n:02x}"), "acpi:ACPI0007:"),
             ] {
                 // As `udevadm trigger` has the kernel say it.
@@ -57,5 +54,4 @@ fn main() -> ExitCode {
         "{CPUS} CPUs: {} requests, {} duplicates of failed modules, {idle} KiB idle, {peak} KiB at the peak",
         status["requests"], status["duplicates"]["failed"]
     );
-    ExitCode::SUCCESS
 }

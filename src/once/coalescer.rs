@@ -16,18 +16,17 @@ use super::askers::Devices;
 use super::failures::{Failures, Key};
 use super::flight::Flights;
 use super::limits::Limits;
-use super::memo::{Memo, Resolved, Wanted};
+use super::memo::Memo;
 use super::outcome::{AddOnce, Outcome};
-use super::party::{Answer, Parties, Standing};
-use super::policy::Mode;
-use super::request::{Asker, ClientId, Kind, Origin, Request, Time};
+use super::party::{Answer, Parties};
+use super::request::{Asker, ClientId, Origin, Request, Time};
 use super::sightings::Sightings;
 use super::slots::Slots;
 use super::storm::Storm;
-use super::table::{ModuleId, State, Table};
+use super::table::{State, Table};
 use super::takeoff::Ask;
 use super::tally::Tally;
-use super::world::{Modules, Name, Plan, Verdict};
+use super::world::{Modules, Name, Plan};
 
 /// What the core wants done.
 #[derive(Clone, Debug)]
@@ -48,7 +47,7 @@ pub struct Coalescer {
     pub(super) table: Table,
     pub(super) memo: Memo,
     pub(super) failures: Failures,
-    sightings: Sightings,
+    pub(super) sightings: Sightings,
     pub(super) flights: Flights,
     pub(super) slots: Slots,
     pub(super) parties: Parties,
@@ -111,6 +110,9 @@ impl Coalescer {
             return;
         }
         let asker = self.enter(&request.origin);
+        if client.is_none() && self.passes_quietly(&resolved, asker, now) {
+            return;
+        }
         self.meet_all(modules, &resolved, Ask::of(asker, &request), now);
         self.dismiss(client);
         self.depart(now);
@@ -129,7 +131,7 @@ impl Coalescer {
             self.meet_all(modules, &resolved, Ask::of(asker, &request), now);
         }
         if names.is_empty() {
-            let failed: Vec<Key> = self.failures.iter().map(|(key, _)| key.clone()).collect();
+            let failed: Vec<Key> = self.failures.by_use().map(|(key, _)| key.clone()).collect();
             for key in failed {
                 let module = key.module;
                 let name = self.table.name(module).clone();
@@ -249,7 +251,7 @@ impl Coalescer {
 
     /// What is remembered as failed, by name.
     pub fn failures(&self) -> impl Iterator<Item = (&Name, &super::failures::Failure)> {
-        self.failures.iter().map(|(key, failure)| (self.table.name(key.module), failure))
+        self.failures.by_use().map(|(key, failure)| (self.table.name(key.module), failure))
     }
 
     /// A request comes in: it gets its number.
@@ -259,51 +261,6 @@ impl Coalescer {
             self.parties.open(client);
         }
         Asker::new(self.tally.requests, origin, &self.hasher)
-    }
-
-    /// Takes down that the asker asks for a module, and tells when its device did so before.
-    pub(super) fn sight(&mut self, asker: Asker, module: ModuleId, now: Time) -> Asker {
-        let (failures, flights) = (&self.failures, &self.flights);
-        self.sightings.see(asker, module, now, || {
-            let in_air = flights.iter().map(|flight| flight.asked.since).min();
-            [failures.counted_from(), in_air].into_iter().flatten().min().unwrap_or(u64::MAX)
-        })
-    }
-
-    /// The modules of a request's resolution, one by one.
-    fn meet_all(&mut self, modules: &mut dyn Modules, resolved: &Resolved, mut ask: Ask<'_>, now: Time) {
-        for wanted in &resolved.wanted {
-            let standing = self.meet(modules, wanted, &ask, now);
-            if standing == Standing::InAir {
-                ask.after = Some(wanted.module);
-            }
-            self.seat(ask.client, wanted.module, standing);
-        }
-    }
-
-    /// One module of a request's resolution.
-    fn meet(&mut self, modules: &mut dyn Modules, wanted: &Wanted, ask: &Ask<'_>, now: Time) -> Standing {
-        if wanted.verdict == Verdict::Builtin {
-            return Standing::Builtin;
-        }
-        if self.table.state(wanted.module) == State::Live {
-            self.tally.duplicates_live += 1;
-            return Standing::Live;
-        }
-        // As with modprobe: an administrator who names the module itself means it.
-        let meant =
-            ask.asker.kind == Kind::Administrator && is_name(ask.alias, self.table.name(wanted.module));
-        if !meant {
-            if wanted.verdict == Verdict::Blacklisted {
-                return Standing::Blacklisted;
-            }
-            let mut excluded = || wanted.policy.unless.as_deref().is_some_and(|path| modules.exists(path));
-            if wanted.policy.mode == Mode::Never || excluded() {
-                return Standing::RuledOut;
-            }
-        }
-        let always = wanted.policy.mode == Mode::Always;
-        self.want(modules, wanted.key(), &Ask { always, ..*ask }, now)
     }
 
     /// Compares what was read with what is there, at most once in [`Limits::FRESH`].
@@ -317,10 +274,4 @@ impl Coalescer {
             self.memo.clear();
         }
     }
-}
-
-/// Whether an alias is the module's own name; modprobe takes `-` for `_`.
-fn is_name(alias: &[u8], name: &Name) -> bool {
-    let underscored = alias.iter().map(|&byte| if byte == b'-' { b'_' } else { byte });
-    underscored.eq(name.bytes())
 }

@@ -1,29 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Failures: the memory for failed loads, and the retry rules
+//! # Failures: the memory for failed loads
 //!
-//! Owns what is remembered of a module that failed, and the judgement that the project exists for: is a request
-//! that meets a failure a duplicate or a new attempt? The rules are tried in this order, the first match wins:
-//!
-//! 1. the cause changed: attempt;
-//! 2. an administrator asks: attempt;
-//! 3. a module was unloaded since, and the errno was one of conflict: attempt;
-//! 4. the same device asks again: attempt when the backoff ends;
-//! 5. the request is genuine: as 4;
-//! 6. anything else: duplicate.
-//!
-//! A request that is accepted before the backoff has ended leaves a [`Pending`] attempt behind, so that none is
-//! lost. The memory is an LRU; an entry it evicts costs one more attempt, never a wrong answer.
+//! Owns what is remembered of a module that failed: what was said, what a fix could change, who asked, and the attempt
+//! that was promised for the end of the backoff ([`Pending`]). What a request that meets one comes to is judged in
+//! `ruling.rs`. The memory is an LRU ([`Shelf`]); an entry it evicts costs one more attempt, never a wrong answer.
 
 use std::ffi::CString;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-
+use super::asked::{Asked, Pending};
 use super::limits::Limits;
 use super::outcome::{Refusal, Stage};
-use super::request::{Asker, Kind, Time};
+use super::request::{Asker, Time};
+use super::ruling::Ruling;
+use super::shelf::Shelf;
 use super::table::ModuleId;
 use super::world::{Cause, Name};
 
@@ -71,60 +63,6 @@ pub struct Failure {
     pub alias: Box<[u8]>,
 }
 
-/// Who asked for one attempt, and since when: the devices themselves are in [`super::sightings`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The request it began with: a device that has asked since then asks again.
-    pub since: u64,
-    /// How many requests.
-    pub requests: u64,
-    /// How many devices.
-    pub devices: u64,
-    /// The last of the requests: one event may ask for a module twice, through two of its dependents.
-    last: u64,
-}
-
-/// An accepted attempt that waits for the end of the backoff.
-#[derive(Debug)]
-pub struct Pending {
-    /// Who asked for it: what they ask later is another attempt's matter.
-    pub asked: Asked,
-    /// Modules that failed because of this one, and were asked for since.
-    pub dependents: Vec<Key>,
-}
-
-impl Asked {
-    /// Nobody yet; who asks from this request on counts.
-    pub fn since(since: u64) -> Self {
-        Self { since, requests: 0, devices: 0, last: 0 }
-    }
-
-    /// One more request.
-    pub fn add(&mut self, asker: Asker) {
-        if std::mem::replace(&mut self.last, asker.request) == asker.request {
-            return;
-        }
-        self.requests += 1;
-        self.devices += u64::from(asker.device().is_some() && !self.includes(asker));
-    }
-
-    /// Whether the asker's device has asked before.
-    pub fn includes(&self, asker: Asker) -> bool {
-        asker.seen.is_some_and(|seen| seen >= self.since)
-    }
-}
-
-/// What a request that meets a failure comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ruling {
-    /// Attempt now.
-    Attempt,
-    /// Attempt when the backoff ends; that is remembered.
-    Wait(Time),
-    /// Count it.
-    Duplicate,
-}
-
 /// A landing to be remembered.
 pub struct Landing<'a> {
     /// What the kernel said.
@@ -144,24 +82,48 @@ pub struct Landing<'a> {
 /// The memory.
 #[derive(Debug)]
 pub struct Failures {
-    failures: LruCache<Key, Failure>,
+    failures: Shelf<Key, Failure>,
     unloads: u64,
+    changes: u64,
 }
 
 impl Failures {
     /// An empty memory for so many failures.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self { failures: LruCache::new(capacity), unloads: 0 }
+        Self { failures: Shelf::new(capacity), unloads: 0, changes: 0 }
     }
 
     /// A module was unloaded: conflicts may be over.
     pub fn unloaded(&mut self) {
         self.unloads += 1;
+        self.changes += 1;
     }
 
     /// Events were lost: what failed may be live.
     pub fn doubt(&mut self) {
-        self.failures.iter_mut().for_each(|(_, failure)| failure.doubted = true);
+        self.changes += 1;
+        self.failures.values_mut().for_each(|failure| failure.doubted = true);
+    }
+
+    /// How often anything changed that a ruling depends on, but for the passing of time. While this stays the same, so do
+    /// the places.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Where a failure is remembered.
+    pub fn find(&self, key: &Key) -> Option<usize> {
+        self.failures.find(key)
+    }
+
+    /// The failure at a place.
+    pub fn look(&self, place: usize) -> &Failure {
+        self.failures.look(place)
+    }
+
+    /// The failure at a place; asking for it keeps it from being evicted soon.
+    pub fn take_up(&mut self, place: usize) -> &mut Failure {
+        self.failures.take_up(place)
     }
 
     /// A remembered failure; asking for it keeps it from being evicted soon.
@@ -169,9 +131,18 @@ impl Failures {
         self.failures.get_mut(key)
     }
 
-    /// How many unloads were seen.
-    pub fn unloads(&self) -> u64 {
-        self.unloads
+    /// Rules 2 to 6, for a request that meets a failure.
+    pub fn judge(&mut self, key: &Key, asker: Asker, now: Time) -> Option<Ruling> {
+        let failure = self.failures.get_mut(key)?;
+        let promised = failure.pending.is_some();
+        let ruling = failure.judge(asker, self.unloads, now);
+        self.changes += u64::from(failure.pending.is_some() != promised);
+        Some(ruling)
+    }
+
+    /// Whether rule 3 holds for a failure.
+    pub fn conflict_is_over(&self, failure: &Failure) -> bool {
+        failure.conflict_is_over(self.unloads)
     }
 
     /// Remembers that a dependent, too, is to be attempted when this failure's backoff ends.
@@ -179,17 +150,17 @@ impl Failures {
         let pending = self.failures.get_mut(key).and_then(|failure| failure.pending.as_mut());
         if let Some(pending) = pending.filter(|pending| !pending.dependents.contains(&dependent)) {
             pending.dependents.push(dependent);
+            self.changes += 1;
         }
     }
 
     /// Takes what was promised out of a failure that is about to be attempted. Devices that asked before this attempt ask
     /// again afterwards, unless a device is behind the attempt: then the storm it belongs to begins with it.
     pub fn take_pending(&mut self, key: &Key, asker: Asker) -> Pending {
-        let Some(failure) = self.failures.get_mut(key) else {
-            return Pending { asked: Asked::since(asker.request), dependents: Vec::new() };
-        };
+        let Some(failure) = self.failures.get_mut(key) else { return Pending::since(asker.request) };
+        self.changes += 1;
         let since = if asker.device().is_some() { asker.request } else { failure.asked.since };
-        failure.pending.take().unwrap_or(Pending { asked: Asked::since(since), dependents: Vec::new() })
+        failure.pending.take().unwrap_or(Pending::since(since))
     }
 
     /// The first request that any failure counts.
@@ -203,8 +174,11 @@ impl Failures {
 
     /// The accepted attempts whose backoff has ended.
     pub fn due(&self, now: Time) -> Vec<Key> {
+        if self.next_due(|_| true).is_none_or(|next| next > now) {
+            return Vec::new();
+        }
         let due = |failure: &Failure| failure.pending.is_some() && failure.retry_at <= now;
-        self.failures.iter().filter(|(_, failure)| due(failure)).map(|(key, _)| key.clone()).collect()
+        self.failures.by_use().filter(|(_, failure)| due(failure)).map(|(key, _)| key.clone()).collect()
     }
 
     /// When the next accepted attempt is due.
@@ -218,7 +192,9 @@ impl Failures {
 
     /// Remembers a failed landing. Where another failure had to be forgotten for it, what was promised there is returned.
     pub fn record(&mut self, key: Key, landing: Landing<'_>, now: Time) -> Option<(Key, Pending)> {
-        let before = self.failures.peek(&key).filter(|failure| failure.cause == landing.cause);
+        self.changes += 1;
+        let before = self.failures.find(&key).map(|place| self.failures.look(place));
+        let before = before.filter(|failure| failure.cause == landing.cause);
         let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
         let failure = Failure {
             refusal: landing.refusal,
@@ -252,7 +228,7 @@ impl Failures {
     pub fn forget(&mut self, module: ModuleId, name: &Name) -> Vec<Key> {
         let gone: Vec<Key> = self
             .failures
-            .iter()
+            .by_use()
             .filter(|(key, failure)| {
                 key.module == module
                     || matches!(&failure.refusal.stage, Stage::Dependency(root) if root == name)
@@ -260,6 +236,7 @@ impl Failures {
             .map(|(key, _)| key.clone())
             .collect();
         let mut promised = Vec::new();
+        self.changes += gone.len() as u64;
         for key in gone {
             promised.extend(
                 self.failures.pop(&key).and_then(|f| f.pending).into_iter().flat_map(|p| p.dependents),
@@ -279,8 +256,8 @@ impl Failures {
     }
 
     /// What is remembered, the most recently used first.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Failure)> {
-        self.failures.iter()
+    pub fn by_use(&self) -> impl Iterator<Item = (&Key, &Failure)> {
+        self.failures.by_use()
     }
 }
 
@@ -298,33 +275,5 @@ impl Failure {
             self.compared = now;
         }
         self.cause != cause
-    }
-
-    /// Rules 2 to 6, for a request that comes after so many unloads.
-    pub fn judge(&mut self, asker: Asker, unloads: u64, now: Time) -> Ruling {
-        if asker.kind == Kind::Administrator || self.conflict_is_over(unloads) {
-            return Ruling::Attempt;
-        }
-        // What is due for one failure is a request like any other for the next.
-        let due = asker.kind == Kind::Due && self.retry_at <= now;
-        let accepted = due
-            || matches!(asker.kind, Kind::Genuine(_))
-            || self.asked.includes(asker)
-            || self.pending.is_some();
-        if !accepted {
-            self.asked.add(asker);
-            return Ruling::Duplicate;
-        }
-        if self.retry_at <= now {
-            return Ruling::Attempt;
-        }
-        let promised = || Pending { asked: Asked::since(asker.request), dependents: Vec::new() };
-        self.pending.get_or_insert_with(promised).asked.add(asker);
-        Ruling::Wait(self.retry_at)
-    }
-
-    /// Rule 3. EEXIST, EBUSY and ENODEV are what a module says that finds its place taken.
-    fn conflict_is_over(&self, unloads: u64) -> bool {
-        unloads > self.unloads && matches!(self.refusal.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV)
     }
 }

@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::failures::{Asked, Key};
+use super::asked::Asked;
+use super::failures::Key;
 use super::request::{Asker, ClientId, Time};
 use super::table::ModuleId;
 use super::world::{Name, Plan};

@@ -13,8 +13,9 @@ pub struct Limits {
     pub memo: NonZeroUsize,
     /// Failures that are remembered.
     pub failures: NonZeroUsize,
-    /// Sightings that are remembered: a device that asked for a module that was not live is one. The default is what a
-    /// hash table of 2^16 places holds: 8192 CPUs with 7 failed modules each.
+    /// Sightings that are remembered: a device that asked for a module that was not live is one, and so is a device that
+    /// asked for several together. The default is what a hash table of 2^16 places holds: were none together, 8192 CPUs with
+    /// 7 failed modules each.
     pub sightings: usize,
     /// Loads at a time, not counting those older than [`Limits::OLD`].
     pub jobs: usize,

@@ -5,7 +5,7 @@
 //! one lookup. An LRU of fixed capacity, dropped as a whole when an index or modprobe.d changes; an evicted
 //! entry costs one more lookup.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use lru::LruCache;
 
 use super::failures::Key;
 use super::policy::Policy;
+use super::quiet::Quiet;
 use super::table::{ModuleId, State, Table};
 use super::world::{Modules, Resolution, Verdict};
 
@@ -45,8 +46,10 @@ pub struct Resolved {
     pub wanted: Box<[Wanted]>,
     /// How many of them are to be loaded.
     loadable: u64,
-    /// When all of those were last found live, as [`Table::losses`] counts time.
-    all_live: Cell<Option<u64>>,
+    /// Whether all of those are live, and when that was found, as [`Table::changes`] counts time.
+    all_live: Cell<(u64, bool)>,
+    /// What was last found of those that have failures among them.
+    pub(super) quiet: RefCell<Option<Quiet>>,
     /// How many asked for it since it was looked up.
     asked: Cell<u64>,
 }
@@ -60,14 +63,13 @@ impl Resolved {
     /// How many modules there are, if all that are to be loaded are known to be live: the way of most duplicates, who
     /// need not be looked at module by module.
     pub fn all_live(&self, table: &Table) -> Option<u64> {
-        if self.all_live.get() != Some(table.losses()) {
+        let (found, mut all_live) = self.all_live.get();
+        if found != table.changes() {
             let mut loadable = self.wanted.iter().filter(|wanted| wanted.verdict == Verdict::Load);
-            if !loadable.all(|wanted| table.state(wanted.module) == State::Live) {
-                return None;
-            }
-            self.all_live.set(Some(table.losses()));
+            all_live = loadable.all(|wanted| table.state(wanted.module) == State::Live);
+            self.all_live.set((table.changes(), all_live));
         }
-        Some(self.loadable)
+        all_live.then_some(self.loadable)
     }
 }
 
@@ -121,5 +123,11 @@ fn number(resolution: Resolution, table: &mut Table) -> Resolved {
     });
     let wanted: Box<[Wanted]> = numbered.collect();
     let loadable = wanted.iter().filter(|wanted| wanted.verdict == Verdict::Load).count() as u64;
-    Resolved { wanted, loadable, all_live: Cell::new(None), asked: Cell::new(0) }
+    Resolved {
+        wanted,
+        loadable,
+        all_live: Cell::new((u64::MAX, false)),
+        quiet: RefCell::new(None),
+        asked: Cell::new(0),
+    }
 }

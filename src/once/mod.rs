@@ -10,12 +10,17 @@
 //! | [`coalescer`] | the head: requests in, actions out |
 //! | [`memo`] | what a modalias was found to stand for |
 //! | [`table`] | the modules we know, by number |
+//! | `meeting` | a request and the modules it stands for |
 //! | `takeoff` | from a wanted module to a flight |
 //! | [`flight`] | the flights in the air, and who waits for whom |
 //! | [`slots`] | how many loads run at a time |
 //! | `landing` | an outcome, and everybody who waits for it |
-//! | [`failures`] | the memory for failed loads, and the retry rules |
-//! | `ruling` | a request that meets a failure |
+//! | [`failures`] | the memory for failed loads |
+//! | [`shelf`] | an LRU whose places have numbers |
+//! | [`asked`] | who asked for one attempt |
+//! | [`ruling`] | a request that meets a failure: the retry rules |
+//! | `quiet` | what a duplicate comes to, known beforehand |
+//! | [`sighting`] | when a device last asked |
 //! | [`sightings`] | which devices asked for what failed |
 //! | [`party`] | a client and the modules it waits for |
 //! | [`tally`] | the counters |
@@ -30,6 +35,7 @@
 //! | [`fake`] | a world by declaration, for tests and replays |
 //! | [`simulation`] | the core in such a world, with a clock of its own |
 
+pub mod asked;
 pub mod askers;
 pub mod bins;
 pub mod coalescer;
@@ -38,12 +44,16 @@ pub mod fake;
 pub mod flight;
 mod landing;
 pub mod limits;
+mod meeting;
 pub mod memo;
 pub mod outcome;
 pub mod party;
 pub mod policy;
+mod quiet;
 pub mod request;
-mod ruling;
+pub mod ruling;
+pub mod shelf;
+pub mod sighting;
 pub mod sightings;
 pub mod simulation;
 pub mod slots;

@@ -145,6 +145,11 @@ impl Asker {
 }
 
 impl DeviceHash {
+    /// The bare number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     /// The hash of the device and one of the modules it asks for. Odd factors keep every bit: the golden ratio's spreads
     /// small numbers well.
     pub fn with(self, module: u32) -> u64 {

@@ -1,17 +1,39 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Ruling: a request that meets a failure
 //!
-//! Owns the way from a remembered failure to a ruling: whether there is news that makes the failure void whoever asks,
-//! which failure is at the root of it where a dependency failed, and what the rules in `failures.rs` say of that one.
+//! Owns the judgement that the project exists for: is a request that meets a remembered failure a duplicate or a new
+//! attempt? The rules are tried in this order, the first match wins:
+//!
+//! 1. the cause changed: attempt;
+//! 2. an administrator asks: attempt;
+//! 3. a module was unloaded since, and the errno was one of conflict: attempt;
+//! 4. the same device asks again: attempt when the backoff ends;
+//! 5. the request is genuine: as 4;
+//! 6. anything else: duplicate.
+//!
+//! A request that is accepted before the backoff has ended leaves a [`Pending`] attempt behind, so that none is lost.
+//! Where a dependency failed, the failure at the root of it is found first.
 
+use super::asked::Pending;
 use super::coalescer::Coalescer;
-use super::failures::{Key, Ruling};
+use super::failures::{Failure, Key};
 #[cfg(doc)]
 use super::limits::Limits;
 use super::outcome::{Refusal, Stage};
-use super::request::{Asker, Time};
+use super::request::{Asker, Kind, Time};
 use super::table::State;
 use super::world::{Modules, Presence};
+
+/// What a request that meets a failure comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Attempt now.
+    Attempt,
+    /// Attempt when the backoff ends; that is remembered.
+    Wait(Time),
+    /// Count it.
+    Duplicate,
+}
 
 impl Coalescer {
     /// What the failure memory says, and the failure it says that of. A dependent's failure has no rules of its own:
@@ -27,20 +49,19 @@ impl Coalescer {
         if self.has_news(modules, key, now) {
             return ATTEMPT;
         }
-        let unloads = self.failures.unloads();
-        let Some(failure) = self.failures.get(key) else { return ATTEMPT };
-        if !matches!(failure.refusal.stage, Stage::Dependency(_)) {
-            return (failure.judge(asker, unloads, now), failure.refusal.clone());
+        let Some(refusal) = self.failures.get(key).map(|failure| failure.refusal.clone()) else {
+            return ATTEMPT;
+        };
+        if !matches!(refusal.stage, Stage::Dependency(_)) {
+            return (self.failures.judge(key, asker, now).unwrap_or(Ruling::Attempt), refusal);
         }
-        let refusal = failure.refusal.clone();
         let root = self.root(key);
         if self.table.state(root.module) != State::Idle || self.has_news(modules, &root, now) {
             return ATTEMPT;
         }
         // Who asks for the dependent asks for what failed it.
         let asker_of_root = self.sight(asker, root.module, now);
-        let Some(failure) = self.failures.get(&root) else { return ATTEMPT };
-        let ruling = failure.judge(asker_of_root, unloads, now);
+        let Some(ruling) = self.failures.judge(&root, asker_of_root, now) else { return ATTEMPT };
         match ruling {
             Ruling::Wait(_) => self.failures.attach(&root, key.clone()),
             Ruling::Duplicate if root != *key => {
@@ -82,5 +103,34 @@ impl Coalescer {
             let plan = modules.plan(self.table.name(key.module), key.options.as_deref());
             failure.differs(plan.cause, now)
         }
+    }
+}
+
+impl Failure {
+    /// Rules 2 to 6, for a request that comes after so many unloads.
+    pub(super) fn judge(&mut self, asker: Asker, unloads: u64, now: Time) -> Ruling {
+        if asker.kind == Kind::Administrator || self.conflict_is_over(unloads) {
+            return Ruling::Attempt;
+        }
+        // What is due for one failure is a request like any other for the next.
+        let due = asker.kind == Kind::Due && self.retry_at <= now;
+        let accepted = due
+            || matches!(asker.kind, Kind::Genuine(_))
+            || self.asked.includes(asker)
+            || self.pending.is_some();
+        if !accepted {
+            self.asked.add(asker);
+            return Ruling::Duplicate;
+        }
+        if self.retry_at <= now {
+            return Ruling::Attempt;
+        }
+        self.pending.get_or_insert_with(|| Pending::since(asker.request)).asked.add(asker);
+        Ruling::Wait(self.retry_at)
+    }
+
+    /// Rule 3. EEXIST, EBUSY and ENODEV are what a module says that finds its place taken.
+    pub(super) fn conflict_is_over(&self, unloads: u64) -> bool {
+        unloads > self.unloads && matches!(self.refusal.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV)
     }
 }

@@ -3,37 +3,43 @@
 //!
 //! Owns the answer to "does the same device ask again?". For each device and each module that was not live when it asked,
 //! the number of its last request; a failure knows from which request on it counts, so one table serves all failures.
+//!
+//! A device asks for the same modules together, again and again, so what is the same for all modules of a [`Group`] is kept
+//! once: at any time a device and a module are in one place only, with others or alone. Storms write the one, whatever is
+//! particular the other.
+//!
 //! Bounded: when it is full, what no failure counts any more is forgotten; where that is not enough, a silence stands
 //! in for the missing knowledge ([`Limits::SILENCE`]).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::rc::Rc;
 
 use super::limits::Limits;
-use super::request::{Asker, Time};
+use super::request::{Asker, DeviceHash, Time};
+use super::sighting::{Group, Sighting};
 use super::table::ModuleId;
 
 /// Devices, by what they asked for.
 #[derive(Debug)]
 pub struct Sightings {
-    sightings: HashMap<u64, Sighting, BuildHasherDefault<AsItIs>>,
+    /// By device and module.
+    alone: Hashed<Sighting>,
+    /// By device.
+    together: Hashed<(Sighting, Rc<Group>)>,
     limit: usize,
     last: Time,
     /// The request at which forgetting was last tried: it looks at every sighting, so it has to be seldom.
     swept: u64,
 }
 
-/// The last two requests of a device for a module; 0 is none. Two, since one request may look twice.
-#[derive(Clone, Copy, Debug)]
-struct Sighting {
-    last: u64,
-    before: u64,
-}
+type Hashed<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
 
 impl Sightings {
     /// Nobody has asked; so many sightings will be remembered.
     pub fn new(limit: usize) -> Self {
-        Self { sightings: HashMap::default(), limit, last: Time::ZERO, swept: 0 }
+        let (alone, together) = Default::default();
+        Self { alone, together, limit, last: Time::ZERO, swept: 0 }
     }
 
     /// Takes down who asks for what, and tells in `seen` when the same was asked before. `counted_from` is asked for only
@@ -48,35 +54,110 @@ impl Sightings {
         let Some(device) = asker.device() else { return asker };
         let (key, request) = (device.with(module.number()), asker.request);
         let silence = now.saturating_sub(std::mem::replace(&mut self.last, now));
-        if let Some(sighting) = self.sightings.get_mut(&key) {
-            // One that waited for its turn may come after a later one.
-            if sighting.last < request {
-                *sighting = Sighting { last: request, before: sighting.last };
-            }
-            let before = Some(sighting.before).filter(|&before| before != 0 && before < request);
-            return Asker { seen: before, ..asker };
+        if let Some(sighting) = self.with_others(device, module, request) {
+            return Asker { seen: sighting.before(request), ..asker };
         }
-        if self.sightings.len() >= self.limit && request.saturating_sub(self.swept) > self.limit as u64 / 2 {
+        if let Some(sighting) = self.alone.get_mut(&key) {
+            sighting.add(request);
+            return Asker { seen: sighting.before(request), ..asker };
+        }
+        if self.is_full() && request.saturating_sub(self.swept) > self.limit as u64 / 2 {
             self.swept = request;
             let from = counted_from();
-            self.sightings.retain(|_, sighting| sighting.last >= from);
+            self.alone.retain(|_, sighting| sighting.last >= from);
+            self.together.retain(|_, (sighting, _)| sighting.last >= from);
         }
-        if self.sightings.len() < self.limit {
-            self.sightings.insert(key, Sighting { last: request, before: 0 });
+        if !self.is_full() {
+            self.alone.insert(key, Sighting::first(request));
         } else if silence > Limits::SILENCE {
             return Asker { seen: Some(u64::MAX), ..asker };
         }
         Asker { seen: None, ..asker }
     }
 
+    /// The same for all modules of a group at once, where the device was sighted for all of them by the same request. `None`
+    /// where it was not, or where there is no room: nothing was taken down.
+    pub fn see_together(&mut self, asker: Asker, group: &Rc<Group>, now: Time) -> Option<Asker> {
+        if group.modules().is_empty() {
+            return Some(asker);
+        }
+        let device = asker.device()?;
+        let known = self.together.get_mut(&device.number()).filter(|(_, known)| known == group);
+        let before = match known {
+            Some((sighting, _)) => {
+                sighting.add(asker.request);
+                sighting.before(asker.request)
+            }
+            None => self.gather(device, group, asker.request)?,
+        };
+        self.last = now;
+        Some(Asker { seen: before, ..asker })
+    }
+
     /// How many are remembered.
     pub fn len(&self) -> usize {
-        self.sightings.len()
+        self.alone.len() + self.together.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.sightings.is_empty()
+        self.len() == 0
+    }
+
+    fn is_full(&self) -> bool {
+        self.len() >= self.limit
+    }
+
+    /// What is known of a device and a module with others, as long as nothing is to be changed about it; if it is, they part.
+    fn with_others(&mut self, device: DeviceHash, module: ModuleId, request: u64) -> Option<Sighting> {
+        let (sighting, group) = self.together.get(&device.number())?;
+        if !group.modules().contains(&module) {
+            return None;
+        }
+        if sighting.last >= request {
+            return Some(*sighting);
+        }
+        self.part(device, &[module]);
+        None
+    }
+
+    /// Puts what is known of a device by a group where each module stands alone, as far as there is room: those that are
+    /// `sought` first.
+    fn part(&mut self, device: DeviceHash, sought: &[ModuleId]) {
+        let Some((sighting, group)) = self.together.remove(&device.number()) else { return };
+        let (first, others): (Vec<ModuleId>, Vec<ModuleId>) =
+            group.modules().iter().copied().partition(|module| sought.contains(module));
+        for module in first.into_iter().chain(others) {
+            if !self.is_full() {
+                self.alone.insert(device.with(module.number()), sighting);
+            }
+        }
+    }
+
+    /// Puts together what is known of a device and the modules of a group, if it is the same for all. The outer option is
+    /// whether it is, the inner one when they were last asked for.
+    #[cold]
+    fn gather(&mut self, device: DeviceHash, group: &Rc<Group>, request: u64) -> Option<Option<u64>> {
+        let &first = group.modules().first()?;
+        self.part(device, group.modules());
+        let last_of = |module: &ModuleId| self.alone.get(&device.with(module.number())).map(|s| s.last);
+        let last = last_of(&first);
+        if last.is_some_and(|last| last >= request)
+            || !group.modules().iter().all(|module| last_of(module) == last)
+        {
+            return None;
+        }
+        if last.is_none() && self.is_full() {
+            return None;
+        }
+        if last.is_some() {
+            for module in group.modules() {
+                self.alone.remove(&device.with(module.number()));
+            }
+        }
+        let sighting = Sighting { last: request, before: last.unwrap_or(0) };
+        self.together.insert(device.number(), (sighting, group.clone()));
+        Some(last)
     }
 }
 
@@ -102,6 +183,8 @@ impl Hasher for AsItIs {
 mod tests {
     use std::hash::RandomState;
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::super::request::{Device, Origin};
     use super::super::table::Table;
@@ -147,6 +230,38 @@ mod tests {
             assert!(seen.sightings.len() <= 8);
         }
         assert_eq!(seen.ask(101, 100, 0, 0), Some(100));
+    }
+
+    proptest! {
+        /// A request is by one device, for one module after another, or for several together.
+        #[test]
+        fn together_or_alone_a_device_is_known_by_what_it_asked_for(
+            requests in proptest::collection::vec((0..3u64, proptest::collection::vec(0..4usize, 1..4), any::<bool>()), 0..60)
+        ) {
+            let mut table = Table::default();
+            let modules = ["a", "b", "c", "d"].map(|name| table.id(&name.into()));
+            let (mut sightings, hasher) = (Sightings::new(12), RandomState::new());
+            let mut plain: HashMap<(u64, ModuleId), u64> = HashMap::new();
+            for (number, (device, wanted, together)) in (1u64..).zip(requests) {
+                let devpath = device.to_le_bytes();
+                let origin = Origin::Event { device: Device { devpath: &devpath, genuine: false }, seqnum: number };
+                let asker = Asker::new(number, &origin, &hasher);
+                let wanted: Vec<ModuleId> = wanted.into_iter().map(|module| modules[module]).collect();
+                let before: Vec<Option<u64>> =
+                    wanted.iter().map(|module| plain.get(&(device, *module)).copied()).collect();
+                let group = Rc::new(Group::new(wanted.clone()));
+                if let Some(asker) = Some(()).filter(|()| together).and_then(|()| sightings.see_together(asker, &group, Time::ZERO)) {
+                    prop_assert!(before.iter().all(|before| *before == asker.seen));
+                }
+                // As who is not let through quietly goes on.
+                for (module, before) in wanted.iter().zip(before) {
+                    let seen = sightings.see(asker, *module, Time::ZERO, || unreachable!("there is room")).seen;
+                    prop_assert_eq!(seen, before);
+                    plain.insert((device, *module), number);
+                }
+                prop_assert!(sightings.len() <= plain.len());
+            }
+        }
     }
 
     #[test]

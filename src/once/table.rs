@@ -38,7 +38,7 @@ pub struct Table {
     modules: Vec<(Name, State)>,
     /// By module, what its last attempt read of files.
     bytes: Vec<u64>,
-    losses: u64,
+    changes: u64,
 }
 
 impl Table {
@@ -72,7 +72,7 @@ impl Table {
     /// Sets a module's state.
     pub fn set(&mut self, id: ModuleId, state: State) {
         let before = std::mem::replace(&mut self.modules[id.0 as usize].1, state);
-        self.losses += u64::from(before == State::Live && state != State::Live);
+        self.changes += u64::from(before != state);
     }
 
     /// How many bytes of module files one more attempt would read, as far as the last one tells.
@@ -85,14 +85,14 @@ impl Table {
         self.bytes[id.0 as usize] = bytes;
     }
 
-    /// How often a module was found not to be live any more. While this stays the same, who was live is.
-    pub fn losses(&self) -> u64 {
-        self.losses
+    /// How often the state of any module changed. While this stays the same, who was live is, and nobody else.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Forgets who is live: events were lost, a `remove` may have been among them.
     pub fn doubt(&mut self) {
-        self.losses += 1;
+        self.changes += 1;
         for (_, state) in &mut self.modules {
             if *state == State::Live {
                 *state = State::Idle;

@@ -8,11 +8,12 @@
 use std::sync::Arc;
 
 use super::coalescer::{Action, Coalescer};
-use super::failures::{Key, Ruling};
+use super::failures::Key;
 use super::flight::{Cycle, Edge, Flight, Turn};
 use super::outcome::{Outcome, Refusal, Stage};
 use super::party::Standing;
 use super::request::{Asker, ClientId, Request, Time};
+use super::ruling::Ruling;
 use super::table::{ModuleId, State};
 use super::world::{Modules, Name, Plan, Presence, Work};
 

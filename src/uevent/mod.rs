@@ -5,7 +5,8 @@
 //! where it sits, what modalias it carries, whether it came or went. It decides nothing, loads nothing and
 //! writes nothing under /sys. Three doors lead in, and all of them end in the same few borrowed bytes:
 //!
-//! * [`message`]: one datagram, parsed in place; every rejection has a name (pure).
+//! * [`message`]: one datagram, parsed in place; every rejection has a name (pure). `cut` finds the ends of its
+//!   strings.
 //! * [`netlink`]: the socket: its buffer, its sender check, its overflow; and a way to speak as the kernel
 //!   does, for tests and replays. [`filter`] is the program the kernel runs before it queues anything,
 //!   `sockopt` the three socket options that nix does not know, which hold the only `unsafe` here;
@@ -18,6 +19,7 @@
 
 pub mod activation;
 pub mod capture;
+mod cut;
 pub mod filter;
 pub mod message;
 pub mod netlink;

@@ -15,12 +15,12 @@ use super::rules::{Model, Word};
 use super::steps::{Case, Step, case};
 use super::world::{Flavour, Module, name, number};
 
-const RICH: Flavour = Flavour { related: true, narrow: false, options: false, disabling: false };
-const NARROW: Flavour = Flavour { narrow: true, ..RICH };
+pub const RICH: Flavour = Flavour { related: true, narrow: false, options: false, disabling: false };
+pub const NARROW: Flavour = Flavour { narrow: true, ..RICH };
 const ALONE: Flavour = Flavour { related: false, ..RICH };
 
 /// Runs a property with its share, in percent, of all cases.
-fn prove<T: Debug>(
+pub fn prove<T: Debug>(
     percent: u32,
     strategy: impl Strategy<Value = T>,
     property: impl Fn(&T) -> Result<(), String>,

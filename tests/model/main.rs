@@ -13,6 +13,7 @@
 //! | `ledger` | what was asked, attempted and promised: the naive bookkeeping of rich worlds |
 //! | `rules` | the rules of one module without dependencies, predicted to the millisecond |
 //! | `invariants` | one property for each invariant |
+//! | `ways` | the property that the short way of a duplicate comes to the same as the long one |
 //!
 //! `ADDONCE_CASES` sets how many cases there are in all (100 000 by default), `ADDONCE_SEED` which.
 
@@ -21,4 +22,5 @@ mod invariants;
 mod ledger;
 mod rules;
 mod steps;
+mod ways;
 mod world;

@@ -187,3 +187,23 @@ fn a_storm_that_waits_for_its_turn_is_one_request_in_line() {
     assert_eq!(s.attempts_of("a"), 2);
     assert!(s.core.tally().duplicates() <= 1001, "{:?}", s.core.tally());
 }
+
+/// With --sync-udev every event came twice, from the kernel and from udev's program, and the second counted as the device
+/// asking again: one attempt too many for every failed module.
+#[test]
+fn udevs_word_for_an_event_is_no_second_request_of_its_device() {
+    let mut s = world("cpu:* -> a\na => ENODEV");
+    for cpu in 0..8 {
+        let devpath = format!("/devices/system/cpu/cpu{cpu}");
+        s.replay(&devpath, "cpu:x");
+        s.request(b"cpu:x", Origin::Echo { client: cpu, devpath: devpath.as_bytes() });
+    }
+    s.pass(ms(100_000));
+    assert_eq!(s.attempts.len(), 1);
+    assert_eq!(s.answers.len(), 8);
+    // Its own next event is: a trigger is one more attempt, with its echo and without.
+    s.replay("/devices/system/cpu/cpu3", "cpu:x");
+    s.request(b"cpu:x", Origin::Echo { client: 9, devpath: b"/devices/system/cpu/cpu3" });
+    s.settle();
+    assert_eq!(s.attempts.len(), 2);
+}

@@ -99,7 +99,7 @@ impl Desk {
                     self.server.subscribe(client);
                     continue;
                 }
-                Order::Load(load) => match load_of(core, resolver, client, &load, now) {
+                Order::Load(load) => match load_of(core, resolver, intake, client, &load, now) {
                     Some(error) => error,
                     None => continue,
                 },
@@ -190,6 +190,7 @@ impl Desk {
 fn load_of(
     core: &mut Coalescer,
     resolver: &mut Resolver,
+    intake: &Intake,
     client: ClientId,
     load: &Load,
     now: Time,
@@ -199,8 +200,11 @@ fn load_of(
         return Some(Reply::invalid_parameter("devpath"));
     };
     let genuine = load.genuine.unwrap_or_default();
-    let device = devpath.as_deref().map(|devpath| Device { devpath, genuine });
-    let origin = Origin::Client { client, device };
+    let origin = match devpath.as_deref() {
+        Some(devpath) if intake.netlink().is_some() => Origin::Echo { client, devpath },
+        Some(devpath) => Origin::Client { client, device: Some(Device { devpath, genuine }) },
+        None => Origin::Client { client, device: None },
+    };
     core.request(resolver, Request { alias: &alias, origin }, now);
     None
 }

@@ -45,6 +45,13 @@ pub enum Origin<'a> {
         /// The device udev runs it for; none where an administrator typed it.
         device: Option<Device<'a>>,
     },
+    /// `addonce load`, run by udev for an event that the kernel tells us of itself: the event asks, and the client waits.
+    Echo {
+        /// To whom the answer goes.
+        client: ClientId,
+        /// The device udev runs it for.
+        devpath: &'a [u8],
+    },
 }
 
 /// The device that an event is about.
@@ -61,7 +68,7 @@ impl<'a> Origin<'a> {
     pub fn devpath(&self) -> Option<&'a [u8]> {
         match self {
             Origin::Event { device, .. } => Some(device.devpath),
-            Origin::Scan { devpath } => Some(devpath),
+            Origin::Scan { devpath } | Origin::Echo { devpath, .. } => Some(devpath),
             Origin::Client { device, .. } => device.map(|device| device.devpath),
         }
     }
@@ -70,14 +77,14 @@ impl<'a> Origin<'a> {
     pub fn seqnum(&self) -> u64 {
         match self {
             Origin::Event { seqnum, .. } => *seqnum,
-            Origin::Scan { .. } | Origin::Client { .. } => 0,
+            Origin::Scan { .. } | Origin::Client { .. } | Origin::Echo { .. } => 0,
         }
     }
 
     /// The client to answer.
     pub fn client(&self) -> Option<ClientId> {
         match self {
-            Origin::Client { client, .. } => Some(*client),
+            Origin::Client { client, .. } | Origin::Echo { client, .. } => Some(*client),
             Origin::Event { .. } | Origin::Scan { .. } => None,
         }
     }
@@ -104,7 +111,7 @@ pub enum Kind {
     /// Rules 4 and 6: a replayed event.
     Replay(DeviceHash),
     /// Rule 6, always: a scan says what is there, not that anybody asks again. It leaves no sighting either, since
-    /// the replay that follows every scan at boot says the same once more.
+    /// the replay that follows every scan at boot says the same once more. An echo says what its event said.
     Scan,
     /// A request that the rules accepted earlier and whose backoff has ended.
     Due,
@@ -123,7 +130,7 @@ impl Asker {
         };
         let kind = match origin {
             Origin::Event { device, .. } => of(device),
-            Origin::Scan { .. } => Kind::Scan,
+            Origin::Scan { .. } | Origin::Echo { .. } => Kind::Scan,
             Origin::Client { device: Some(device), .. } => of(device),
             Origin::Client { device: None, .. } => Kind::Administrator,
         };

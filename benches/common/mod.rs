@@ -2,6 +2,8 @@
 //! # Common: what the benchmarks share
 //!
 //! A network namespace of their own, where they speak for the kernel without privilege, and what a CPU says of itself.
+//! Each uses a part of it.
+#![allow(dead_code)]
 
 use std::process::{Command, ExitCode};
 

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # What a thousand clients cost a storm
+//!
+//! A daemon hears the storm of the guest with 255 CPUs (tests/captures) with a thousand clients that each connect and ask
+//! for its status meanwhile, and without them, by turns; what is compared is the time from the first event to settled.
+//! Once at eight times the pace at which it was recorded, and once as fast as the kernel takes it, a hundred times over:
+//! then there is nothing but the daemon's own work to wait for. Nothing is inserted.
+
+mod common;
+#[path = "../tests/common/mod.rs"]
+mod tests;
+
+use std::fs::File;
+use std::io::BufReader;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use addonce::control::client::call;
+use addonce::uevent::capture::{Reader, Record};
+use addonce::uevent::netlink::Sender;
+use common::alone;
+use serde_json::Value;
+use tests::fixture::Fixture;
+use tests::running::{Running, addonce};
+
+const CLIENTS: u32 = 1000;
+const ROUNDS: usize = 5;
+/// So many threads play the clients, one after the other.
+const THREADS: u32 = 20;
+
+fn main() -> ExitCode {
+    alone(|| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/guest-255-cpus.capture");
+        let reader = Reader::new(BufReader::new(File::open(path).expect("the capture"))).expect("a capture");
+        let storm: Vec<Record> = reader.map(|record| record.expect("a record")).collect();
+        compare("at 8 times the pace", ROUNDS.div_ceil(2), &storm, 1, 8.0);
+        compare("as fast as the kernel takes it, 100 times over", ROUNDS, &storm, 100, f64::INFINITY);
+    })
+}
+
+fn compare(what: &str, rounds: usize, storm: &[Record], times: usize, speed: f64) {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        without.push(run(storm, times, speed, 0));
+        with.push(run(storm, times, speed, CLIENTS));
+    }
+    let [without, with] = [&mut without, &mut with].map(|times| {
+        times.sort();
+        times[times.len() / 2].as_secs_f64()
+    });
+    println!(
+        "255 CPUs {what}: {without:.3} s alone, {with:.3} s with {CLIENTS} clients, ratio {:.3}",
+        with / without
+    );
+}
+
+/// From the first event to settled.
+fn run(storm: &[Record], times: usize, speed: f64, clients: u32) -> Duration {
+    let fixture = Fixture::build("semantics");
+    let real = "alias cpu:* fx_top\nalias cpu:* fx_twin\nalias acpi:* fx_opt\n";
+    std::fs::write(fixture.config().join("storm.conf"), real).expect("write");
+    let running = Running::start_by(addonce(), "info", &fixture.flags());
+    let began = Instant::now();
+    let asking: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let socket = running.socket().clone();
+            std::thread::spawn(move || {
+                for _ in (thread..clients).step_by(THREADS as usize) {
+                    let status = call(&socket, "Status", Value::Null, Some(Duration::from_secs(60)));
+                    assert!(status.expect("a status")["uptime_ms"].is_u64());
+                }
+            })
+        })
+        .collect();
+    let mut sender = Sender::open().expect("a sender");
+    let first = storm[0].at;
+    for _ in 0..times {
+        for Record { at, datagram } in storm {
+            if speed.is_finite() {
+                let due = Duration::from_secs_f64((*at - first).as_secs_f64() / speed);
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+            // A few of the kernel's own events are longer than what it takes from others.
+            let _ = sender.inject(datagram);
+        }
+    }
+    running.settle();
+    let took = began.elapsed();
+    asking.into_iter().for_each(|thread| thread.join().expect("a client"));
+    took
+}

@@ -2,13 +2,13 @@
 //! # addonce-load: what udev runs for a device's MODALIAS
 //!
 //! Asks the daemon for the modules of the device in the environment (MODALIAS, DEVPATH, SYNTH_UUID), waits until they
-//! have landed, and exits; `udevadm settle` thereby covers the loads. Where no daemon answers it becomes `addonce load`,
-//! which does the work itself. It is small on purpose: exec to exit is what udev pays per event, so it is linked
-//! statically and touches neither libkmod nor an index.
+//! have landed, and exits; `udevadm settle` thereby covers the loads. Where no daemon answers it runs `addonce load`,
+//! which does the work itself; should either be killed meanwhile, it begins anew. It is small on purpose: exec to exit is
+//! what udev pays per event, so it is linked statically and touches neither libkmod nor an index.
 //!
-//! Exit codes: 0 the daemon has answered, whatever became of the modules (a failure is remembered and reported there;
-//! udev would only log it once more per device) · 2 there is no MODALIAS in the environment · 5 addonce is not there.
-//! Bounded by [`PATIENCE`].
+//! Exit codes: 0 the modules have landed, whatever became of them (a failure is remembered and reported by addonce; udev
+//! would only log it once more per device) · 2 there is no MODALIAS in the environment · 5 addonce is not there, or was
+//! killed again and again. Bounded by [`PATIENCE`] and [`TRIES`].
 
 // The daemon's own file, whose other direction is the daemon's alone.
 #[allow(dead_code)]
@@ -20,9 +20,8 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use escape::escape;
@@ -31,6 +30,8 @@ use escape::escape;
 const SOCKET: &str = "/run/addonce/io.addonce";
 /// A load may take its time; udev itself gives up a program after 180 s.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// So often the work is begun anew when who does it is killed.
+const TRIES: u32 = 50;
 /// The longest reply: a modalias names some tens of modules.
 const LONGEST: usize = 1 << 20;
 
@@ -41,11 +42,21 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    match ask(&alias) {
-        Ok(reply) if !is_error(&reply) => ExitCode::SUCCESS,
-        // No daemon, one that went while it was asked, or one that would not: then the work is to be done here.
-        _ => become_addonce(),
+    for _ in 0..TRIES {
+        if matches!(ask(&alias), Ok(reply) if !is_error(&reply)) {
+            return ExitCode::SUCCESS;
+        }
+        // No daemon, one that went while it was asked, or one that would not.
+        match load() {
+            Ok(Some(code)) => return code,
+            Ok(None) => {}
+            Err(error) => {
+                eprintln!("addonce-load: {error}: install addonce beside this program");
+                break;
+            }
+        }
     }
+    ExitCode::from(5)
 }
 
 fn ask(alias: &[u8]) -> io::Result<Vec<u8>> {
@@ -91,12 +102,18 @@ fn is_error(reply: &[u8]) -> bool {
     reply.contains("\"error\":\"org.varlink.service.") || reply.contains("\"error\":\"io.addonce.")
 }
 
-fn become_addonce() -> ExitCode {
+/// Has `addonce load` do the work. None where it was killed.
+fn load() -> Result<Option<ExitCode>, String> {
     let beside = env::current_exe().map(|path| path.with_file_name("addonce"));
     let program = beside.unwrap_or_else(|_| PathBuf::from("addonce"));
-    let error = Command::new(&program).arg("load").exec();
-    eprintln!("addonce-load: {}: {error}: install addonce beside this program", program.display());
-    ExitCode::from(5)
+    let status = Command::new(&program).arg("load").stdout(Stdio::null()).status();
+    let status = status.map_err(|error| format!("{}: {error}", program.display()))?;
+    Ok(match status.code() {
+        None => None,
+        // The modules' answer.
+        Some(0 | 1) => Some(ExitCode::SUCCESS),
+        Some(_) => Some(ExitCode::from(5)),
+    })
 }
 
 fn variable(name: &str) -> Option<Vec<u8>> {

@@ -121,6 +121,7 @@ fn measure(run: &Run) -> Result<LabResult, String> {
         LabResult::new(raw, trace.calls, &run.scenario, run.cpus, guest::qemu_version()?)
     })?;
     result.not_asked_for = scenario.not_asked_for;
+    result.may_repeat = scenario.may_repeat;
     Ok(result)
 }
 

@@ -5,7 +5,7 @@
 //! root; `*.ko` files in `modules/`, if there, join the guest's module tree, indexes included. A comment line
 //! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce, with its addonce-load
 //! beside it; `# needs: rules` installs addonce's udev rules; `# needs: fixtures` adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
-//! nothing else loads; a line `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev
+//! nothing else loads; `# modules: may be tried again` says that a second insert call is no fault, for loads are killed; a line `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev
 //! loads them by a rule of its own.
 //! Adding a scenario is adding a directory.
 
@@ -23,6 +23,8 @@ pub struct Scenario {
     /// The distribution's own modules are left out.
     pub bare: bool,
     pub not_asked_for: Vec<String>,
+    /// Loads are killed, so a module may be tried more than once.
+    pub may_repeat: bool,
 }
 
 impl Scenario {
@@ -72,6 +74,7 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         needs_fixtures: says("# needs: fixtures"),
         bare: says("# modules: none"),
         not_asked_for,
+        may_repeat: says("# modules: may be tried again"),
     })
 }
 

@@ -2,7 +2,7 @@
 # needs: addonce
 # needs: rules
 # modules: may be tried again
-# No daemon: whichever `addonce load` serves is killed, twenty times, at random moments of the storm.
+# No daemon: every `addonce load` that runs is killed, twenty times, at random moments of the storm.
 
 storm() {
     must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
@@ -13,5 +13,5 @@ storm() {
     mark killed
     must udevadm settle --timeout=3600
 }
-# The oldest: it holds the lock, the others wait for it.
-kill_one() { pkill -9 -o -x addonce; }
+# All that run: one holds the lock, the others wait for it.
+kill_one() { killall -9 addonce 2>/dev/null; }

@@ -129,6 +129,106 @@ bench: build-packages
 	$(CARGO) bench --locked
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
 
+# At 255 CPUs: stock, and each of the ways in which udev and addonce share the work; modules that fail and are fixed. At
+# 64: the demo, addonce alone, and each way again while whoever loads is killed.
+check-guest: build lab
+	@tools/packages $(FIXTURE_PACKAGES)
+	$(LAB) demo addonce kill kill-sync kill-program --cpus 64 --addonce $(ADDONCE) --out target/check/demo.json
+	$(LAB) run scan --cpus 64 --addonce $(ADDONCE) --out target/check/scan.json
+	$(LAB) check target/check/demo.json target/check/scan.json
+	$(LAB) demo addonce sync program --cpus 255 --addonce $(ADDONCE) --out target/check/ways.json
+	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
+
+target/rules$(PREFIX)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
+	644:README.md:$(PREFIX)/share/doc/addonce/README.md \
+	$(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+	644:$(COMPLETIONS)/addonce.bash:$(PREFIX)/share/bash-completion/completions/addonce \
+	644:$(COMPLETIONS)/_addonce:$(PREFIX)/share/zsh/site-functions/_addonce \
+	644:$(COMPLETIONS)/addonce.fish:$(PREFIX)/share/fish/vendor_completions.d/addonce.fish
+# Directories that are nobody else's.
+INSTALLED_DIRS = $(PREFIX)/share/doc/addonce
+
+all: build man completions
+
+# addonce-load is linked statically: a third of what udev pays for it would go to the dynamic linker.
+build: build-packages
+	$(CARGO) build --release --locked
+	$(CARGO) rustc --release --locked -p addonce-load -- -C target-feature=+crt-static
+
+lab: build-packages
+	@tools/packages --lists $(LAB_PACKAGES)
+	$(CARGO) build --release --locked -p addonce-lab
+
+man: man-packages $(PAGES)
+
+# Names such as io.addonce are not to be hyphenated; .TH would turn hyphenation on again before it.
+target/man/%: man/%.scd
+	@mkdir -p $(@D)
+	scdoc <$< >$@.scdoc
+	sed '/^\.TH /a .nh' $@.scdoc >$@
+	@rm $@.scdoc
+
+completions: build-packages
+	$(CARGO) run --release --locked --quiet --example completions $(COMPLETIONS)
+
+man-packages:
+	@tools/packages $(MAN_PACKAGES)
+
+build-packages:
+	@tools/packages $(BUILD_PACKAGES)
+
+demo: build lab
+	$(LAB) demo --cpus $(CPUS) --addonce $(ADDONCE) --out target/demo/result.json
+
+run: build
+	tools/run $(ADDONCE)
+
+check: check-style check-msrv check-unit check-install check-fuzz check-guest
+	@echo "check: all passed"
+
+check-style: build-packages
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+
+# Only where that toolchain is there: none is fetched.
+check-msrv: build-packages
+	@if rustup toolchain list 2>/dev/null | grep -q '^$(MSRV)-'; then \
+		set -x; $(CARGO) +$(MSRV) build --locked --target-dir target/msrv; \
+	else \
+		echo "check-msrv: Rust $(MSRV) is not installed here: not checked"; \
+	fi
+
+check-unit: build lab
+	@tools/packages $(TEST_PACKAGES)
+	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" ADDONCE_VARLINK="$$(tools/varlink)" $(CARGO) test --locked --workspace
+
+check-install: all
+	@tools/packages $(INSTALL_TEST_PACKAGES)
+	tools/check-install $(MAKE)
+
+# A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
+FUZZ_SECONDS ?= 10
+check-fuzz: build-packages
+	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS); \
+	else \
+		echo "check-fuzz: cargo-fuzz with a nightly toolchain is not installed here: not checked"; \
+	fi
+
+fuzz: FUZZ_SECONDS = 600
+fuzz: build-packages
+	set -e; for target in datagram capture control; do \
+		mkdir -p fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0; \
+	done
+
+# What a duplicate costs, in process, and a million hostile devices.
+bench: build-packages
+	$(CARGO) bench --locked
+	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
+
 # Stock and addonce at 64 CPUs, as in the demo, and addonce alone; then modules that fail and are fixed, at 255.
 check-guest: build lab
 	@tools/packages $(FIXTURE_PACKAGES)

@@ -60,7 +60,7 @@ fn perform(command: Command) -> Result<(), String> {
                 None => print_json(&result),
             }
         }
-        Command::Demo(run) => demo(&run),
+        Command::Demo(runs) => demo(&runs),
         Command::Fixes(run) => fixes(&run),
         Command::Fixtures => {
             println!("{}", fixtures::obtain(&kernel::obtain()?)?.dir.display());
@@ -88,18 +88,21 @@ fn perform(command: Command) -> Result<(), String> {
     }
 }
 
-/// Stock and addonce beside each other. Both results are kept even where they show that something is wrong.
-fn demo(run: &Run) -> Result<(), String> {
-    forget(run)?;
-    let stock = measure(&Run { scenario: "stock".into(), addonce: None, ..run.clone() })?;
-    let addonce = measure(run)?;
-    let both = [stock, addonce];
-    print!("{}", table::render(&both));
-    if let Some(path) = &run.out {
-        write(path, &both)?;
+/// Stock and others beside each other. All results are kept even where they show that something is wrong.
+fn demo(runs: &[Run]) -> Result<(), String> {
+    let Some(first) = runs.first() else { return Ok(()) };
+    forget(first)?;
+    let stock = measure(&Run { scenario: "stock".into(), addonce: None, ..first.clone() })?;
+    let mut results = vec![stock];
+    for run in runs {
+        results.push(measure(run)?);
     }
-    let [stock, addonce] = both;
-    check(&stock, &addonce)
+    print!("{}", table::render(&results));
+    if let Some(path) = &first.out {
+        write(path, &results)?;
+    }
+    let faults: Vec<_> = results[1..].iter().filter_map(|result| check(&results[0], result).err()).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\nlab: ")) }
 }
 
 fn check(reference: &LabResult, result: &LabResult) -> Result<(), String> {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 pub const USAGE: &str = "\
 usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout SECONDS]
-       lab demo --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
-                                                stock and addonce, one after the other: table, check, both results
+       lab demo [SCENARIO...] --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
+                                                stock and then each scenario (addonce, if none is named): table,
+                                                check of each against stock, all results
        lab fixes --addonce BINARY [--cpus N] [--out FILE.json] [--timeout SECONDS]
                                                 modules that fail and are fixed: attempts expected and seen
        lab fixtures                             build the fixture modules, print where they are
@@ -38,8 +39,8 @@ pub struct Run {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Run(Run),
-    /// The scenario is `addonce`; `stock` is run before it.
-    Demo(Run),
+    /// These scenarios; `stock` is run before them.
+    Demo(Vec<Run>),
     /// The scenario is `fixes`, and it is judged case by case.
     Fixes(Run),
     Fixtures,
@@ -82,11 +83,18 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         "run" | "demo" | "fixes" => {
             let cpus = cpus.or((command == "fixes").then_some(MOST_CPUS)).ok_or("--cpus N is missing")?;
             let timeout = seconds.map_or_else(|| default_timeout(cpus), |s| Duration::from_secs(s.into()));
-            let run = |scenario| Run { scenario, cpus, addonce, out, timeout };
+            let run = |scenario: &str| {
+                let (addonce, out) = (addonce.clone(), out.clone());
+                Run { scenario: scenario.into(), cpus, addonce, out, timeout }
+            };
             match command.as_str() {
-                "run" => Ok(Command::Run(run(only(&words, "SCENARIO")?))),
-                "demo" => none(&words).map(|()| Command::Demo(run("addonce".into()))),
-                _ => none(&words).map(|()| Command::Fixes(run("fixes".into()))),
+                "run" => Ok(Command::Run(run(&only(&words, "SCENARIO")?))),
+                "demo" if words.is_empty() => Ok(Command::Demo(vec![run("addonce")])),
+                "demo" if words.iter().any(|word| word == "stock") => {
+                    Err("demo runs 'stock' before all others: leave it out".into())
+                }
+                "demo" => Ok(Command::Demo(words.iter().map(|word| run(word)).collect())),
+                _ => none(&words).map(|()| Command::Fixes(run("fixes"))),
             }
         }
         "fixtures" => none(&words).map(|()| Command::Fixtures),

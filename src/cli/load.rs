@@ -19,8 +19,10 @@ use super::options::TreeOptions;
 use super::serving::serve;
 use crate::control::lock::{Holder, Lock};
 use crate::control::protocol::Load;
-use crate::escape::escape;
+use crate::escape::{escape, unescape};
 use crate::fatal::Fatal;
+use crate::kmod::all_there;
+use crate::once::world::{Name, Verdict};
 
 /// Load the modules of a modalias, or a module by its name, and wait until they have landed.
 ///
@@ -68,6 +70,7 @@ impl Command {
     /// Asks who listens, until somebody does; where nobody may, we do.
     fn ask(&self, parameters: &Value) -> Result<Value, Fatal> {
         let deadline = Instant::now() + PATIENCE;
+        let mut looked = false;
         loop {
             let no_daemon = match self.asking.order("Load", parameters.clone()) {
                 Err(Fatal::NoDaemon(why)) => why,
@@ -75,6 +78,11 @@ impl Command {
             };
             if !getuid().is_root() || Instant::now() > deadline {
                 return Err(Fatal::NoDaemon(no_daemon));
+            }
+            if !std::mem::replace(&mut looked, true) {
+                if let Some(answers) = self.there(parameters)? {
+                    return Ok(answers);
+                }
             }
             match Lock::take(self.asking.socket(), Holder::Load)? {
                 Ok(lock) => {
@@ -84,5 +92,18 @@ impl Command {
                 Err(_) => std::thread::sleep(PAUSE),
             }
         }
+    }
+
+    /// The answers, where nothing has to be loaded.
+    fn there(&self, parameters: &Value) -> Result<Option<Value>, Fatal> {
+        let alias = parameters["alias"].as_str().and_then(unescape).unwrap_or_default();
+        let modules = all_there(&self.tree.tree()?, &alias)?;
+        Ok(modules.map(|modules| {
+            let answer = |(module, verdict): &(Name, Verdict)| {
+                let state = if *verdict == Verdict::Builtin { "builtin" } else { "live" };
+                json!({ "module": &**module, "state": state })
+            };
+            json!({ "answers": modules.iter().map(answer).collect::<Vec<_>>() })
+        }))
     }
 }

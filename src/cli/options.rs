@@ -38,8 +38,16 @@ impl TreeOptions {
     /// # Errors
     /// [`Fatal::System`] where there is none.
     pub fn open(&self) -> Result<Resolver, Fatal> {
+        Resolver::open(self.tree()?)
+    }
+
+    /// The tree itself.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] where there is none.
+    pub fn tree(&self) -> Result<Tree, Fatal> {
         let Self { modules_dir, kernel, sysfs, config } = self.clone();
-        Resolver::open(Tree::new(modules_dir, kernel, sysfs, config)?)
+        Tree::new(modules_dir, kernel, sysfs, config)
     }
 
     /// Whether sysfs is this machine's.

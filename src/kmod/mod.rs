@@ -8,6 +8,7 @@
 //! * [`Resolver`]: modalias to resolution, module to plan; reads anew when its [`stamp`] has changed.
 //! * [`hwdb`]: the policy that goes with a module.
 //! * [`ordered`]: a plan as the list that `modprobe -D` prints.
+//! * [`all_there`]: whether there is anything to load at all.
 //! * [`explain`]: what would become of an alias, and why.
 //! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`presence()`] is what the
 //!   kernel then says.
@@ -21,6 +22,7 @@ pub mod presence;
 pub mod resolver;
 pub mod stamp;
 mod sys;
+mod there;
 pub mod tree;
 
 pub use explanation::{Explanation, explain};
@@ -28,4 +30,5 @@ pub use insert::{DryRun, KernelLoader, Loader};
 pub use plan::{Step, ordered};
 pub use presence::presence;
 pub use resolver::Resolver;
+pub use there::all_there;
 pub use tree::Tree;

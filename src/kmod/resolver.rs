@@ -179,7 +179,7 @@ impl Modules for Resolver {
 }
 
 /// The name, if it is text; the kernel's own names are ASCII, and no file stands behind another one.
-fn name_of(module: &Module<'_>) -> Option<Name> {
+pub(super) fn name_of(module: &Module<'_>) -> Option<Name> {
     module.name().to_str().ok().map(Name::from)
 }
 

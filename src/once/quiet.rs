@@ -15,7 +15,6 @@ use std::rc::Rc;
 use super::asked::{Asked, Pending};
 use super::coalescer::Coalescer;
 use super::failures::{Failure, Failures, Key};
-use super::limits::Limits;
 use super::memo::{Resolved, Wanted};
 use super::outcome::Stage;
 use super::policy::Mode;
@@ -172,10 +171,11 @@ impl<'a> Finding<'a> {
     fn believed(&mut self, key: &Key) -> Option<(usize, &'a Failure)> {
         let place = self.failures.find(key)?;
         let failure = self.failures.look(place);
-        if self.table.state(key.module) != State::Idle || failure.doubted || failure.is_stale(self.now) {
+        let fresh = failure.fresh_until().filter(|&until| self.now < until)?;
+        if self.table.state(key.module) != State::Idle || failure.doubted {
             return None;
         }
-        self.until = self.until.min(failure.compared + Limits::FRESH);
+        self.until = self.until.min(fresh);
         Some((place, failure))
     }
 

@@ -187,3 +187,16 @@ fn a_storm_that_waits_for_its_turn_is_one_request_in_line() {
     assert_eq!(s.attempts_of("a"), 2);
     assert!(s.core.tally().duplicates() <= 1001, "{:?}", s.core.tally());
 }
+
+/// The short way of a duplicate used them in another order than the long one, and so another one was evicted.
+#[test]
+fn a_duplicate_by_the_short_way_uses_failures_in_the_order_of_the_long_one() {
+    let mut s = world("a => EINVAL\nc needs a");
+    s.appear("/devices/1", "c");
+    s.pass(ms(2000));
+    s.replay("/devices/1", "c");
+    s.pass(ms(10));
+    s.replay("/devices/1", "c");
+    s.replay("/devices/0", "c");
+    assert_eq!(s.core.failures().map(|(name, _)| &**name).collect::<Vec<_>>(), ["a", "c"]);
+}

@@ -163,7 +163,11 @@ impl<'a> Finding<'a> {
         if count == Count::Promised && !failure_of_root.pending.as_ref().is_some_and(attached) {
             return None;
         }
-        self.counts.push((place, if count == Count::Asked { count } else { Count::Used }));
+        // In the order in which the long way uses the two: what is used last is forgotten last.
+        match count {
+            Count::Asked => self.counts.push((place, count)),
+            Count::Promised | Count::Used => self.counts.insert(self.counts.len() - 1, (place, Count::Used)),
+        }
         Some((root, count))
     }
 

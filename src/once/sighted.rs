@@ -27,8 +27,9 @@ pub struct Sighted {
     sightings: Vec<Entry>,
 }
 
-/// A key, the last request and the one before it, and for what stands together the place of its group.
-type Entry = (u64, u64, u64, Option<usize>);
+/// A key, the last request, and for what stands together the place of its group. The request before the last matters only
+/// while the last is heard.
+type Entry = (u64, u64, Option<usize>);
 
 impl Sightings {
     /// What somebody may still ask about: not older than the first request that any failure counts.
@@ -37,7 +38,7 @@ impl Sightings {
         let mut groups = Vec::new();
         let mut sightings: Vec<Entry> = Vec::new();
         for (&key, sighting) in self.alone.iter().filter(|(_, sighting)| sighting.last >= counted_from) {
-            sightings.push((key, sighting.last, sighting.before, None));
+            sightings.push((key, sighting.last, None));
         }
         for (&key, (sighting, group)) in &self.together {
             if sighting.last >= counted_from {
@@ -46,7 +47,7 @@ impl Sightings {
                         .push(group.modules().iter().map(|&module| (&**table.name(module)).into()).collect());
                     groups.len() - 1
                 });
-                sightings.push((key, sighting.last, sighting.before, Some(place)));
+                sightings.push((key, sighting.last, Some(place)));
             }
         }
         sightings.sort_unstable_by_key(|&(key, last, ..)| (Reverse(last), key));
@@ -65,8 +66,8 @@ impl Sightings {
             .map(|modules| Rc::new(Group::new(modules)))
             .collect();
         let known = sighted.sightings.into_iter().filter(|&(_, last, ..)| last <= request);
-        for (key, last, before, place) in known.take(limit) {
-            let sighting = Sighting { last, before };
+        for (key, last, place) in known.take(limit) {
+            let sighting = Sighting::first(last);
             match place.map(|place| groups.get(place)) {
                 None => drop(sightings.alone.insert(key, sighting)),
                 Some(Some(group)) => drop(sightings.together.insert(key, (sighting, group.clone()))),

@@ -11,6 +11,7 @@
 //! | [`intake`] | uevents and scans, as facts for the core |
 //! | [`workers`] | the threads that perform loads |
 //! | [`handover`] | the failure memory, from one process to the next |
+//! | `settings` | what it is made of, and when it ends |
 //! | [`clock`] | the time it goes by |
 //! | `active` | the link that tells udev of us |
 //! | [`desk`] | clients' orders and the replies to them |
@@ -22,11 +23,10 @@ pub mod desk;
 pub mod handover;
 pub mod intake;
 pub mod report;
+mod settings;
 pub mod workers;
 
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -34,16 +34,15 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::control::server::{Bounds, Server};
+use crate::control::server::Server;
 use crate::fatal::Fatal;
-use crate::kmod::{Loader, Resolver};
+use crate::kmod::Resolver;
 use crate::once::coalescer::{Action, Coalescer};
-use crate::once::limits::Limits;
-use crate::uevent::netlink::Netlink;
 pub use active::Active;
 use desk::Desk;
 use handover::Handover;
 use intake::{Fact, Intake, Left};
+pub use settings::{Settings, Until};
 use workers::Workers;
 
 const SIGNALS: Token = Token(0);
@@ -51,36 +50,6 @@ const NETLINK: Token = Token(1);
 const LANDINGS: Token = Token(2);
 /// Tokens from here on are the server's.
 const SERVER: Token = Token(3);
-
-/// What a daemon is made of.
-pub struct Settings {
-    /// The core's bounds.
-    pub limits: Limits,
-    /// The socket the kernel speaks through; none for a tree that is not this machine's.
-    pub netlink: Option<Netlink>,
-    /// The control socket's path and bounds; none for a one-shot.
-    pub control: Option<(PathBuf, Bounds)>,
-    /// Where the failure memory comes from and goes to; none where it ends with us.
-    pub handover: Option<Handover>,
-    /// Who performs loads.
-    pub loader: Arc<dyn Loader>,
-    /// Whether to begin with a scan.
-    pub scan: bool,
-    /// How long loads that run may take to land once addonce is to stop.
-    pub landing_time: Duration,
-}
-
-/// When the loop ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// A signal says so.
-    Stopped,
-    /// Nothing is left, and the clients that came have gone.
-    Deserted,
-    /// Nothing is left: the socket is drained, no scan is going on, no flight is in the air, and all that for this
-    /// long.
-    Quiet(Duration),
-}
 
 /// The loop and all it owns.
 pub struct Daemon {

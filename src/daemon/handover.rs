@@ -9,7 +9,7 @@
 //! Promises that no content of the file keeps anybody from starting: what is of another boot, of another format, not to be
 //! read or not to be understood is an empty memory and one line in the log. Who holds the [lock](crate::control::lock) reads
 //! and writes; a file appears as a whole or not at all. It is not synced: it is of no use after this boot. Bounded by
-//! [`LARGEST`], and by the core's limits.
+//! 16 MiB, and by the core's limits.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};

@@ -207,3 +207,16 @@ fn udevs_word_for_an_event_is_no_second_request_of_its_device() {
     s.settle();
     assert_eq!(s.attempts.len(), 2);
 }
+
+/// The short way of a duplicate used them in another order than the long one, and so another one was evicted.
+#[test]
+fn a_duplicate_by_the_short_way_uses_failures_in_the_order_of_the_long_one() {
+    let mut s = world("a => EINVAL\nc needs a");
+    s.appear("/devices/1", "c");
+    s.pass(ms(2000));
+    s.replay("/devices/1", "c");
+    s.pass(ms(10));
+    s.replay("/devices/1", "c");
+    s.replay("/devices/0", "c");
+    assert_eq!(s.core.failures().map(|(name, _)| &**name).collect::<Vec<_>>(), ["a", "c"]);
+}

@@ -13,6 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::options::{LimitOptions, SocketOption, TreeOptions};
 use crate::control::lock::Lock;
 use crate::control::server::Bounds;
+use crate::daemon::handover::Handover;
 use crate::daemon::{Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
@@ -79,6 +80,7 @@ impl Command {
             limits: self.limits.limits(),
             netlink: Some(netlink),
             control: Some((self.socket.socket.clone(), bounds)),
+            handover: Some(Handover::beside(&self.socket.socket, self.dry_run)),
             loader,
             scan: self.scan,
             landing_time: self.limits.landing_time(),

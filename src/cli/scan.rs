@@ -44,6 +44,7 @@ impl Command {
             limits: self.limits.limits(),
             netlink,
             control: None,
+            handover: None,
             loader,
             scan: true,
             landing_time: self.limits.landing_time(),

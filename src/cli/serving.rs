@@ -14,6 +14,7 @@ use super::options::TreeOptions;
 use crate::control::client::call;
 use crate::control::lock::Lock;
 use crate::control::server::Bounds;
+use crate::daemon::handover::Handover;
 use crate::daemon::{Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::once::limits::Limits;
@@ -38,6 +39,7 @@ pub fn serve(
         limits: Limits::default(),
         netlink: None,
         control: Some((socket.to_owned(), BOUNDS)),
+        handover: Some(Handover::beside(socket, dry_run)),
         loader: loader(dry_run, tree)?,
         scan: false,
         landing_time: LANDING,

@@ -29,6 +29,8 @@ const ORDERS: usize = 16;
 /// The clients' side of the loop.
 pub struct Desk {
     server: Server,
+    /// When it was opened.
+    began: Time,
     /// Who waits for settling, and has waited since before the socket was last seen drained.
     waiting: Vec<ClientId>,
 }
@@ -38,8 +40,8 @@ pub type Busy = bool;
 
 impl Desk {
     /// A desk behind this server.
-    pub fn new(server: Server) -> Self {
-        Self { server, waiting: Vec::new() }
+    pub fn new(server: Server, now: Time) -> Self {
+        Self { server, began: now, waiting: Vec::new() }
     }
 
     /// Tells udev of us.
@@ -149,7 +151,7 @@ impl Desk {
             .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "uptime_ms": millis(now),
+            "uptime_ms": millis(now.saturating_sub(self.began)),
             "disabled": core.is_disabled(),
             "settled": core.is_settled(),
             "in_air": core.in_air(),

@@ -10,35 +10,39 @@
 //! |---|---|
 //! | [`intake`] | uevents and scans, as facts for the core |
 //! | [`workers`] | the threads that perform loads |
+//! | [`handover`] | the failure memory, from one process to the next |
+//! | `settings` | what it is made of, and when it ends |
+//! | [`clock`] | the time it goes by |
 //! | `active` | the link that tells udev of us |
 //! | [`desk`] | clients' orders and the replies to them |
 //! | [`report`] | what is said in the log |
 
 mod active;
+pub mod clock;
 pub mod desk;
+pub mod handover;
 pub mod intake;
 pub mod report;
+mod settings;
 pub mod workers;
 
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::control::server::{Bounds, Server};
+use crate::control::server::Server;
 use crate::fatal::Fatal;
-use crate::kmod::{Loader, Resolver};
+use crate::kmod::Resolver;
 use crate::once::coalescer::{Action, Coalescer};
-use crate::once::limits::Limits;
-use crate::uevent::netlink::Netlink;
 pub use active::Active;
 use desk::Desk;
+use handover::Handover;
 use intake::{Fact, Intake, Left};
+pub use settings::{Settings, Until};
 use workers::Workers;
 
 const SIGNALS: Token = Token(0);
@@ -46,34 +50,6 @@ const NETLINK: Token = Token(1);
 const LANDINGS: Token = Token(2);
 /// Tokens from here on are the server's.
 const SERVER: Token = Token(3);
-
-/// What a daemon is made of.
-pub struct Settings {
-    /// The core's bounds.
-    pub limits: Limits,
-    /// The socket the kernel speaks through; none for a tree that is not this machine's.
-    pub netlink: Option<Netlink>,
-    /// The control socket's path and bounds; none for a one-shot.
-    pub control: Option<(PathBuf, Bounds)>,
-    /// Who performs loads.
-    pub loader: Arc<dyn Loader>,
-    /// Whether to begin with a scan.
-    pub scan: bool,
-    /// How long loads that run may take to land once addonce is to stop.
-    pub landing_time: Duration,
-}
-
-/// When the loop ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// A signal says so.
-    Stopped,
-    /// Nothing is left, and the clients that came have gone.
-    Deserted,
-    /// Nothing is left: the socket is drained, no scan is going on, no flight is in the air, and all that for this
-    /// long.
-    Quiet(Duration),
-}
 
 /// The loop and all it owns.
 pub struct Daemon {
@@ -84,7 +60,7 @@ pub struct Daemon {
     intake: Intake,
     workers: Workers,
     desk: Option<Desk>,
-    origin: Instant,
+    handover: Option<Handover>,
     landing_time: Duration,
     /// SIGTERM came: no new work after this time, which is also when the patience with running loads began.
     stopping: Option<Duration>,
@@ -107,26 +83,32 @@ impl Daemon {
             let source = &mut SourceFd(&descriptor);
             poll.registry().register(source, token, Interest::READABLE).map_err(refused("epoll"))?;
         }
+        let now = clock::now();
         let desk = settings
             .control
             .map(|(path, bounds)| {
                 let registry = poll.registry().try_clone().map_err(refused("epoll"))?;
-                Ok(Desk::new(Server::listen(&path, registry, SERVER, bounds)?))
+                Ok(Desk::new(Server::listen(&path, registry, SERVER, bounds)?, now))
             })
             .transpose()?;
         let mut intake = Intake::new(settings.netlink, resolver.tree().sysfs.clone());
         if settings.scan {
             intake.scan();
         }
+        let mut handover = settings.handover;
+        let core = match &mut handover {
+            Some(handover) => handover.take_over(settings.limits, now),
+            None => Coalescer::new(settings.limits),
+        };
         Ok(Self {
             poll,
             signals,
-            core: Coalescer::new(settings.limits),
+            core,
             resolver,
             intake,
             workers: Workers::new(settings.loader, waker),
             desk,
-            origin: Instant::now(),
+            handover,
             landing_time: settings.landing_time,
             stopping: None,
         })
@@ -160,7 +142,7 @@ impl Daemon {
                 }
                 _ => {}
             }
-            let now = self.now();
+            let now = clock::now();
             let mut knocked = false;
             for event in &events {
                 match event.token() {
@@ -174,29 +156,30 @@ impl Daemon {
             if let Some(desk) = self.desk.as_mut().filter(|_| knocked) {
                 desk.accept();
             }
-            left = self.turn()?;
-            let now = self.now();
+            left = self.turn(until)?;
+            let now = clock::now();
             let settled = left == Left::Nothing && self.core.is_settled();
             if let Some(desk) = self.desk.as_mut().filter(|_| settled) {
                 desk.settled(now);
             }
             quiet_since = if settled { quiet_since.or(Some(now)) } else { None };
             if settled && until == Until::Deserted && self.desk.as_mut().is_none_or(Desk::is_deserted) {
-                return Ok(self.core);
+                return Ok(self.end());
             }
             if self.is_over(until, quiet_since, now) {
-                return Ok(self.core);
+                return Ok(self.end());
             }
         }
     }
 
     /// Takes in what there is, and carries out what the core wants.
-    fn turn(&mut self) -> Result<Left, Fatal> {
-        let now = self.now();
+    fn turn(&mut self, until: Until) -> Result<Left, Fatal> {
+        let now = clock::now();
         while let Some((module, outcome)) = self.workers.landed() {
             self.core.landed(&mut self.resolver, &module, outcome, now);
         }
         if self.stopping.is_some() {
+            self.remember(until, now);
             self.act();
             return Ok(Left::Nothing);
         }
@@ -213,12 +196,31 @@ impl Daemon {
             .as_mut()
             .is_some_and(|desk| desk.serve(&mut self.core, &mut self.resolver, &self.intake, now));
         self.core.tick(&mut self.resolver, now);
+        self.remember(until, now);
         self.act();
         Ok(if busy { Left::More } else { left })
     }
 
+    /// Writes down what there is to remember, if it is time. Who serves for a moment only has done so before anybody is
+    /// answered: the next one may come at once.
+    fn remember(&mut self, until: Until, now: Duration) {
+        let Some(handover) = &mut self.handover else { return };
+        let due = handover.due(&self.core).is_some_and(|due| due <= now);
+        if due || (until == Until::Deserted && handover.lacks_failures(&self.core)) {
+            handover.write(&self.core);
+        }
+    }
+
+    /// The end: what is remembered is left to who comes next.
+    fn end(mut self) -> Coalescer {
+        if let Some(handover) = &mut self.handover {
+            handover.write(&self.core);
+        }
+        self.core
+    }
+
     fn act(&mut self) {
-        let now = self.now();
+        let now = clock::now();
         while let Some(action) = self.core.next_action() {
             match action {
                 Action::Load(_) if self.stopping.is_some() => {}
@@ -245,7 +247,7 @@ impl Daemon {
         {
             let running = self.core.loading().count();
             log::info!("signal {}: stopping, {running} loads are still running", signal.ssi_signo);
-            self.stopping.get_or_insert(self.origin.elapsed());
+            self.stopping.get_or_insert(clock::now());
         }
         Ok(())
     }
@@ -268,20 +270,18 @@ impl Daemon {
 
     /// How long the loop may sleep.
     fn patience(&self, until: Until, quiet_since: Option<Duration>) -> Option<Duration> {
-        let now = self.now();
+        let now = clock::now();
         let stop = self.stopping.map(|since| since + self.landing_time);
         let quiet = match (until, quiet_since) {
             (Until::Quiet(quiet), Some(since)) => Some(since + quiet),
             _ => None,
         };
         let clients = self.desk.as_ref().and_then(Desk::next_deadline);
-        let next = [self.core.next_deadline(now), stop, quiet, clients].into_iter().flatten().min()?;
+        let unwritten = self.handover.as_ref().and_then(|handover| handover.due(&self.core));
+        let next =
+            [self.core.next_deadline(now), stop, quiet, clients, unwritten].into_iter().flatten().min()?;
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
         Some(next.saturating_sub(now) + Duration::from_millis(1))
-    }
-
-    fn now(&self) -> Duration {
-        self.origin.elapsed()
     }
 }
 

@@ -5,11 +5,13 @@
 //! asked since. The devices themselves are in [`super::sightings`]; here are only numbers, so the size is fixed. What a
 //! [`Pending`] attempt takes along is bounded by the modules that failed because of one.
 
+use serde::{Deserialize, Serialize};
+
 use super::failures::Key;
 use super::request::Asker;
 
 /// Who asked for one attempt, and since when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// The request it began with: a device that has asked since then asks again.
     pub since: u64,

@@ -9,7 +9,6 @@
 //! Bounded by [`Limits`] and by the number of modules in the tree.
 
 use std::collections::VecDeque;
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use super::askers::Devices;
@@ -20,6 +19,7 @@ use super::memo::Memo;
 use super::outcome::{AddOnce, Outcome};
 use super::party::{Answer, Parties};
 use super::request::{Asker, ClientId, Origin, Request, Time};
+use super::secret::Secret;
 use super::sightings::Sightings;
 use super::slots::Slots;
 use super::storm::Storm;
@@ -62,7 +62,9 @@ pub struct Coalescer {
     /// Which reading of the module tree the memo is from.
     pub(super) generation: u64,
     compared: Option<Time>,
-    hasher: RandomState,
+    pub(super) secret: Secret,
+    /// The last request that was numbered before the first of this core's.
+    pub(super) numbered: u64,
 }
 
 impl Coalescer {
@@ -84,7 +86,8 @@ impl Coalescer {
             disabled: false,
             generation: 0,
             compared: None,
-            hasher: RandomState::new(),
+            secret: Secret::default(),
+            numbered: 0,
         }
     }
 
@@ -196,7 +199,7 @@ impl Coalescer {
         due.append(&mut self.orphans);
         for key in due {
             let alias = self.failures.get(&key).map_or_else(Box::default, |failure| failure.alias.clone());
-            let asker = Asker::due(self.tally.requests);
+            let asker = Asker::due(self.number());
             self.want(modules, key, &Ask::due(asker, &alias), now);
         }
         self.resume(now);
@@ -254,13 +257,18 @@ impl Coalescer {
         self.failures.by_use().map(|(key, failure)| (self.table.name(key.module), failure))
     }
 
+    /// The number of the last request.
+    pub(super) fn number(&self) -> u64 {
+        self.numbered + self.tally.requests
+    }
+
     /// A request comes in: it gets its number.
     fn enter(&mut self, origin: &Origin<'_>) -> Asker {
         self.tally.requests += 1;
         if let Some(client) = origin.client() {
             self.parties.open(client);
         }
-        Asker::new(self.tally.requests, origin, &self.hasher)
+        Asker::new(self.number(), origin, &self.secret)
     }
 
     /// Compares what was read with what is there, at most once in [`Limits::FRESH`].

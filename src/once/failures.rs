@@ -43,10 +43,10 @@ pub struct Failure {
     pub refusal: Refusal,
     /// What a fix could have changed, as it was when the attempt was planned.
     pub cause: Cause,
-    /// Events were lost since: the module may have been loaded by hand.
+    /// Events were lost since, or another process remembered it: the module may have been loaded by hand.
     pub doubted: bool,
-    /// When the cause was last compared with what is there.
-    pub compared: Time,
+    /// When the cause was last compared with what is there; never since another process remembered it.
+    pub compared: Option<Time>,
     /// Attempts that failed in a row.
     pub attempts: u32,
     /// When the last of them failed.
@@ -90,7 +90,17 @@ pub struct Failures {
 impl Failures {
     /// An empty memory for so many failures.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        Self { failures: Shelf::new(capacity), unloads: 0, changes: 0 }
+        Self::after(capacity, 0)
+    }
+
+    /// The same after so many unloads.
+    pub fn after(capacity: NonZeroUsize, unloads: u64) -> Self {
+        Self { failures: Shelf::new(capacity), unloads, changes: 0 }
+    }
+
+    /// How many unloads there were.
+    pub fn unloads(&self) -> u64 {
+        self.unloads
     }
 
     /// A module was unloaded: conflicts may be over.
@@ -200,7 +210,7 @@ impl Failures {
             refusal: landing.refusal,
             cause: landing.cause,
             doubted: false,
-            compared: landing.planned,
+            compared: Some(landing.planned),
             attempts,
             failed: now,
             retry_at: now + (landing.backoff)(attempts),
@@ -209,6 +219,11 @@ impl Failures {
             pending: None,
             alias: landing.alias,
         };
+        self.keep(key, failure)
+    }
+
+    /// Remembers a failure, as [`Failures::record`].
+    pub fn keep(&mut self, key: Key, failure: Failure) -> Option<(Key, Pending)> {
         let (evicted, failure) =
             self.failures.push(key.clone(), failure).filter(|(evicted, _)| *evicted != key)?;
         Some((evicted, failure.pending?))
@@ -264,7 +279,12 @@ impl Failures {
 impl Failure {
     /// Whether it is time to compare the cause again.
     pub fn is_stale(&self, now: Time) -> bool {
-        now.saturating_sub(self.compared) >= Limits::FRESH
+        self.fresh_until().is_none_or(|until| now >= until)
+    }
+
+    /// When it will be.
+    pub fn fresh_until(&self) -> Option<Time> {
+        self.compared.map(|compared| compared + Limits::FRESH)
     }
 
     /// Rule 1: whether the cause is another one than the attempt was made with.
@@ -272,7 +292,7 @@ impl Failure {
         // One that differs stays due for comparison until the attempt is made: the ruling on a dependency is asked
         // for once for the dependent's sake and once more for its own.
         if self.cause == cause {
-            self.compared = now;
+            self.compared = Some(now);
         }
         self.cause != cause
     }

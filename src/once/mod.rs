@@ -22,6 +22,9 @@
 //! | `quiet` | what a duplicate comes to, known beforehand |
 //! | [`sighting`] | when a device last asked |
 //! | [`sightings`] | which devices asked for what failed |
+//! | [`sighted`] | sightings on their way to another process |
+//! | [`secret`] | what keeps strangers from choosing hashes |
+//! | [`snapshot`] | what of the core outlives its process |
 //! | [`party`] | a client and the modules it waits for |
 //! | [`tally`] | the counters |
 //! | [`storm`] | what is kept of a storm as it goes on |
@@ -52,11 +55,14 @@ pub mod policy;
 mod quiet;
 pub mod request;
 pub mod ruling;
+pub mod secret;
 pub mod shelf;
+pub mod sighted;
 pub mod sighting;
 pub mod sightings;
 pub mod simulation;
 pub mod slots;
+pub mod snapshot;
 pub mod storm;
 pub mod table;
 mod takeoff;

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::world::Name;
 
 /// What the kernel (or the install command) said.
@@ -19,7 +21,7 @@ pub enum Outcome {
 }
 
 /// A failed outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The errno, positive, as finit_module(2) or open(2) set it.
     pub errno: i32,
@@ -28,7 +30,8 @@ pub struct Refusal {
 }
 
 /// The stage at which a load failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// No file and no install command is known for the module.
     Plan,

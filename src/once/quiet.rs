@@ -15,7 +15,6 @@ use std::rc::Rc;
 use super::asked::{Asked, Pending};
 use super::coalescer::Coalescer;
 use super::failures::{Failure, Failures, Key};
-use super::limits::Limits;
 use super::memo::{Resolved, Wanted};
 use super::outcome::Stage;
 use super::policy::Mode;
@@ -164,7 +163,11 @@ impl<'a> Finding<'a> {
         if count == Count::Promised && !failure_of_root.pending.as_ref().is_some_and(attached) {
             return None;
         }
-        self.counts.push((place, if count == Count::Asked { count } else { Count::Used }));
+        // In the order in which the long way uses the two: what is used last is forgotten last.
+        match count {
+            Count::Asked => self.counts.push((place, count)),
+            Count::Promised | Count::Used => self.counts.insert(self.counts.len() - 1, (place, Count::Used)),
+        }
         Some((root, count))
     }
 
@@ -172,10 +175,11 @@ impl<'a> Finding<'a> {
     fn believed(&mut self, key: &Key) -> Option<(usize, &'a Failure)> {
         let place = self.failures.find(key)?;
         let failure = self.failures.look(place);
-        if self.table.state(key.module) != State::Idle || failure.doubted || failure.is_stale(self.now) {
+        let fresh = failure.fresh_until().filter(|&until| self.now < until)?;
+        if self.table.state(key.module) != State::Idle || failure.doubted {
             return None;
         }
-        self.until = self.until.min(failure.compared + Limits::FRESH);
+        self.until = self.until.min(fresh);
         Some((place, failure))
     }
 

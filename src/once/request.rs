@@ -5,8 +5,9 @@
 //! [`Asker`], the few words of it that the retry rules need and that may outlive it. A device is remembered as
 //! a keyed 64-bit hash of its DEVPATH, so that what a stranger can make us remember has a fixed size.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+
+use super::secret::Secret;
 
 /// Time as the core sees it: since an origin of the caller's choosing, never running backwards.
 pub type Time = Duration;
@@ -123,9 +124,9 @@ pub struct DeviceHash(u64);
 
 impl Asker {
     /// Boils a request down.
-    pub fn new(request: u64, origin: &Origin<'_>, hasher: &RandomState) -> Self {
+    pub fn new(request: u64, origin: &Origin<'_>, secret: &Secret) -> Self {
         let of = |device: &Device<'_>| {
-            let hash = DeviceHash(hasher.hash_one(device.devpath));
+            let hash = DeviceHash(secret.hash(device.devpath));
             if device.genuine { Kind::Genuine(hash) } else { Kind::Replay(hash) }
         };
         let kind = match origin {

@@ -36,7 +36,7 @@ impl Sighting {
 }
 
 /// Modules that are asked for together.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Group(Box<[ModuleId]>);
 
 impl Group {

@@ -24,22 +24,23 @@ use super::table::ModuleId;
 #[derive(Debug)]
 pub struct Sightings {
     /// By device and module.
-    alone: Hashed<Sighting>,
+    pub(super) alone: Hashed<Sighting>,
     /// By device.
-    together: Hashed<(Sighting, Rc<Group>)>,
+    pub(super) together: Hashed<(Sighting, Rc<Group>)>,
     limit: usize,
-    last: Time,
+    pub(super) last: Time,
     /// The request at which forgetting was last tried: it looks at every sighting, so it has to be seldom.
     swept: u64,
+    changes: u64,
 }
 
-type Hashed<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
+pub(super) type Hashed<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
 
 impl Sightings {
     /// Nobody has asked; so many sightings will be remembered.
     pub fn new(limit: usize) -> Self {
         let (alone, together) = Default::default();
-        Self { alone, together, limit, last: Time::ZERO, swept: 0 }
+        Self { alone, together, limit, last: Time::ZERO, swept: 0, changes: 0 }
     }
 
     /// Takes down who asks for what, and tells in `seen` when the same was asked before. `counted_from` is asked for only
@@ -53,6 +54,7 @@ impl Sightings {
     ) -> Asker {
         let Some(device) = asker.device() else { return asker };
         let (key, request) = (device.with(module.number()), asker.request);
+        self.changes += 1;
         let silence = now.saturating_sub(std::mem::replace(&mut self.last, now));
         if let Some(sighting) = self.with_others(device, module, request) {
             return Asker { seen: sighting.before(request), ..asker };
@@ -90,8 +92,14 @@ impl Sightings {
             }
             None => self.gather(device, group, asker.request)?,
         };
+        self.changes += 1;
         self.last = now;
         Some(Asker { seen: before, ..asker })
+    }
+
+    /// How often somebody was taken down.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// How many are remembered.
@@ -163,7 +171,7 @@ impl Sightings {
 
 /// The keys are keyed hashes already: they are taken as they are.
 #[derive(Clone, Copy, Debug, Default)]
-struct AsItIs(u64);
+pub(super) struct AsItIs(u64);
 
 impl Hasher for AsItIs {
     fn finish(&self) -> u64 {
@@ -181,18 +189,18 @@ impl Hasher for AsItIs {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::RandomState;
     use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::super::request::{Device, Origin};
+    use super::super::secret::Secret;
     use super::super::table::Table;
     use super::*;
 
     struct Seen {
         sightings: Sightings,
-        hasher: RandomState,
+        secret: Secret,
         modules: [ModuleId; 2],
     }
 
@@ -200,12 +208,12 @@ mod tests {
         fn with_room_for(limit: usize) -> Self {
             let mut table = Table::default();
             let modules = ["a", "b"].map(|name| table.id(&name.into()));
-            Self { sightings: Sightings::new(limit), hasher: RandomState::new(), modules }
+            Self { sightings: Sightings::new(limit), secret: Secret::default(), modules }
         }
 
         fn ask(&mut self, request: u64, device: u64, module: usize, second: u64) -> Option<u64> {
             let device = Device { devpath: &device.to_le_bytes(), genuine: false };
-            let asker = Asker::new(request, &Origin::Event { device, seqnum: request }, &self.hasher);
+            let asker = Asker::new(request, &Origin::Event { device, seqnum: request }, &self.secret);
             let from = || request.saturating_sub(4);
             self.sightings.see(asker, self.modules[module], Duration::from_secs(second), from).seen
         }
@@ -240,12 +248,12 @@ mod tests {
         ) {
             let mut table = Table::default();
             let modules = ["a", "b", "c", "d"].map(|name| table.id(&name.into()));
-            let (mut sightings, hasher) = (Sightings::new(12), RandomState::new());
+            let (mut sightings, secret) = (Sightings::new(12), Secret::default());
             let mut plain: HashMap<(u64, ModuleId), u64> = HashMap::new();
             for (number, (device, wanted, together)) in (1u64..).zip(requests) {
                 let devpath = device.to_le_bytes();
                 let origin = Origin::Event { device: Device { devpath: &devpath, genuine: false }, seqnum: number };
-                let asker = Asker::new(number, &origin, &hasher);
+                let asker = Asker::new(number, &origin, &secret);
                 let wanted: Vec<ModuleId> = wanted.into_iter().map(|module| modules[module]).collect();
                 let before: Vec<Option<u64>> =
                     wanted.iter().map(|module| plain.get(&(device, *module)).copied()).collect();

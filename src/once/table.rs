@@ -64,6 +64,11 @@ impl Table {
         &self.modules[id.0 as usize].0
     }
 
+    /// All names, by number.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.modules.iter().map(|(name, _)| name)
+    }
+
     /// A module's state.
     pub fn state(&self, id: ModuleId) -> State {
         self.modules[id.0 as usize].1

@@ -13,6 +13,8 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::policy::Policy;
 
 /// A kernel module's name as the kernel spells it: underscores, no `.ko`.
@@ -117,7 +119,7 @@ pub enum Work {
 }
 
 /// A fingerprint of everything a fix could change: module files, options, configuration, dependencies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause(pub u64);
 
 /// What the kernel says of a module. `Absent`, `Coming` and `Going` are three different things: only `Live`

@@ -41,8 +41,17 @@ impl Running {
 
     /// Starts a daemon that loads nothing by a command that takes addonce's arguments, with this level of its log,
     /// in a directory of its own.
-    pub fn start_by(mut command: Command, level: &str, flags: &[String]) -> Self {
-        let directory = tempfile::tempdir().expect("tempdir");
+    pub fn start_by(command: Command, level: &str, flags: &[String]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("tempdir"), command, level, flags)
+    }
+
+    /// Likewise, in a directory that another one ran in.
+    pub fn start_in(
+        directory: tempfile::TempDir,
+        mut command: Command,
+        level: &str,
+        flags: &[String],
+    ) -> Self {
         let socket = directory.path().join("io.addonce");
         let mut child = command
             .current_dir(directory.path())
@@ -119,6 +128,13 @@ impl Running {
     /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Ends it by a signal, and returns the directory it ran in.
+    pub fn end(mut self, signal: Signal) -> tempfile::TempDir {
+        self.signal(signal);
+        self.child.wait().expect("wait");
+        std::mem::replace(&mut self.directory, tempfile::tempdir().expect("tempdir"))
     }
 
     /// Ends it by SIGTERM, and returns what it had logged, all of it.

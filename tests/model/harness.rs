@@ -182,6 +182,7 @@ impl<'a> Harness<'a> {
             Step::Unload(m) => self.unload(&of(m), true),
             Step::UnloadUnseen(m) => self.unload(&of(m), false),
             Step::Lost => self.lost(),
+            Step::Restart => self.restart(),
             Step::Fix(m) => {
                 let module = self.tree.fake.module(&of(m));
                 module.version += 1;
@@ -256,13 +257,31 @@ impl<'a> Harness<'a> {
     }
 
     pub fn lost(&mut self) {
-        // Until now it was right to believe what had been seen.
-        for name in std::mem::take(&mut self.unseen) {
-            self.was_live.insert(name, self.now);
-        }
+        self.believe_nothing();
         self.ledger.unloaded();
         self.core.events_lost();
         self.act();
+    }
+
+    /// Until now it was right to believe what had been seen.
+    fn believe_nothing(&mut self) {
+        for name in std::mem::take(&mut self.unseen) {
+            self.was_live.insert(name, self.now);
+        }
+    }
+
+    /// Another process takes over, by way of a file.
+    fn restart(&mut self) {
+        if !self.core.is_settled() {
+            return;
+        }
+        let text = serde_json::to_string(&self.core.snapshot()).expect("a snapshot as text");
+        let snapshot = serde_json::from_str(&text).expect("a snapshot");
+        self.core = Coalescer::restore(self.world.limits, snapshot, self.now);
+        self.memo.clear();
+        (self.compared, self.tree.fake.changed, self.disabled) = (None, false, 0);
+        self.believe_nothing();
+        self.look();
     }
 
     /// Time passes.

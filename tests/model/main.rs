@@ -13,6 +13,7 @@
 //! | `ledger` | what was asked, attempted and promised: the naive bookkeeping of rich worlds |
 //! | `rules` | the rules of one module without dependencies, predicted to the millisecond |
 //! | `invariants` | one property for each invariant |
+//! | `restarts` | the property that a restored core rules as the one that was saved |
 //! | `ways` | the property that the short way of a duplicate comes to the same as the long one |
 //!
 //! `ADDONCE_CASES` sets how many cases there are in all (100 000 by default), `ADDONCE_SEED` which.
@@ -20,6 +21,7 @@
 mod harness;
 mod invariants;
 mod ledger;
+mod restarts;
 mod rules;
 mod steps;
 mod ways;

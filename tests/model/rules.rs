@@ -99,7 +99,8 @@ struct Failure {
     doubted: bool,
     errno: i32,
     version: u64,
-    compared: Duration,
+    /// Never since another process remembered it.
+    compared: Option<Duration>,
     in_a_row: u32,
     retry_at: Duration,
     unloads: u64,
@@ -175,6 +176,7 @@ impl Model {
                     module.failure.iter_mut().for_each(|failure| failure.doubted = true);
                 }
             }
+            Step::Restart => self.restart(),
             Step::Fix(m) => {
                 self.modules[of(m)].version += 1;
                 self.modules[of(m)].errno = 0;
@@ -196,6 +198,21 @@ impl Model {
             }
             Step::Path => self.path ^= true,
             Step::Disable => {}
+        }
+    }
+
+    /// Another process takes over: it has the failures and who asked, and asks for all else itself.
+    fn restart(&mut self) {
+        if self.modules.iter().any(|module| module.flight.is_some()) {
+            return;
+        }
+        self.memo.clear();
+        (self.index_changed, self.index_compared) = (false, None);
+        for module in &mut self.modules {
+            module.believed_live = false;
+            if let Some(failure) = &mut module.failure {
+                (failure.doubted, failure.compared) = (true, None);
+            }
         }
     }
 
@@ -351,8 +368,8 @@ impl Model {
         }
         failure.doubted = false;
         // 1: the cause changed, as far as it is compared.
-        if now - failure.compared >= FRESH {
-            failure.compared = now;
+        if failure.compared.is_none_or(|before| now - before >= FRESH) {
+            failure.compared = Some(now);
             if failure.version != module.version {
                 return Ruling::Now;
             }
@@ -449,7 +466,7 @@ impl Model {
                 doubted: false,
                 errno,
                 version: flight.version,
-                compared: flight.planned,
+                compared: Some(flight.planned),
                 in_a_row,
                 retry_at: now + backoff,
                 unloads,

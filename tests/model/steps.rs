@@ -38,6 +38,8 @@ pub enum Step {
     /// As `ByHand`, but the event is lost; `Lost` comes later.
     ByHandUnseen(usize),
     Lost,
+    /// Another process takes over, if nothing is in the air.
+    Restart,
     /// The file is replaced by one that works.
     Fix(usize),
     /// The file is replaced by one that is no better.
@@ -96,6 +98,7 @@ fn step(flavour: Flavour) -> impl Strategy<Value = Step> {
         1 => module().prop_map(Step::UnloadUnseen),
         1 => module().prop_map(Step::ByHandUnseen),
         1 => Just(Step::Lost),
+        2 => Just(Step::Restart),
         3 => (module(), errno()).prop_map(|(module, errno)| Step::Answer(module, errno)),
         1 => (module(), takes()).prop_map(|(module, takes)| Step::Takes(module, takes)),
     ];
@@ -149,6 +152,10 @@ fn line(world: &World, step: Step, clients: u64) -> String {
         Step::UnloadUnseen(m) => format!("s.world.live.remove(\"{}\"); // if it is not in use", of(m)),
         Step::ByHandUnseen(m) => format!("s.world.live.insert(\"{}\".into()); // after what it needs", of(m)),
         Step::Lost => "s.core.events_lost();".into(),
+        Step::Restart => {
+            "s.core = Coalescer::restore(limits, s.core.snapshot(), s.now()); // if nothing is in the air"
+                .into()
+        }
         Step::Fix(m) => format!("s.world.module(\"{0}\").version += 1; ….errno = 0;", of(m)),
         Step::Replace(m) => format!("s.world.module(\"{}\").version += 1;", of(m)),
         Step::Answer(m, errno) => format!("s.world.module(\"{}\").errno = {errno};", of(m)),

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Handover: the failure memory, from one process to the next
+//!
+//! Owns the file `state.json` beside the socket, in which a daemon, or an `addonce load` that serves in its place, leaves
+//! what it remembers to whoever comes after it. It is written at the end, and whenever something has changed: at once after
+//! a pause, but so seldom that writing takes a twentieth of the time at the most. So a process that is killed loses a
+//! tenth of a second, or what it cost to write twenty times.
+//!
+//! Promises that no content of the file keeps anybody from starting: what is of another boot, of another format, not to be
+//! read or not to be understood is an empty memory and one line in the log. Who holds the [lock](crate::control::lock) reads
+//! and writes; a file appears as a whole or not at all. It is not synced: it is of no use after this boot. Bounded by
+//! 16 MiB, and by the core's limits.
+
+use std::fs::OpenOptions;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock;
+use crate::once::coalescer::Coalescer;
+use crate::once::limits::Limits;
+use crate::once::request::Time;
+use crate::once::secret::Secret;
+use crate::once::snapshot::{Changes, Snapshot};
+
+/// What the format is called; another one is not read.
+const FORMAT: u32 = 1;
+/// No file is larger, in bytes: read, or left behind.
+const LARGEST: u64 = 16 << 20;
+/// Between two writes.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Between two writes, in times that the first of them took.
+const SHARE: u32 = 20;
+/// Another one with every boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The file, and what it has.
+#[derive(Debug)]
+pub struct Handover {
+    path: PathBuf,
+    /// None where the kernel does not say: then nothing can be handed over.
+    boot: Option<String>,
+    dry_run: bool,
+    written: Changes,
+    not_before: Time,
+    /// Writing failed, and that was said.
+    fails: bool,
+}
+
+/// What is read first: whether the rest is meant for us.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    /// [`Secret::dialect`]: fingerprints of causes and hashes of devices are compared with ours.
+    dialect: u64,
+    boot: String,
+    /// What a dry run takes for live is not.
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Content<'a> {
+    #[serde(flatten)]
+    header: &'a Header,
+    memory: Snapshot,
+}
+
+#[derive(Deserialize)]
+struct Memory {
+    memory: Snapshot,
+}
+
+/// Why a file is not taken over.
+#[derive(Debug)]
+enum Unfit {
+    /// As it should be: there is none.
+    Missing,
+    /// It is somebody else's, who had his reasons.
+    Others(&'static str),
+    /// It is broken.
+    Broken(String),
+}
+
+impl Handover {
+    /// By the file beside this socket. Dry runs hand over to dry runs only.
+    pub fn beside(socket: &Path, dry_run: bool) -> Self {
+        let boot = std::fs::read_to_string(BOOT_ID).map(|text| text.trim().to_owned());
+        if let Err(error) = &boot {
+            log::warn!("{BOOT_ID}: {error}: what is remembered will end with this process");
+        }
+        Self {
+            path: socket.with_file_name("state.json"),
+            boot: boot.ok(),
+            dry_run,
+            written: Changes::default(),
+            not_before: Time::ZERO,
+            fails: false,
+        }
+    }
+
+    /// The core that goes on where another one ended, or one that knows nothing yet.
+    pub fn take_over(&mut self, limits: Limits, now: Time) -> Coalescer {
+        let core = match self.read() {
+            Ok(snapshot) => {
+                log::info!("{}: {} failed modules are remembered", self.path.display(), snapshot.failures());
+                Coalescer::restore(limits, snapshot, now)
+            }
+            Err(unfit) => {
+                self.leave(&unfit);
+                Coalescer::new(limits)
+            }
+        };
+        self.written = core.changes();
+        core
+    }
+
+    /// When something is to be written.
+    pub fn due(&self, core: &Coalescer) -> Option<Time> {
+        (self.boot.is_some() && core.changes() != self.written).then_some(self.not_before)
+    }
+
+    /// Whether the file lacks a failure, or has one that is over.
+    pub fn lacks_failures(&self, core: &Coalescer) -> bool {
+        core.changes().failures != self.written.failures
+    }
+
+    /// Writes what has changed. What could not be written is said once.
+    pub fn write(&mut self, core: &Coalescer) {
+        let Some(boot) = self.boot.clone().filter(|_| core.changes() != self.written) else { return };
+        self.written = core.changes();
+        let header = Header { boot, ..self.header() };
+        let began = clock::now();
+        let result = replace(&self.path, &Content { header: &header, memory: core.snapshot() });
+        let now = clock::now();
+        self.not_before = now + PAUSE.max(now.saturating_sub(began) * SHARE);
+        let failed = result.is_err();
+        match result {
+            Err(error) if !self.fails => {
+                log::warn!("{}: {error}: what is remembered may end with this process", self.path.display());
+            }
+            _ => {}
+        }
+        self.fails = failed;
+    }
+
+    /// What another process of ours writes before what it remembers.
+    fn header(&self) -> Header {
+        let boot = self.boot.clone().unwrap_or_default();
+        Header { format: FORMAT, dialect: Secret::dialect(), boot, dry_run: self.dry_run }
+    }
+
+    fn read(&self) -> Result<Snapshot, Unfit> {
+        let broken = |error: io::Error| Unfit::Broken(error.to_string());
+        if self.boot.is_none() {
+            return Err(Unfit::Missing);
+        }
+        // A pipe in its place would have us wait for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path);
+        let file = match file {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Unfit::Missing),
+            other => other.map_err(broken)?,
+        };
+        let mut text = Vec::new();
+        let read = file.take(LARGEST + 1).read_to_end(&mut text).map_err(broken)?;
+        if read as u64 > LARGEST {
+            return Err(Unfit::Broken(format!("it is larger than {LARGEST} bytes")));
+        }
+        let garbage = |error: serde_json::Error| Unfit::Broken(error.to_string());
+        let header: Header = serde_json::from_slice(&text).map_err(garbage)?;
+        let ours = self.header();
+        if header.boot != ours.boot {
+            return Err(Unfit::Others("another boot's"));
+        }
+        if (header.format, header.dialect) != (ours.format, ours.dialect) {
+            return Err(Unfit::Broken("it was written by another version of addonce".into()));
+        }
+        if header.dry_run != ours.dry_run {
+            return Err(Unfit::Others(if header.dry_run { "a dry run's" } else { "not a dry run's" }));
+        }
+        serde_json::from_slice::<Memory>(&text).map(|content| content.memory).map_err(garbage)
+    }
+
+    /// Says why a file is not taken over. What is broken makes room, and can still be looked at.
+    fn leave(&self, unfit: &Unfit) {
+        let path = self.path.display();
+        match unfit {
+            Unfit::Missing => {}
+            Unfit::Others(whose) => log::info!("{path}: {whose}: beginning with an empty memory"),
+            Unfit::Broken(why) => {
+                let aside = self.path.with_extension("json.broken");
+                // The last one is kept. Where this fails, so does what follows, and says why.
+                let _ = std::fs::remove_file(&aside);
+                let moved = std::fs::rename(&self.path, &aside);
+                let moved = moved.map_or_else(
+                    |error| format!("it cannot be set aside: {error}"),
+                    |()| format!("it is {} now", aside.display()),
+                );
+                log::warn!("{path}: {why}: beginning with an empty memory; {moved}");
+            }
+        }
+    }
+}
+
+/// In one step: who reads finds the old file or the new one.
+fn replace(path: &Path, content: &Content<'_>) -> io::Result<()> {
+    let new = path.with_extension("json.new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut writer = BufWriter::new(file);
+    serde_json::to_writer(&mut writer, content)?;
+    writer.flush()?;
+    let size = writer.get_ref().metadata()?.len();
+    if size > LARGEST {
+        std::fs::remove_file(&new)?;
+        return Err(io::Error::other(format!("{size} bytes are too many")));
+    }
+    std::fs::rename(&new, path)
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Settings: what a daemon is made of
+//!
+//! Owns what the commands that run the loop decide about it: where it hears, listens and remembers, who loads, and when it
+//! ends.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handover::Handover;
+use crate::control::server::Bounds;
+use crate::kmod::Loader;
+use crate::once::limits::Limits;
+use crate::uevent::netlink::Netlink;
+
+/// What a daemon is made of.
+pub struct Settings {
+    /// The core's bounds.
+    pub limits: Limits,
+    /// The socket the kernel speaks through; none for a tree that is not this machine's.
+    pub netlink: Option<Netlink>,
+    /// The control socket's path and bounds; none for a one-shot.
+    pub control: Option<(PathBuf, Bounds)>,
+    /// Where the failure memory comes from and goes to; none where it ends with us.
+    pub handover: Option<Handover>,
+    /// Who performs loads.
+    pub loader: Arc<dyn Loader>,
+    /// Whether to begin with a scan.
+    pub scan: bool,
+    /// How long loads that run may take to land once addonce is to stop.
+    pub landing_time: Duration,
+}
+
+/// When the loop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// A signal says so.
+    Stopped,
+    /// Nothing is left, and the clients that came have gone.
+    Deserted,
+    /// Nothing is left: the socket is drained, no scan is going on, no flight is in the air, and all that for this
+    /// long.
+    Quiet(Duration),
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A core that was saved, and restored in another process, rules as if it had gone on: the same attempts at the same times,
+//! the same answers, the same failures. The same script is gone through with restarts and without.
+//!
+//! What a restored core knows better is kept out of the way: it compares at once what another one compares once a second,
+//! and it looks where the other one believes.
+
+use std::time::Duration;
+
+use addonce::once::failures::Failure;
+use addonce::once::limits::Limits;
+use addonce::once::policy::Mode;
+use addonce::once::world::Name;
+use proptest::prelude::*;
+
+use super::harness::{Clock, Harness};
+use super::invariants::{RICH, prove};
+use super::steps::{Case, Step, case};
+use super::world::Flavour;
+
+/// Caught: `snapshot.rs`, `snapshot`: the number of requests without those before this core's, or the least recently used
+/// failure first; `restore`: without the numbers of modules, or the secret; `Failed`: without promises, their dependents or
+/// options; `sighted.rs`, `save`: what stands together is left behind, or `>` for `>=`.
+#[test]
+fn a_restored_core_rules_as_the_one_that_was_saved() {
+    let cases = prop::sample::select(vec![RICH, Flavour { options: true, ..RICH }]);
+    prove(8, cases.prop_flat_map(|flavour| case(flavour, 60)), |case| {
+        let cases = [false, true].map(|restarts| told_of_everything(case, restarts));
+        let [on, again] = [&cases[0], &cases[1]].map(|case| {
+            let mut harness = Harness::through(case, Clock::Deadlines);
+            harness.pass(Duration::from_secs(100));
+            let mut remembered: Vec<String> = harness.core.failures().map(failure).collect();
+            remembered.sort();
+            harness.attempts.sort();
+            (remembered, harness)
+        });
+        let same =
+            on.0 == again.0 && (&on.1.attempts, &on.1.answers) == (&again.1.attempts, &again.1.answers);
+        let told = |(remembered, harness): &(Vec<String>, Harness<'_>)| {
+            format!("{remembered:#?}\n{:?}\n{:?}", harness.attempts, harness.answers)
+        };
+        if same { Ok(()) } else { Err(format!("going on: {}\nrestarted: {}", told(&on), told(&again))) }
+    });
+}
+
+/// The script without what happens unheard, with a second after every change, and with restarts or without.
+fn told_of_everything(case: &Case, restarts: bool) -> Case {
+    let mut case = case.clone();
+    // The table of sightings is not full: what is restored has more room.
+    case.world.limits = Limits { sightings: 64, ..case.world.limits };
+    case.steps.retain(|step| match step {
+        Step::UnloadUnseen(_) | Step::ByHandUnseen(_) | Step::Blacklist(_) | Step::Path => false,
+        Step::Restart => restarts,
+        _ => true,
+    });
+    // That a module which is ruled out is live all the same is not looked at.
+    for module in &mut case.world.modules {
+        (module.blacklisted, module.unless) = (false, false);
+        module.mode = if module.mode == Mode::Never { Mode::Once } else { module.mode };
+    }
+    let changes = |step: &Step| matches!(step, Step::Fix(_) | Step::Replace(_) | Step::Alias(..));
+    let second = |step: &Step| changes(step).then_some(Step::Pass(1_010));
+    case.steps = case.steps.iter().flat_map(|step| [Some(*step), second(step)]).flatten().collect();
+    case
+}
+
+fn failure((name, failure): (&Name, &Failure)) -> String {
+    let pending = failure.pending.as_ref().map(|pending| pending.asked);
+    let (refusal, attempts, asked) = (&failure.refusal, failure.attempts, failure.asked);
+    format!("{name}: {refusal:?} {attempts} {:?} {asked:?} {pending:?}", failure.retry_at)
+}

@@ -104,7 +104,11 @@ impl Coalescer {
             unloads: self.failures.unloads(),
             modules: table.names().cloned().collect(),
             failures: failures.map(|(key, failure)| Failed::of(key, failure, table)).collect(),
-            sighted: self.sightings.save(self.failures.counted_from().unwrap_or(u64::MAX), table),
+            sighted: self.sightings.save(
+                self.failures.counted_from().unwrap_or(u64::MAX),
+                self.number(),
+                table,
+            ),
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const QEMU: &str = "qemu-system-x86_64";
 const STARTS: u32 = 3;
 /// From QEMU's start to init's first word: 13 s on an idle host with 64 CPUs, 20 s with 255.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
 const TAIL_BYTES: usize = 8192;
 const TAIL_LINES: usize = 25;
 

@@ -20,7 +20,7 @@ use addonce::once::limits::Limits;
 use addonce::once::request::{Device, Origin, Request};
 use addonce::once::simulation::Simulation;
 use addonce::once::tally::Tally;
-use addonce::uevent::message::parse;
+use addonce::uevent::alike::Alike;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
 use nix::sys::socket::{NetlinkAddr, recvfrom};
@@ -70,6 +70,7 @@ struct Bench {
     cpus: usize,
     next: usize,
     buffer: Vec<u8>,
+    alike: Alike,
 }
 
 impl Bench {
@@ -83,8 +84,8 @@ impl Bench {
         }
         let netlink = Netlink::open(64 << 20).expect("a socket");
         let sender = Sender::open().expect("a sender");
-        let (alias, buffer) = (alias.into(), vec![0; BUFFER]);
-        Self { storm, netlink, sender, simulation, alias, cpus, next: 0, buffer }
+        let (alias, buffer, alike) = (alias.into(), vec![0; BUFFER], Alike::default());
+        Self { storm, netlink, sender, simulation, alias, cpus, next: 0, buffer, alike }
     }
 
     fn measure(&mut self, what: &str) {
@@ -170,7 +171,7 @@ impl Bench {
         let now = self.simulation.now();
         let mut read = 0;
         while let Received::Datagram(datagram) = self.netlink.receive(&mut self.buffer) {
-            let uevent = parse(datagram).expect("a uevent");
+            let uevent = self.alike.parse(datagram).expect("a uevent");
             let device = Device { devpath: uevent.devpath, genuine: uevent.genuine };
             let origin = Origin::Event { device, seqnum: uevent.seqnum };
             let request = Request { alias: uevent.modalias.expect("a modalias"), origin };

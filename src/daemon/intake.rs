@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::once::request::{Device, Origin, Request};
+use crate::uevent::alike::Alike;
 use crate::uevent::message::{self, Action};
 use crate::uevent::netlink::{self, Netlink, Received};
 use crate::uevent::sysfs::{Scan, Step};
@@ -48,6 +49,7 @@ pub struct Intake {
     drops: u32,
     malformed: u64,
     buffer: Vec<u8>,
+    alike: Alike,
 }
 
 /// Overflows and the scans that make good for them.
@@ -72,8 +74,8 @@ impl Intake {
     pub fn new(netlink: Option<Netlink>, sysfs: PathBuf) -> Self {
         let lost = netlink.as_ref().and_then(|netlink| netlink.drops().ok()).is_some_and(|drops| drops > 0);
         let buffer = vec![0; netlink::BUFFER];
-        let (scan, scan_again, episode, drops, malformed) = Default::default();
-        Self { netlink, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer }
+        let (scan, scan_again, episode, drops, malformed, alike) = Default::default();
+        Self { netlink, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer, alike }
     }
 
     /// The socket, to be polled and asked for its counters.
@@ -113,7 +115,7 @@ impl Intake {
         let Some(netlink) = &mut self.netlink else { return Ok(Left::Nothing) };
         for _ in 0..EVENTS {
             match netlink.receive(&mut self.buffer) {
-                Received::Datagram(datagram) => match message::parse(datagram) {
+                Received::Datagram(datagram) => match self.alike.parse(datagram) {
                     Ok(uevent) => facts(&uevent, &mut *tell),
                     Err(why) => {
                         self.malformed += 1;

@@ -2,7 +2,7 @@
 //! # Cut: one string after the other out of a datagram
 //!
 //! Owns the search for the NUL bytes that end a datagram's strings. A storm's datagrams are a handful of short strings and
-//! one long one, and every duplicate is cut up, so this is made for both. Everything borrows; no bytes make it panic.
+//! one long one, so this is made for both. Everything borrows; no bytes make it panic.
 
 /// Cuts at the first NUL byte, which belongs to neither side.
 #[inline(always)]

@@ -6,7 +6,7 @@
 //! writes nothing under /sys. Three doors lead in, and all of them end in the same few borrowed bytes:
 //!
 //! * [`message`]: one datagram, parsed in place; every rejection has a name (pure). `cut` finds the ends of its
-//!   strings.
+//!   strings, and [`alike`] reads those of a storm, which say nearly the same.
 //! * [`netlink`]: the socket: its buffer, its sender check, its overflow; and a way to speak as the kernel
 //!   does, for tests and replays. [`filter`] is the program the kernel runs before it queues anything,
 //!   `sockopt` the three socket options that nix does not know, which hold the only `unsafe` here;
@@ -18,6 +18,7 @@
 //! [`sysfs::LINKS_MAX`] links; the socket's queue is the caller's number.
 
 pub mod activation;
+pub mod alike;
 pub mod capture;
 mod cut;
 pub mod filter;

@@ -3,7 +3,7 @@
 # make         the program, its pages and the shells' completions
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
 # make check   everything that is tested: formatting, lints, tests, the oracle, an installation, the guests
-# make bench   what a duplicate costs, and a million hostile devices
+# make bench   what a duplicate, a storm, a client costs (docs/PERFORMANCE.md)
 # make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
 # make run     the daemon on this machine; dry-run where it may not or cannot load
 # make man     the pages, in target/man: man -l target/man/addonce.8
@@ -124,10 +124,13 @@ fuzz: build-packages
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0; \
 	done
 
-# What a duplicate costs, in process, and a million hostile devices.
-bench: build-packages
-	$(CARGO) bench --locked
+# What a duplicate costs, what a storm of 8192 CPUs takes of memory, and what a thousand clients cost it; a million hostile
+# devices; and in a guest, what udev pays for one question.
+bench: build lab
+	$(CARGO) bench --locked --bench duplicate --bench memory --bench clients
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
+	$(LAB) run exec --cpus 2 --addonce $(ADDONCE) --out target/bench/exec.json
+	$(LAB) turns target/bench/exec.json
 
 # At 255 CPUs: stock, and each of the ways in which udev and addonce share the work; modules that fail and are fixed. At
 # 64: the demo, addonce alone, and each way again while whoever loads is killed.

@@ -22,6 +22,7 @@ mod scenario;
 mod table;
 mod tools;
 mod trace;
+mod turns;
 mod verdict;
 
 use options::{Command, Run};
@@ -83,6 +84,10 @@ fn perform(command: Command) -> Result<(), String> {
         Command::Storm(path) => {
             let storm = read(&path)?.into_iter().find_map(|result| result.storm);
             print_json(&storm.ok_or(format!("{} holds no storm of addonce's", path.display()))?)
+        }
+        Command::Turns(path) => {
+            print!("{}", turns::render(&first(&path)?.log.unwrap_or_default())?);
+            Ok(())
         }
         Command::Check { reference, result } => check(&first(&reference)?, &first(&result)?),
     }

@@ -19,6 +19,7 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout
        lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
        lab table RESULT.json...                 results side by side
        lab storm RESULT.json                    the storm as addonce saw it, for addonce plot --from
+       lab turns RESULT.json                    medians and ratios of what a scenario measured by turns (exec)
        lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
                                                 and tried every module exactly once; of a demo's two results
                                                 the first counts
@@ -51,6 +52,7 @@ pub enum Command {
     },
     Table(Vec<PathBuf>),
     Storm(PathBuf),
+    Turns(PathBuf),
     Check {
         reference: PathBuf,
         result: PathBuf,
@@ -105,6 +107,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         "storm" => match words.as_slice() {
             [result] => Ok(Command::Storm(result.into())),
             _ => Err("storm needs one RESULT.json".into()),
+        },
+        "turns" => match words.as_slice() {
+            [result] => Ok(Command::Turns(result.into())),
+            _ => Err("turns needs one RESULT.json".into()),
         },
         "check" => match words.as_slice() {
             [reference, result] => Ok(Command::Check { reference: reference.into(), result: result.into() }),

@@ -28,4 +28,6 @@ afterwards() {
     sleep 6
     addonce failed | section failed
     addonce plot --json | section storm
+    udevadm test --action=add /sys/devices/system/cpu/cpu0 2>&1 | grep -q "^run: .*addonce" &&
+        fail "udev asks, although a daemon listens"
 }

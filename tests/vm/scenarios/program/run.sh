@@ -11,3 +11,10 @@ storm() {
     must udevadm settle --timeout=3600
     mark settled
 }
+
+# What udev itself makes of the rules: accepted, and the program is run.
+afterwards() {
+    udevadm test --action=add /sys/devices/system/cpu/cpu0 >/run/lab/test 2>&1
+    grep -q "^run: '/usr/bin/addonce-load'" /run/lab/test || fail "udevadm test does not run addonce-load"
+    grep -q '80-drivers.rules:[0-9]' /run/lab/test && fail "udevadm test finds fault: $(grep 80-drivers.rules: /run/lab/test)"
+}

@@ -6,6 +6,9 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
 use addonce::control::client::Conversation;
 use addonce::control::interface::DESCRIPTION;
 use addonce::uevent::netlink::Sender;
@@ -77,5 +80,27 @@ fn who_asks_the_wrong_thing_is_told_so_and_asks_again_on_the_same_connection() {
         assert!(refusal.contains("InvalidParameter"), "{refusal}");
         client.ask("Explain", json!({ "alias": "fx_top" }), false).expect("asked");
         assert_eq!(client.next(None).expect("a reply")["modules"][0]["module"], "fx_top");
+    });
+}
+
+#[test]
+fn half_a_message_is_waited_for_and_forgotten_with_its_client() {
+    alone("half_a_message_is_waited_for_and_forgotten_with_its_client", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        let whole = b"{\"method\":\"io.addonce.Settle\"}\0";
+        for sent in 0..whole.len() {
+            let mut stream = UnixStream::connect(running.socket()).expect("a daemon");
+            stream.write_all(&whole[..sent]).expect("half a message");
+        }
+        let mut slow = UnixStream::connect(running.socket()).expect("a daemon");
+        for byte in whole {
+            slow.write_all(&[*byte]).expect("a byte");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let mut reply = [0; 64];
+        let read = slow.read(&mut reply).expect("a reply");
+        assert_eq!(&reply[..read], b"{\"parameters\":{}}\0");
+        running.settled();
     });
 }

@@ -8,3 +8,10 @@ storm() {
     must addonce scan >>$LOG 2>&1
     mark settled
 }
+
+# In an initramfs nobody may read standard error: the log then goes to the kernel's.
+afterwards() {
+    addonce load nosuchmodule 2>/dev/null
+    dmesg | grep -q 'addonce\[[0-9]*\]: no module is known for nosuchmodule' ||
+        fail "what nobody reads is not in the kernel's log"
+}

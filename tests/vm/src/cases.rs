@@ -149,7 +149,7 @@ pub fn all() -> Vec<Case> {
             .fact("said", "1", "said once")
             .fact(
                 "status",
-                "state disabled: kernel.modules_disabled is 1, nothing can be loaded until the next boot",
+                "disabled: kernel.modules_disabled is 1, nothing loads until the next boot",
                 "status answers",
             ),
     ]

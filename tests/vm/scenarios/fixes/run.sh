@@ -190,7 +190,7 @@ disabled() {
         sleep 2
     done
     observe said "$(grep -c 'kernel.modules_disabled is 1' $LOG)"
-    observe status "$(must addonce status | head -n 1)"
+    observe status "$(must addonce status | sed -n 's/^ *state: \([^;]*\);.*/\1/p')"
     outcome
 }
 

@@ -17,12 +17,14 @@ mod escape;
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use escape::escape;
 
@@ -30,6 +32,8 @@ use escape::escape;
 const SOCKET: &str = "/run/addonce/io.addonce";
 /// A load may take its time; udev itself gives up a program after 180 s.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// Between two looks at who listens.
+const PAUSE: Duration = Duration::from_millis(5);
 /// So often the work is begun anew when who does it is killed.
 const TRIES: u32 = 50;
 /// The longest reply: a modalias names some tens of modules.
@@ -42,14 +46,23 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    for _ in 0..TRIES {
-        if matches!(ask(&alias), Ok(reply) if !is_error(&reply)) {
+    let socket = env::var_os("ADDONCE_SOCKET").unwrap_or_else(|| OsString::from(SOCKET));
+    let socket = Path::new(&socket);
+    let deadline = Instant::now() + PATIENCE;
+    let mut tries = 0;
+    while tries < TRIES {
+        if matches!(ask(socket, &alias), Ok(reply) if !is_error(&reply)) {
             return ExitCode::SUCCESS;
+        }
+        // Whoever is about to listen does it sooner than another process could be started.
+        if is_taken(&socket.with_file_name("lock")) && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+            continue;
         }
         // No daemon, one that went while it was asked, or one that would not.
         match load() {
             Ok(Some(code)) => return code,
-            Ok(None) => {}
+            Ok(None) => tries += 1,
             Err(error) => {
                 eprintln!("addonce-load: {error}: install addonce beside this program");
                 break;
@@ -59,8 +72,20 @@ fn main() -> ExitCode {
     ExitCode::from(5)
 }
 
-fn ask(alias: &[u8]) -> io::Result<Vec<u8>> {
-    let socket = env::var_os("ADDONCE_SOCKET").unwrap_or_else(|| OsString::from(SOCKET));
+/// Whether somebody holds this lock: addonce's, as src/control/lock.rs describes it. It is looked up and not tried, for who
+/// tries holds it for a moment, and stands in the way of who means it.
+fn is_taken(lock: &Path) -> bool {
+    let Ok(metadata) = fs::metadata(lock) else { return false };
+    let inode = format!(":{}", metadata.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    // `1: FLOCK  ADVISORY  WRITE 706 00:1a:1234 0 EOF`: proc_locks(5).
+    let mut held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    held.any(|words| {
+        words.get(1) == Some(&"FLOCK") && words.get(5).is_some_and(|file| file.ends_with(&inode))
+    })
+}
+
+fn ask(socket: &Path, alias: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&call(alias, variable("DEVPATH").as_deref(), env::var_os("SYNTH_UUID").is_none()))?;

@@ -21,6 +21,8 @@ use crate::once::limits::Limits;
 
 /// Clients served beside ourselves: udev's workers, who are root.
 const BOUNDS: Bounds = Bounds { clients: 64, root_clients: 512, patience: Duration::from_secs(10) };
+/// So long we stay when nobody is left: udev's next worker would have to begin anew.
+const LINGER: Duration = Duration::from_millis(50);
 /// So long loads that run are waited for once we are told to stop.
 const LANDING: Duration = Duration::from_secs(10);
 
@@ -47,7 +49,7 @@ pub fn serve(
     let daemon = Daemon::new(tree.open()?, settings)?;
     let socket = socket.to_owned();
     let order = std::thread::spawn(move || call(&socket, "Load", parameters, None));
-    daemon.run(Until::Deserted)?;
+    daemon.run(Until::Deserted(LINGER))?;
     drop(lock);
     order.join().map_err(|_| Fatal::System("the order's thread panicked".into()))?
 }

@@ -57,14 +57,16 @@ impl Desk {
         self.server.accept();
     }
 
-    /// Whether clients have come, and all have gone. The door is then closed, but who knocked before is still let in.
-    pub fn is_deserted(&mut self) -> bool {
-        if self.server.visits().welcomed == 0 || self.server.clients().0 > 0 {
-            return false;
-        }
+    /// Whether clients have come, and all have gone.
+    pub fn is_deserted(&self) -> bool {
+        self.server.visits().welcomed > 0 && self.server.clients().0 == 0
+    }
+
+    /// Closes the door for good. False where somebody who had knocked before is let in.
+    pub fn close(&mut self) -> bool {
         self.server.close_door();
         self.server.accept();
-        self.server.clients().0 == 0
+        self.is_deserted()
     }
 
     /// A client has news.

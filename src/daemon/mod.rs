@@ -162,10 +162,11 @@ impl Daemon {
             if let Some(desk) = self.desk.as_mut().filter(|_| settled) {
                 desk.settled(now);
             }
-            quiet_since = if settled { quiet_since.or(Some(now)) } else { None };
-            if settled && until == Until::Deserted && self.desk.as_mut().is_none_or(Desk::is_deserted) {
-                return Ok(self.end());
-            }
+            let quiet = match until {
+                Until::Deserted(_) => settled && self.desk.as_ref().is_none_or(Desk::is_deserted),
+                Until::Stopped | Until::Quiet(_) => settled,
+            };
+            quiet_since = if quiet { quiet_since.or(Some(now)) } else { None };
             if self.is_over(until, quiet_since, now) {
                 return Ok(self.end());
             }
@@ -206,7 +207,7 @@ impl Daemon {
     fn remember(&mut self, until: Until, now: Duration) {
         let Some(handover) = &mut self.handover else { return };
         let due = handover.due(&self.core).is_some_and(|due| due <= now);
-        if due || (until == Until::Deserted && handover.lacks_failures(&self.core)) {
+        if due || (matches!(until, Until::Deserted(_)) && handover.lacks_failures(&self.core)) {
             handover.write(&self.core);
         }
     }
@@ -252,7 +253,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn is_over(&self, until: Until, quiet_since: Option<Duration>, now: Duration) -> bool {
+    fn is_over(&mut self, until: Until, quiet_since: Option<Duration>, now: Duration) -> bool {
         if let Some(since) = self.stopping {
             let late = now.saturating_sub(since) >= self.landing_time;
             if late {
@@ -264,6 +265,9 @@ impl Daemon {
         }
         match (until, quiet_since) {
             (Until::Quiet(quiet), Some(since)) => now.saturating_sub(since) >= quiet,
+            (Until::Deserted(quiet), Some(since)) => {
+                now.saturating_sub(since) >= quiet && self.desk.as_mut().is_none_or(Desk::close)
+            }
             _ => false,
         }
     }
@@ -273,7 +277,7 @@ impl Daemon {
         let now = clock::now();
         let stop = self.stopping.map(|since| since + self.landing_time);
         let quiet = match (until, quiet_since) {
-            (Until::Quiet(quiet), Some(since)) => Some(since + quiet),
+            (Until::Quiet(quiet) | Until::Deserted(quiet), Some(since)) => Some(since + quiet),
             _ => None,
         };
         let clients = self.desk.as_ref().and_then(Desk::next_deadline);

@@ -13,6 +13,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
 
+/// Not /dev/stderr: in an initramfs that may not be there yet.
+const STDERR: &str = "/proc/self/fd/2";
+
 /// Who reads the log.
 enum Reader {
     Terminal,
@@ -45,7 +48,7 @@ fn reader() -> Reader {
         return Reader::Journal;
     }
     match OpenOptions::new().write(true).open("/dev/kmsg") {
-        Ok(file) if nobody_reads("/dev/stderr").unwrap_or(false) => Reader::Kernel(file),
+        Ok(file) if nobody_reads(STDERR).unwrap_or(false) => Reader::Kernel(file),
         _ => Reader::Terminal,
     }
 }

@@ -19,6 +19,15 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// The head of such a text, for a line that people read: a CPU's modalias is a thousand bytes and more, and its head says
+/// which it is.
+pub fn head(text: &str, width: usize) -> String {
+    match text.get(..width) {
+        Some(head) if head.len() < text.len() => format!("{head}..."),
+        _ => text.to_owned(),
+    }
+}
+
 /// The bytes of such a text; what is no escape stands for itself. None where a `\x` is not followed by two
 /// hexadecimal digits.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
@@ -43,6 +52,11 @@ mod tests {
         let every: Vec<u8> = (0..=255).collect();
         assert_eq!(unescape(&escape(&every)), Some(every));
         assert_eq!(escape(b"dmi:svn\xc3\x9c\\x"), "dmi:svn\\xc3\\x9c\\x5cx");
+    }
+
+    #[test]
+    fn a_head_is_cut_only_where_there_is_more() {
+        assert_eq!([head("abc", 2), head("abc", 3), head("abc", 4)], ["ab...", "abc", "abc"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::asking::Asking;
 use super::paint::{Paint, count, time};
+use crate::escape::head;
 use crate::fatal::Fatal;
 
 /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
@@ -44,7 +45,7 @@ fn entry(failure: &Value, paint: Paint) -> String {
         time(number("failed_ms_ago")),
         count(number("asked"), "request"),
         count(number("devices"), "device"),
-        short(text("alias")),
+        head(text("alias"), 48),
     );
     format!("{}: {what}\n    {asked}\n    {}\n", paint.bad(module), next(failure))
 }
@@ -80,13 +81,4 @@ fn next(failure: &Value) -> String {
         "tried again when its files, options or dependencies changed, {conflict}for new hardware, \
          at the next `udevadm trigger --action=add`, or now: addonce retry {module}"
     )
-}
-
-/// A CPU's modalias is a thousand bytes and more.
-fn short(alias: &str) -> String {
-    const HEAD: usize = 48;
-    match alias.get(..HEAD) {
-        Some(head) if head.len() < alias.len() => format!("{head}..."),
-        _ => alias.to_owned(),
-    }
 }

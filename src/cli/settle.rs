@@ -80,6 +80,9 @@ fn waiting_for(status: &Value) -> String {
             format!("{module} ({})", time(load["ms"].as_u64().unwrap_or_default()))
         })
         .collect();
+    if loads.is_empty() {
+        return "nothing is loading; uevents, or devices in /sys, are still being read".into();
+    }
     // As much as fits a narrow terminal: a line that wraps could not be written over.
     const SHOWN: usize = 3;
     let more = match loads.len().saturating_sub(SHOWN) {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::asking::{Asking, print, print_json};
 use super::paint::{Paint, bytes, count, time};
 use super::prometheus::metrics;
+use crate::escape::head;
 use crate::fatal::Fatal;
 
 /// Show what was asked, what was collapsed, and what is going on.
@@ -52,20 +53,11 @@ fn page_of_askers(top: &Value) -> String {
         let askers = top[key].as_array().map_or(&[][..], Vec::as_slice);
         let line = |asker: &Value| {
             let who = asker["who"].as_str().unwrap_or_default();
-            format!("{:>10}  {}\n", asker["requests"].as_u64().unwrap_or_default(), short(who))
+            format!("{:>10}  {}\n", asker["requests"].as_u64().unwrap_or_default(), head(who, 100))
         };
         format!("{:>10}  {title}\n{}", "REQUESTS", askers.iter().map(line).collect::<String>())
     };
     section("modaliases", "MODALIAS") + &section("devices", "DEVICES BELOW")
-}
-
-/// A CPU's modalias is a thousand bytes and more.
-fn short(who: &str) -> String {
-    const WIDTH: usize = 100;
-    match who.get(..WIDTH) {
-        Some(head) if head.len() < who.len() => format!("{head}..."),
-        _ => who.to_owned(),
-    }
 }
 
 fn screen(status: &Value, storm: &Value, paint: Paint) -> String {

@@ -7,10 +7,10 @@
 use serde_json::Value;
 
 use crate::control::shapes;
+use crate::escape::head;
 use crate::once::outcome::AddOnce;
 
-/// So much of an alias is logged; Monitor and JSON have all of it. A CPU's modalias is a thousand bytes and more; its
-/// head says which it is.
+/// So much of an alias is logged; Monitor and JSON have all of it.
 const ALIAS: usize = 64;
 
 /// A flight has landed.
@@ -42,7 +42,7 @@ pub fn line(landing: &Value) -> String {
     words.push(format!("asked={}", number("asked")));
     words.push(format!("waited={} load={}", millis("waited_us"), millis("load_us")));
     words.extend(given("pulled_in_by"));
-    words.push(format!("alias={}", short(text("modalias").unwrap_or_default())));
+    words.push(format!("alias={}", head(text("modalias").unwrap_or_default(), ALIAS)));
     words.extend(given("devpath"));
     match (number("first_seqnum"), number("last_seqnum")) {
         (0, _) => {}
@@ -50,11 +50,4 @@ pub fn line(landing: &Value) -> String {
         (first, last) => words.push(format!("seqnum={first}..{last}")),
     }
     words.join(" ")
-}
-
-fn short(alias: &str) -> String {
-    match alias.get(..ALIAS) {
-        Some(head) if head.len() < alias.len() => format!("{head}..."),
-        _ => alias.to_owned(),
-    }
 }

@@ -4,21 +4,9 @@
 # addonce loads, udev does the rest: it leaves MODALIASes to the daemon for as long as that listens.
 # The daemon scans, and udev's coldplug then says the same once more: that must not bring a second attempt.
 
-both_settled() {
-    must udevadm settle --timeout=3600
-    must addonce settle --timeout 300
-}
-
 storm() {
-    addonce daemon --scan >>$LOG 2>&1 &
-    wait_for /run/addonce/io.addonce 60
-    mark ready
-    must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
-    mark trigger
-    must udevadm trigger --type=subsystems --action=add
-    must udevadm trigger --type=devices --action=add
-    both_settled
-    # udev's last events may have given addonce work, and what addonce loaded last may have given udev some.
+    listening
+    coldplug
     both_settled
     mark settled
 }

@@ -5,13 +5,9 @@
 # No daemon: every `addonce load` that runs is killed, twenty times, at random moments of the storm.
 
 storm() {
-    must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
-    must udevadm trigger --type=subsystems --action=add
-    must udevadm trigger --type=devices --action=add
-    mark trigger
+    coldplug
     kill_often 20
-    mark killed
-    must udevadm settle --timeout=3600
+    udev_settled
 }
 # All that run: one holds the lock, the others wait for it.
 kill_one() {

@@ -4,11 +4,8 @@
 # No daemon: udev runs addonce for each device, and `udevadm settle` covers the loads.
 
 storm() {
-    must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
-    mark trigger
-    must udevadm trigger --type=subsystems --action=add
-    must udevadm trigger --type=devices --action=add
-    must udevadm settle --timeout=3600
+    coldplug
+    udev_settled
     mark settled
 }
 

@@ -6,11 +6,8 @@ storm() {
     addonce record /run/lab/capture 2>/run/lab/recorder &
     RECORDER=$!
     wait_for /run/lab/capture 60
-    must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
-    mark trigger
-    must udevadm trigger --type=subsystems --action=add
-    must udevadm trigger --type=devices --action=add
-    must udevadm settle --timeout=3600
+    coldplug
+    udev_settled
     kill -TERM $RECORDER
     wait $RECORDER || fail "the recorder: $(cat /run/lab/recorder)"
     cp /run/lab/capture $LOG

@@ -34,6 +34,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::control::door::Door;
 use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
@@ -88,7 +89,7 @@ impl Daemon {
             .control
             .map(|(path, bounds)| {
                 let registry = poll.registry().try_clone().map_err(refused("epoll"))?;
-                Ok(Desk::new(Server::listen(&path, registry, SERVER, bounds)?, now))
+                Ok(Desk::new(Server::behind(Door::open(&path)?, registry, SERVER, bounds)?, now))
             })
             .transpose()?;
         let mut intake = Intake::new(settings.netlink, resolver.tree().sysfs.clone());

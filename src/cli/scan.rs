@@ -33,7 +33,7 @@ impl Command {
     /// # Errors
     /// [`Fatal::System`] where the system refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let loader = loader(self.dry_run, &self.tree)?;
+        let loader = loader(self.dry_run, &self.tree, None)?;
         // Nothing appears because of loads that are not performed.
         let netlink = match self.dry_run {
             true => None,

@@ -42,7 +42,7 @@ pub fn serve(
         netlink: None,
         control: Some((socket.to_owned(), BOUNDS)),
         handover: Some(Handover::beside(socket, dry_run)),
-        loader: loader(dry_run, tree)?,
+        loader: loader(dry_run, tree, None)?,
         scan: false,
         landing_time: LANDING,
     };

@@ -14,7 +14,8 @@ use super::options::{LimitOptions, SocketOption, TreeOptions};
 use crate::control::lock::Lock;
 use crate::control::server::Bounds;
 use crate::daemon::handover::Handover;
-use crate::daemon::{Daemon, Settings, Until};
+use crate::daemon::notify::Notifier;
+use crate::daemon::{Control, Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
 use crate::uevent::activation;
@@ -65,32 +66,35 @@ impl Command {
         // The socket first: what happens while the rest is set up waits there. Before anything else is opened, too:
         // descriptors that were handed over go by their numbers.
         let receive_buffer = self.limits.receive_buffer();
-        let netlink = match activation::take(receive_buffer)? {
-            Some(netlink) => netlink,
-            None => Netlink::open(receive_buffer)?,
-        };
+        let given = activation::take(receive_buffer)?;
+        let netlink = given.map_or_else(|| Netlink::open(receive_buffer), Ok)?;
         let patience = Duration::from_secs(self.patience.into());
         let bounds = Bounds { clients: self.clients.get(), root_clients: self.root_clients.get(), patience };
         let open_files = make_room(bounds.clients + bounds.root_clients)?;
         let loader = loader(self.dry_run, &self.tree, open_files)?;
         let _lock = Lock::take_for_daemon(&self.socket.socket, STEP_DOWN)?;
         let resolver = self.tree.open()?;
+        let control = Control { path: self.socket.socket.clone(), listener: None, bounds };
         let settings = Settings {
             limits: self.limits.limits(),
             netlink: Some(netlink),
-            control: Some((self.socket.socket.clone(), bounds)),
+            control: Some(control),
             handover: Some(Handover::beside(&self.socket.socket, self.dry_run)),
             loader,
             scan: self.scan,
             landing_time: self.limits.landing_time(),
+            until: Until::Stopped,
+            notifier: Notifier::from_environment(),
         };
         // What was announced before we listened is known to a daemon that scans, and to no other: only then may udev
         // leave everything to us.
         let alone = self.scan && !self.sync_udev && !self.dry_run;
-        let daemon = Daemon::new(resolver, settings)?;
-        let _active = alone.then(|| daemon.announce()).transpose()?;
+        let mut daemon = Daemon::new(resolver, settings)?;
+        if alone {
+            daemon.announce()?;
+        }
         log::info!("listening for uevents; ask me at {}", self.socket.socket.display());
-        daemon.run(Until::Stopped)?;
+        daemon.run()?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -48,8 +48,10 @@ impl Command {
             loader,
             scan: true,
             landing_time: self.limits.landing_time(),
+            until: Until::Quiet(quiet),
+            notifier: None,
         };
-        let core = Daemon::new(self.tree.open()?, settings)?.run(Until::Quiet(quiet))?;
+        let core = Daemon::new(self.tree.open()?, settings)?.run()?;
         let tally = core.tally();
         log::info!(
             "scan: {} requests, {} duplicates, {} modules came in, {} failed",

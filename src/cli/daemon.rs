@@ -66,15 +66,15 @@ impl Command {
         // The socket first: what happens while the rest is set up waits there. Before anything else is opened, too:
         // descriptors that were handed over go by their numbers.
         let receive_buffer = self.limits.receive_buffer();
-        let given = activation::take(receive_buffer)?;
-        let netlink = given.map_or_else(|| Netlink::open(receive_buffer), Ok)?;
+        let given = activation::take(&self.socket.socket, receive_buffer)?;
+        let netlink = given.netlink.map_or_else(|| Netlink::open(receive_buffer), Ok)?;
         let patience = Duration::from_secs(self.patience.into());
         let bounds = Bounds { clients: self.clients.get(), root_clients: self.root_clients.get(), patience };
         let open_files = make_room(bounds.clients + bounds.root_clients)?;
         let loader = loader(self.dry_run, &self.tree, open_files)?;
         let _lock = Lock::take_for_daemon(&self.socket.socket, STEP_DOWN)?;
         let resolver = self.tree.open()?;
-        let control = Control { path: self.socket.socket.clone(), listener: None, bounds };
+        let control = Control { path: self.socket.socket.clone(), listener: given.control, bounds };
         let settings = Settings {
             limits: self.limits.limits(),
             netlink: Some(netlink),

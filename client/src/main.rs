@@ -2,8 +2,9 @@
 //! # addonce-load: what udev runs for a device's MODALIAS
 //!
 //! Asks the daemon for the modules of the device in the environment (MODALIAS, DEVPATH, SYNTH_UUID), waits until they
-//! have landed, and exits; `udevadm settle` thereby covers the loads. Where no daemon answers it runs `addonce load`,
-//! which does the work itself; should either be killed meanwhile, it begins anew. It is small on purpose: exec to exit is
+//! have landed, and exits; `udevadm settle` thereby covers the loads. Where a supervisor holds the socket for a daemon that
+//! it is about to start, it waits. Where no daemon answers it runs `addonce load`, which does the work itself, or waits for
+//! the next daemon that such a supervisor starts; should either be killed meanwhile, it begins anew. It is small on purpose: exec to exit is
 //! what udev pays per event, so it is linked statically and touches neither libkmod nor an index.
 //!
 //! Exit codes: 0 the modules have landed, whatever became of them (a failure is remembered and reported by addonce; udev

@@ -3,7 +3,8 @@
 //!
 //! Asked is who listens at the socket. Where nobody does, this process does the daemon's work: it takes the lock, listens,
 //! serves itself and everybody who comes meanwhile (udev runs one of us per event), and goes when nobody is left. So
-//! there is one core, one memory and one flight per module, with a daemon and without.
+//! there is one core, one memory and one flight per module, with a daemon and without. Where a supervisor holds the socket
+//! for a daemon that it will start, somebody listens: we wait there like any other client.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use super::asking::{Asking, print_answers};
 use super::options::TreeOptions;
 use super::serving::serve;
+use crate::control::door;
 use crate::control::lock::{Holder, Lock};
 use crate::control::protocol::Load;
 use crate::escape::{escape, unescape};
@@ -69,13 +71,16 @@ impl Command {
 
     /// Asks who listens, until somebody does; where nobody may, we do.
     fn ask(&self, parameters: &Value) -> Result<Value, Fatal> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut deadline = Instant::now() + PATIENCE;
         let mut looked = false;
         loop {
+            let asked = Instant::now();
             let no_daemon = match self.asking.order("Load", parameters.clone()) {
                 Err(Fatal::NoDaemon(why)) => why,
                 answer => return answer,
             };
+            // As long as we were waiting for an answer, somebody listened.
+            deadline += asked.elapsed();
             if !getuid().is_root() || Instant::now() > deadline {
                 return Err(Fatal::NoDaemon(no_daemon));
             }
@@ -85,6 +90,8 @@ impl Command {
                 }
             }
             match Lock::take(self.asking.socket(), Holder::Load)? {
+                // It is not a daemon's turn, but a supervisor's: a daemon went, and the next one is on its way.
+                Ok(_lock) if door::is_open(self.asking.socket()) => {}
                 Ok(lock) => {
                     return serve(lock, self.asking.socket(), self.dry_run, &self.tree, parameters.clone());
                 }

@@ -11,12 +11,13 @@
 //! * [`all_there`]: whether there is anything to load at all.
 //! * [`explain`]: what would become of an alias, and why.
 //! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`presence()`] is what the
-//!   kernel then says.
+//!   kernel then says, `install` a command of modprobe.d in its place.
 //! * `sys`: libkmod, declared by hand; the only `unsafe` of the room.
 
 mod explanation;
 pub mod hwdb;
 pub mod insert;
+mod install;
 pub mod plan;
 pub mod presence;
 pub mod resolver;

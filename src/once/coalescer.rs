@@ -187,6 +187,16 @@ impl Coalescer {
         self.table.doubt();
     }
 
+    /// Somebody says that something has changed: it is looked at now, and nothing that was resolved or compared before is
+    /// believed any more. Failures are kept, for they go by their causes. Returns whether the modules' world had changed.
+    pub fn reload(&mut self, modules: &mut dyn Modules, now: Time) -> bool {
+        self.compared = Some(now);
+        self.generation += 1;
+        self.memo.clear();
+        self.failures.compare_anew();
+        modules.refresh()
+    }
+
     /// A client is gone; its modules fly on.
     pub fn client_gone(&mut self, client: ClientId) {
         self.parties.close(client);

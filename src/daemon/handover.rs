@@ -20,6 +20,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock;
+use crate::kmod::Known;
+use crate::kmod::stamp::Stamp;
 use crate::once::coalescer::Coalescer;
 use crate::once::limits::Limits;
 use crate::once::request::Time;
@@ -144,6 +146,14 @@ impl Handover {
             _ => {}
         }
         self.fails = failed;
+    }
+
+    /// Leaves to udev's program what is known of modaliases, so that it need not ask for what is live. A dry run takes for
+    /// live what is not.
+    pub fn leave_known(&self, core: &Coalescer, stamp: &Stamp) {
+        let known = Known::beside(&self.path, stamp).filter(|_| !self.dry_run);
+        let Some(Err(error)) = known.map(|known| known.add(core.all_live())) else { return };
+        log::warn!("{}: {error}", self.path.with_file_name("known").display());
     }
 
     /// What another process of ours writes before what it remembers.

@@ -8,7 +8,7 @@
 //!
 //! Bounded by a few dozen stat(2) calls; the caller decides how often.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
@@ -57,8 +57,8 @@ impl FileStamp {
 
     /// A directory is what it contains, and that is stamped file by file: its own times would only tell of files
     /// that do not matter.
-    fn of_directory(path: &Path) -> Option<Self> {
-        Self::of(path).map(|stamp| Self { size: 0, mtime: (0, 0), ctime: (0, 0), ..stamp })
+    fn without_content(self) -> Self {
+        Self { size: 0, mtime: (0, 0), ctime: (0, 0), ..self }
     }
 
     /// Whether the file changed within a tick of the time from `begin` to `end`.
@@ -99,13 +99,16 @@ impl Stamp {
             .collect();
         let mut others: BTreeMap<_, _> =
             hwdb.iter().cloned().map(file).map(|(stamp, path)| (path, stamp)).collect();
-        others.insert(directory.to_owned(), FileStamp::of_directory(directory));
+        others.insert(directory.to_owned(), FileStamp::of(directory).map(FileStamp::without_content));
+        let mut seen = HashSet::new();
         for place in config {
-            if place.is_dir() {
-                others.insert(place.clone(), FileStamp::of_directory(place));
+            let data = std::fs::metadata(place).ok();
+            let stamp = data.as_ref().map(FileStamp::from);
+            let directory = stamp.filter(|_| data.is_some_and(|data| data.is_dir()));
+            others.insert(place.clone(), directory.map(FileStamp::without_content).or(stamp));
+            // What is one directory by two names, as /lib/modprobe.d is wherever /lib is a link, is looked into once.
+            if directory.is_some_and(|directory| seen.insert(directory.inode())) {
                 others.extend(conf_files(place).map(file).map(|(stamp, path)| (path, stamp)));
-            } else {
-                others.insert(place.clone(), FileStamp::of(place));
             }
         }
         let end = SystemTime::now();
@@ -227,6 +230,21 @@ mod tests {
             fs::create_dir(w.path("run")).expect("mkdir");
             fs::write(w.path("run/c.conf"), "blacklist a\n").expect("write");
         });
+        assert!(before != after);
+    }
+
+    #[test]
+    fn a_directory_by_a_second_name_is_seen_to_become_one_of_its_own() {
+        let world = World::new();
+        std::os::unix::fs::symlink(world.path("etc"), world.path("run")).expect("symlink");
+        let (before, after) = world.around(|w| {
+            fs::remove_file(w.path("run")).expect("remove");
+            fs::create_dir(w.path("run")).expect("mkdir");
+            fs::write(w.path("run/a.conf"), "options a x=1\n").expect("write");
+        });
+        assert!(before != after);
+        let (before, after) =
+            world.around(|w| fs::write(w.path("run/a.conf"), "options a x=2\n").expect("write"));
         assert!(before != after);
     }
 

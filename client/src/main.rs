@@ -65,13 +65,13 @@ fn main() -> ExitCode {
         if matches!(ask(socket, &alias), Ok(reply) if !is_error(&reply)) {
             return ExitCode::SUCCESS;
         }
-        if is_duplicate(socket, &alias) {
-            return ExitCode::SUCCESS;
-        }
         // Whoever is about to listen does it sooner than another process could be started.
         if is_taken(&socket.with_file_name("lock")) && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
             continue;
+        }
+        if is_duplicate(socket, &alias) {
+            return ExitCode::SUCCESS;
         }
         // No daemon, one that went while it was asked, or one that would not.
         match load() {

@@ -4,6 +4,8 @@
 //! Asked is who listens at the socket. Where nobody does, this process does the daemon's work: it takes the lock, listens,
 //! serves itself and everybody who comes meanwhile (udev runs one of us per event), and goes when nobody is left. So
 //! there is one core, one memory and one flight per module, with a daemon and without.
+//!
+//! Where nothing is to be loaded it does neither, and leaves that to udev's next program, which then need not run us.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

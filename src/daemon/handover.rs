@@ -6,6 +6,8 @@
 //! a pause, but so seldom that writing takes a twentieth of the time at the most. So a process that is killed loses a
 //! tenth of a second, or what it cost to write twenty times.
 //!
+//! What is known of modaliases is left beside it at the end, in a file of its own ([`Known`]).
+//!
 //! Promises that no content of the file keeps anybody from starting: what is of another boot, of another format, not to be
 //! read or not to be understood is an empty memory and one line in the log. Who holds the [lock](crate::control::lock) reads
 //! and writes; a file appears as a whole or not at all. It is not synced: it is of no use after this boot. Bounded by

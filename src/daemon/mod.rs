@@ -229,6 +229,7 @@ impl Daemon {
     fn end(mut self) -> Coalescer {
         if let Some(handover) = &mut self.handover {
             handover.write(&self.core);
+            handover.leave_known(&self.core, self.resolver.stamp());
         }
         self.core
     }

@@ -8,6 +8,7 @@
 # make run     the daemon on this machine; dry-run where it may not or cannot load
 # make man     the pages, in target/man: man -l target/man/addonce.8
 # make install DESTDIR= PREFIX=    what make built; make uninstall removes exactly that
+# make deb     a package for Debian, in target/packages; make rpm for others
 #
 # On Debian, what is missing is installed (as root) or named (otherwise). Everything built is under target/.
 
@@ -25,6 +26,9 @@ BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
 MAN_PACKAGES = scdoc
 INSTALL_TEST_PACKAGES = groff-base
 UNIT_TEST_PACKAGES = systemd udev
+DEB_PACKAGES = debhelper dpkg-dev systemd udev
+RPM_PACKAGES = rpm
+PACKAGES_TEST_PACKAGES = lintian
 TEST_PACKAGES = kmod udev util-linux
 LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
 # For the fixture modules, beside the kernel's headers, which the lab unpacks without installing them.
@@ -35,6 +39,7 @@ ADDONCE_LOAD = target/release/addonce-load
 LAB = target/release/lab
 COMPLETIONS = target/completions
 
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 UNITS = $(patsubst %.in,%,$(notdir $(wildcard systemd/*)))
 PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
 
@@ -89,7 +94,7 @@ demo: build lab
 run: build
 	tools/run $(ADDONCE)
 
-check: check-style check-msrv check-unit check-install check-units check-fuzz check-guest
+check: check-style check-msrv check-unit check-install check-units check-packages check-fuzz check-guest
 	@echo "check: all passed"
 
 check-style: build-packages
@@ -116,6 +121,10 @@ check-install: all
 check-units: build
 	@tools/packages $(UNIT_TEST_PACKAGES)
 	tools/check-units $(dir $(ADDONCE))
+
+check-packages: deb rpm
+	@tools/packages $(PACKAGES_TEST_PACKAGES)
+	tools/check-packages $(MAKE)
 
 # A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
 FUZZ_SECONDS ?= 10
@@ -193,8 +202,32 @@ TAKE_EFFECT = for this to take effect: $(RELOAD); systemctl enable --now addonce
 TAKE_LEAVE = for this to take effect: systemctl stop addonce.socket addonce.service; \
 	rm -f /etc/systemd/system/*.wants/addonce.*; $(RELOAD)
 
+# Debian's tools leave their files beside and above the source, so they get a place of their own. -d: the Rust toolchain
+# need not be Debian's.
+deb: all
+	@tools/packages $(DEB_PACKAGES)
+	@[ "$$(dpkg-parsechangelog -S Version)" = $(VERSION) ] || { \
+		echo "debian/changelog is about $$(dpkg-parsechangelog -S Version), and Cargo.toml about $(VERSION)" >&2; exit 1; }
+	rm -rf target/deb
+	mkdir -p target/deb/addonce target/packages
+	cp -R debian target/deb/addonce/debian
+	cd target/deb/addonce && SOURCE=$(CURDIR) dpkg-buildpackage --build=binary -us -uc -d >../log 2>&1 || { cat ../log; exit 1; }
+	rm -f target/packages/*.deb
+	cp target/deb/*.deb target/packages/
+	@ls target/packages/*.deb
+
+rpm: all
+	@tools/packages $(RPM_PACKAGES)
+	rm -rf target/rpm
+	mkdir -p target/rpm target/packages
+	rpmbuild -bb --define "_topdir $(CURDIR)/target/rpm" --define "addonce_version $(VERSION)" \
+		--define "addonce_source $(CURDIR)" packaging/addonce.spec >target/rpm/log 2>&1 || { cat target/rpm/log; exit 1; }
+	rm -f target/packages/*.rpm
+	cp target/rpm/RPMS/*/*.rpm target/packages/
+	@ls target/packages/*.rpm
+
 clean:
 	$(CARGO) clean
 
 .PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
-	check-install check-units check-fuzz check-guest fuzz bench install list-installed uninstall clean
+	check-install check-units check-packages check-fuzz check-guest fuzz bench install list-installed uninstall deb rpm clean

@@ -24,7 +24,7 @@ MSRV = 1.85.0
 
 BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
 MAN_PACKAGES = scdoc
-INSTALL_TEST_PACKAGES = groff-base
+INSTALL_TEST_PACKAGES = groff-base udev util-linux
 UNIT_TEST_PACKAGES = systemd udev
 DEB_PACKAGES = debhelper dpkg-dev systemd udev
 RPM_PACKAGES = rpm

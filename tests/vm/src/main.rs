@@ -7,6 +7,7 @@
 //! guest wrote) → `result` (the JSON) → `table`, or `verdict` (against `cases`). All files go under `target/lab/`, or
 //! where `LAB_DIR` says.
 
+mod bench;
 mod cases;
 mod cpio;
 mod fixtures;
@@ -14,6 +15,7 @@ mod guest;
 mod host;
 mod image;
 mod kernel;
+mod machine;
 mod options;
 mod order;
 mod package;
@@ -65,6 +67,7 @@ fn perform(command: Command) -> Result<(), String> {
         }
         Command::Demo(runs) => demo(&runs),
         Command::Fixes(run) => fixes(&run),
+        Command::Bench(asked) => bench::run(&asked, measure_in, write),
         Command::Fixtures => {
             println!("{}", fixtures::obtain(&kernel::obtain()?)?.dir.display());
             Ok(())
@@ -126,7 +129,14 @@ fn forget(run: &Run) -> Result<(), String> {
 }
 
 fn measure(run: &Run) -> Result<LabResult, String> {
-    let scenario = scenario::find(&run.scenario)?;
+    let mut scenario = scenario::find(&run.scenario)?;
+    if let Some(path) = &run.after {
+        scenario.order = first(path)?.order;
+    }
+    measure_in(run, scenario)
+}
+
+fn measure_in(run: &Run, scenario: scenario::Scenario) -> Result<LabResult, String> {
     let mut result = boot(run, &scenario, |raw, trace| {
         LabResult::new(raw, trace.calls, &run.scenario, run.cpus, guest::qemu_version()?)
     })?;
@@ -197,10 +207,12 @@ fn read_all(paths: &[std::path::PathBuf]) -> Result<Vec<LabResult>, String> {
     Ok(results?.concat())
 }
 
-/// The results in a file: one, or a demo's two.
+/// The results in a file: one, a demo's, or a bench's.
 fn read(path: &Path) -> Result<Vec<LabResult>, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    let several = serde_json::from_str(&text).or_else(|_| serde_json::from_str(&text).map(|one| vec![one]));
+    let measured = |text| serde_json::from_str::<bench::Measured>(text).map(|measured| measured.results);
+    let several = serde_json::from_str(&text).or_else(|_| measured(&text));
+    let several = several.or_else(|_| serde_json::from_str(&text).map(|one| vec![one]));
     several.map_err(|e| format!("{} is not a result of this lab: {e}", path.display()))
 }
 

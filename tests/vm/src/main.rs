@@ -8,9 +8,14 @@
 //! where `LAB_DIR` says.
 
 mod bench;
+mod benches;
 mod cases;
 mod cpio;
+mod curves;
+mod daemon;
+mod figure;
 mod fixtures;
+mod goals;
 mod guest;
 mod host;
 mod image;
@@ -20,10 +25,13 @@ mod options;
 mod order;
 mod package;
 mod raw;
+mod report;
 mod resources;
 mod result;
 mod scenario;
+mod side_by_side;
 mod table;
+mod template;
 mod tools;
 mod trace;
 mod turns;
@@ -68,6 +76,12 @@ fn perform(command: Command) -> Result<(), String> {
         Command::Demo(runs) => demo(&runs),
         Command::Fixes(run) => fixes(&run),
         Command::Bench(asked) => bench::run(&asked, measure_in, write),
+        Command::Report { results, benches } => {
+            let measured = results.iter().map(|path| bench::read(path)).collect::<Result<Vec<_>, _>>()?;
+            print!("{}", report::render(&measured, &benches)?);
+            Ok(())
+        }
+        Command::Curves(path) => print_json(&curves::of(&bench::read(&path)?)?),
         Command::Fixtures => {
             println!("{}", fixtures::obtain(&kernel::obtain()?)?.dir.display());
             Ok(())

@@ -14,6 +14,8 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--after RESULT.json] [--out
        lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--timeout SECONDS]
                                                 what is measured beside its peers, by turns; what FILE has of this
                                                 addonce already is not run again
+       lab report FILE.json... --benches DIR    docs/PERFORMANCE.md, of what was measured and docs/PERFORMANCE.in.md
+       lab curves FILE.json                     memory over time, for the example `curves` to draw
        lab demo [SCENARIO...] --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
                                                 stock and then each scenario (addonce, if none is named): table,
                                                 check of each against stock, all results
@@ -52,6 +54,11 @@ pub enum Command {
     /// The scenario is `fixes`, and it is judged case by case.
     Fixes(Run),
     Bench(bench::Asked),
+    Report {
+        results: Vec<PathBuf>,
+        benches: PathBuf,
+    },
+    Curves(PathBuf),
     Fixtures,
     Tree,
     Image {
@@ -75,6 +82,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut addonce = None;
     let mut out = None;
     let mut after = None;
+    let mut benches = None;
     let mut cpus = None;
     let mut several = Vec::new();
     let mut rounds = None;
@@ -85,6 +93,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         match arg.as_str() {
             "--addonce" if may_run || command == "image" => addonce = Some(PathBuf::from(value()?)),
             "--after" if command == "run" => after = Some(PathBuf::from(value()?)),
+            "--benches" if command == "report" => benches = Some(PathBuf::from(value()?)),
             "--cpus" if command == "bench" => {
                 several =
                     value()?.split(',').map(|n| number(&arg, n, MOST_CPUS)).collect::<Result<_, _>>()?;
@@ -125,6 +134,12 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
                 seconds,
             }))
         }),
+        "report" if words.is_empty() => Err("report needs at least one FILE.json".into()),
+        "report" => Ok(Command::Report {
+            results: words.into_iter().map(PathBuf::from).collect(),
+            benches: benches.ok_or("--benches DIR is missing")?,
+        }),
+        "curves" => only(&words, "FILE.json").map(|file| Command::Curves(file.into())),
         "fixtures" => none(&words).map(|()| Command::Fixtures),
         "tree" => none(&words).map(|()| Command::Tree),
         "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
@@ -211,6 +226,8 @@ mod tests {
             ("bench --rounds 3 --addonce a --out b", "--cpus"),
             ("bench --cpus 8 --addonce a --out b", "--rounds"),
             ("bench --cpus 8,64 --rounds 3 --addonce a", "--out"),
+            ("report --benches dir", "FILE.json"),
+            ("report one.json", "--benches"),
             ("run floor --cpus 8 --rounds 3", "--rounds"),
             ("check one.json", "RESULT.json"),
         ] {

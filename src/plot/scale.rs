@@ -12,6 +12,8 @@ pub struct Axis {
     far: f64,
     span: f64,
     step: f64,
+    /// What a multiple of the step is written with.
+    decimals: usize,
 }
 
 /// A value worth a line in the grid.
@@ -28,7 +30,8 @@ impl Axis {
     pub fn new(zero: f64, far: f64, span: f64, most: u32) -> Self {
         // A span of nothing cannot be divided.
         let span = if span.is_finite() && span > 0.0 { span } else { 1.0 };
-        Self { zero, far, span, step: step(span, most) }
+        let (step, decimals) = step(span, most);
+        Self { zero, far, span, step, decimals }
     }
 
     /// As [`Axis::new`], but ending at a tick.
@@ -44,7 +47,7 @@ impl Axis {
 
     /// The ticks, from zero on.
     pub fn ticks(&self) -> Vec<Tick> {
-        let decimals = (-self.step.log10()).ceil().max(0.0) as usize;
+        let decimals = self.decimals;
         let last = (self.span / self.step + 1e-9).floor() as u32;
         let tick = |n| {
             let value = f64::from(n) * self.step;
@@ -54,13 +57,29 @@ impl Axis {
     }
 }
 
-/// The smallest round step of which no more than `most` are needed.
-fn step(span: f64, most: u32) -> f64 {
+/// Nothing finer or coarser is ever drawn, and the powers of ten between these are numbers.
+const FINEST: i32 = -300;
+const COARSEST: i32 = 300;
+
+/// The smallest round step of which no more than `most` are needed, and its decimals. Powers of ten by counting: with a
+/// logarithm all of libm would be in the program, for this alone.
+fn step(span: f64, most: u32) -> (f64, usize) {
     let least = span / f64::from(most.max(1));
-    let power = 10f64.powf(least.log10().floor());
-    let steps = [1.0, 2.0, 5.0].map(|factor| factor * power);
-    // Beside a whole power the logarithm may be off by a bit, and so may be what it is compared with.
-    steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+    let power = |exponent| 10f64.powi(exponent);
+    let mut exponent = 0;
+    while power(exponent) > least && exponent > FINEST {
+        exponent -= 1;
+    }
+    while power(exponent + 1) <= least && exponent < COARSEST {
+        exponent += 1;
+    }
+    let (step, exponent) = [(1.0, exponent), (2.0, exponent), (5.0, exponent), (1.0, exponent + 1)]
+        .map(|(factor, exponent)| (factor * power(exponent), exponent))
+        .into_iter()
+        // A power below one is off by a bit, and so may be what it is compared with.
+        .find(|(step, _)| *step >= least * (1.0 - 1e-9))
+        .unwrap_or((least, exponent));
+    (step, usize::try_from(-exponent).unwrap_or(0))
 }
 
 #[cfg(test)]

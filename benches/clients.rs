@@ -19,8 +19,8 @@ use addonce::control::client::call;
 use addonce::uevent::capture::{Reader, Record};
 use addonce::uevent::netlink::Sender;
 use common::alone;
-use common::figures::Figures;
 use serde_json::{Value, json};
+use tests::figures::Figures;
 use tests::fixture::Fixture;
 use tests::running::{Running, addonce};
 

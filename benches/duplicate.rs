@@ -9,6 +9,8 @@
 //! who asks: each of [`Storm`] is measured, and that it is what was measured is made sure of by the core's own counters.
 
 mod common;
+#[path = "../tests/common/figures.rs"]
+mod figures;
 
 use std::hint::black_box;
 use std::os::fd::AsRawFd;
@@ -22,8 +24,8 @@ use addonce::once::simulation::Simulation;
 use addonce::once::tally::Tally;
 use addonce::uevent::alike::Alike;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
-use common::figures::Figures;
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
+use figures::Figures;
 use nix::sys::socket::{NetlinkAddr, recvfrom};
 use serde_json::json;
 

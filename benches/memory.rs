@@ -11,9 +11,9 @@ mod tests;
 use std::process::ExitCode;
 
 use addonce::uevent::netlink::Sender;
-use common::figures::Figures;
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
 use serde_json::json;
+use tests::figures::Figures;
 use tests::fixture::Fixture;
 use tests::flood::event;
 use tests::proc::peak_memory;

@@ -5,9 +5,6 @@
 //! Each uses a part of it.
 #![allow(dead_code)]
 
-#[path = "../../tests/common/figures.rs"]
-pub mod figures;
-
 use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "ADDONCE_BENCH_INSIDE";

@@ -28,8 +28,8 @@ struct Axis {
 #[derive(Debug, PartialEq, Serialize)]
 struct Curve {
     name: &'static str,
-    /// What is written at its end; a faint curve has nothing there.
-    end: Option<String>,
+    /// What the legend says of it, line by line; of a faint curve it says nothing.
+    says: Vec<String>,
     points: Vec<(f64, f64)>,
 }
 
@@ -42,12 +42,13 @@ pub fn of(measured: &Measured) -> Result<Picture, String> {
         runs.sort_by_key(|run| run.mem_drop_kb);
         let middle = runs.len().checked_sub(1).ok_or(format!("{way} at {cpus} CPUs was not measured"))? / 2;
         let bold = runs.remove(middle);
-        curves.extend(runs.into_iter().map(|run| Curve { name, end: None, points: points(run) }));
-        let end = format!("settled after {:.1} s, {:.1} MB at the most", bold.seconds, mb(bold.mem_drop_kb));
-        curves.push(Curve { name, end: Some(end), points: points(bold) });
+        curves.extend(runs.into_iter().map(|run| Curve { name, says: Vec::new(), points: points(run) }));
+        let (seconds, most) = (bold.seconds, mb(bold.mem_drop_kb));
+        let says = vec![format!("settled after {seconds:.1} s"), format!("{most:.1} MB at the most")];
+        curves.push(Curve { name, says, points: points(bold) });
     }
     // What is bold is drawn last, over what is faint.
-    curves.sort_by_key(|curve| curve.end.is_some());
+    curves.sort_by_key(|curve| !curve.says.is_empty());
     let of_guest = &measured.results[0];
     Ok(Picture {
         title: format!("Memory taken by the storm of {cpus} CPUs"),
@@ -89,7 +90,7 @@ mod tests {
         results.push(run("addonce", 512));
         let picture = of(&Measured { results, ..Measured::default() }).unwrap();
         let tops: Vec<_> =
-            picture.curves.iter().map(|curve| (curve.points[1].1, curve.end.is_some())).collect();
+            picture.curves.iter().map(|curve| (curve.points[1].1, !curve.says.is_empty())).collect();
         assert_eq!(tops, [(1.0, false), (3.0, false), (2.0, true), (0.5, true)]);
         assert_eq!(picture.curves[0].points[0], (0.0, 0.0));
     }

@@ -10,8 +10,14 @@ use crate::resources::Daemon;
 use crate::table;
 
 pub fn table(measured: &Measured, sizes: &[u32]) -> String {
-    let head =
-        ["CPUs", "main thread, s", "loading threads, s", "the storm, s", "highest resident memory, KiB"];
+    let head = [
+        "CPUs",
+        "main thread, s",
+        "loading threads, s",
+        "the storm, s",
+        "highest resident memory, KiB",
+        "private, KiB",
+    ];
     let mut rows = vec![head.map(String::from).to_vec()];
     for &cpus in sizes {
         let runs = measured.of("addonce", cpus);
@@ -26,6 +32,7 @@ pub fn table(measured: &Measured, sizes: &[u32]) -> String {
             show(&|daemon| (daemon.jiffies - daemon.main_jiffies) as f64 / 100.0, 2),
             ranged(Figure::of(&storm), 1),
             show(&|daemon| daemon.peak_kb as f64, 0),
+            show(&|daemon| daemon.private_kb as f64, 0),
         ]);
     }
     table::align(rows, &[])
@@ -38,7 +45,7 @@ mod tests {
 
     #[test]
     fn loads_are_told_apart_from_what_the_daemon_does() {
-        let daemon = Some(Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996 });
+        let daemon = Some(Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996, private_kb: 928 });
         let run = LabResult {
             scenario: "addonce".into(),
             cpus: 8,
@@ -49,6 +56,6 @@ mod tests {
         let table = table(&Measured { results: vec![run], ..Measured::default() }, &[8]);
         let row: Vec<_> =
             table.lines().last().unwrap().split_whitespace().filter(|word| *word != "|").collect();
-        assert_eq!(row, ["8", "0.30", "2.10", "10.0", "5996"]);
+        assert_eq!(row, ["8", "0.30", "2.10", "10.0", "5996", "928"]);
     }
 }

@@ -96,7 +96,7 @@ mod tests {
         result.calls.total = 2;
         result.attempts = ["a", "b"].map(|module| (module.to_string(), BTreeMap::new())).into();
         if scenario == "addonce" {
-            result.daemon = Some(Daemon { jiffies: 200, main_jiffies: 40, peak_kb: 6200 });
+            result.daemon = Some(Daemon { jiffies: 200, main_jiffies: 40, peak_kb: 6200, private_kb: 900 });
         }
         result
     }

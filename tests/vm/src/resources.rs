@@ -19,6 +19,8 @@ pub struct Daemon {
     pub main_jiffies: i64,
     /// The most memory that was ever resident.
     pub peak_kb: i64,
+    /// Of what is resident in the end, that which no file has: the rest is shared with whoever else maps it.
+    pub private_kb: i64,
 }
 
 impl Daemon {
@@ -31,6 +33,7 @@ impl Daemon {
             jiffies: raw.number("daemon_jiffies")?,
             main_jiffies: raw.number("daemon_main_jiffies")?,
             peak_kb: raw.number("daemon_peak_kb")?,
+            private_kb: raw.number("daemon_private_kb")?,
         }))
     }
 }
@@ -64,8 +67,9 @@ mod tests {
         let read = |text: &str| Daemon::read(&Raw::parse(&format!("{text}@@done\n")).unwrap());
         assert_eq!(read(""), Ok(None));
         let (all, main) = ("@@fact daemon_jiffies 240\n", "@@fact daemon_main_jiffies 30\n");
-        let expected = Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996 };
-        assert_eq!(read(&format!("{all}{main}@@fact daemon_peak_kb 5996\n")), Ok(Some(expected)));
+        let expected = Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996, private_kb: 928 };
+        let memory = "@@fact daemon_peak_kb 5996\n@@fact daemon_private_kb 928\n";
+        assert_eq!(read(&format!("{all}{main}{memory}")), Ok(Some(expected)));
         assert!(read(all).is_err());
     }
 }

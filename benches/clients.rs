@@ -19,7 +19,8 @@ use addonce::control::client::call;
 use addonce::uevent::capture::{Reader, Record};
 use addonce::uevent::netlink::Sender;
 use common::alone;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tests::figures::Figures;
 use tests::fixture::Fixture;
 use tests::running::{Running, addonce};
 
@@ -33,12 +34,17 @@ fn main() -> ExitCode {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/guest-255-cpus.capture");
         let reader = Reader::new(BufReader::new(File::open(path).expect("the capture"))).expect("a capture");
         let storm: Vec<Record> = reader.map(|record| record.expect("a record")).collect();
-        compare("at 8 times the pace", ROUNDS.div_ceil(2), &storm, 1, 8.0);
-        compare("as fast as the kernel takes it, 100 times over", ROUNDS, &storm, 100, f64::INFINITY);
+        let mut figures = Figures::of("clients");
+        for (what, rounds, times, speed) in [
+            ("as recorded, at 8 times the pace", ROUNDS.div_ceil(2), 1, 8.0),
+            ("as fast as the kernel takes it, 100 times over", ROUNDS, 100, f64::INFINITY),
+        ] {
+            figures.add(&compare(what, rounds, &storm, times, speed));
+        }
     })
 }
 
-fn compare(what: &str, rounds: usize, storm: &[Record], times: usize, speed: f64) {
+fn compare(what: &str, rounds: usize, storm: &[Record], times: usize, speed: f64) -> Value {
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         without.push(run(storm, times, speed, 0));
@@ -49,9 +55,10 @@ fn compare(what: &str, rounds: usize, storm: &[Record], times: usize, speed: f64
         times[times.len() / 2].as_secs_f64()
     });
     println!(
-        "255 CPUs {what}: {without:.3} s alone, {with:.3} s with {CLIENTS} clients, ratio {:.3}",
+        "255 CPUs, {what}: {without:.3} s alone, {with:.3} s with {CLIENTS} clients, ratio {:.3}",
         with / without
     );
+    json!({"what": what, "alone_s": without, "with_s": with})
 }
 
 /// From the first event to settled.

@@ -9,6 +9,8 @@
 //! who asks: each of [`Storm`] is measured, and that it is what was measured is made sure of by the core's own counters.
 
 mod common;
+#[path = "../tests/common/figures.rs"]
+mod figures;
 
 use std::hint::black_box;
 use std::os::fd::AsRawFd;
@@ -23,7 +25,9 @@ use addonce::once::tally::Tally;
 use addonce::uevent::alike::Alike;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
+use figures::Figures;
 use nix::sys::socket::{NetlinkAddr, recvfrom};
+use serde_json::json;
 
 const ROUNDS: usize = 101;
 /// Events at a time. They fit the receive buffer that any unprivileged process is granted.
@@ -44,6 +48,7 @@ enum Storm {
 
 fn main() -> ExitCode {
     alone(|| {
+        let mut figures = Figures::of("duplicate");
         let cpu = modalias_of_a_cpu();
         let live = "* -> a";
         let failing = "* -> a b c d e f g h i j k l m n o p\nl => ENODEV\nm => ENODEV\nn => ENODEV\no => ENODEV\np => ENODEV";
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
             ("the same, while an attempt is promised", Storm::Promised, &*cpu, failing),
         ] {
             for cpus in [64, 8192] {
-                Bench::new(storm, alias, world, cpus).measure(what);
+                Bench::new(storm, alias, world, cpus).measure(what, &mut figures);
             }
         }
     })
@@ -88,7 +93,7 @@ impl Bench {
         Self { storm, netlink, sender, simulation, alias, cpus, next: 0, buffer, alike }
     }
 
-    fn measure(&mut self, what: &str) {
+    fn measure(&mut self, what: &str, figures: &mut Figures) {
         let (mut bare, mut ours) = (Vec::new(), Vec::new());
         self.attempt();
         for _ in 0..ROUNDS {
@@ -103,6 +108,7 @@ impl Bench {
         let [bare, ours] = [bare, ours].map(median);
         let ratio = ours as f64 / bare as f64;
         println!("{what}, {} CPUs: bare {bare} ns, addonce {ours} ns, ratio {ratio:.2}", self.cpus);
+        figures.add(&json!({"what": what, "cpus": self.cpus, "bare_ns": bare, "addonce_ns": ours}));
     }
 
     /// One trigger is over and the next one comes.
@@ -182,7 +188,7 @@ impl Bench {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> u128 {
+fn median(mut times: Vec<Duration>) -> u64 {
     times.sort_unstable();
-    times[times.len() / 2].as_nanos()
+    times[times.len() / 2].as_nanos() as u64
 }

@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use addonce::uevent::netlink::Sender;
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
+use serde_json::json;
+use tests::figures::Figures;
 use tests::fixture::Fixture;
 use tests::flood::event;
 use tests::proc::peak_memory;
@@ -54,4 +56,6 @@ fn storm() {
         "{CPUS} CPUs: {} requests, {} duplicates of failed modules, {idle} KiB idle, {peak} KiB at the peak",
         status["requests"], status["duplicates"]["failed"]
     );
+    Figures::of("memory")
+        .add(&json!({"cpus": CPUS, "requests": status["requests"], "idle_kib": idle, "peak_kib": peak}));
 }

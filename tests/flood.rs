@@ -17,11 +17,13 @@ use addonce::once::limits::Limits;
 use addonce::once::outcome::Outcome;
 use addonce::once::request::{Device, Origin, Request};
 use addonce::uevent::netlink::Sender;
+use common::figures::Figures;
 use common::fixture::Fixture;
 use common::flood::{Flood, TRACE, event};
 use common::namespace::alone;
 use common::proc::{has_had_children, peak_memory, uevent_socket};
 use common::running::{Running, addonce};
+use serde_json::json;
 
 /// What a flood may cost above the idle daemon, in KiB.
 const MEMORY: u64 = 16 * 1024;
@@ -57,6 +59,9 @@ fn hostile_modaliases_cost_bounded_memory_and_nobody_is_kept_waiting() {
         let status = running.settled();
         let peak = peak_memory(running.id());
         println!("{count} hostile modaliases: {idle} KiB idle, {peak} KiB at the peak");
+        if std::env::var_os("ADDONCE_FLOOD").is_some() {
+            Figures::of("flood").add(&json!({"modaliases": count, "idle_kib": idle, "peak_kib": peak}));
+        }
         assert!(peak - idle <= MEMORY, "{idle} KiB idle, {peak} KiB at the peak");
         let uevents = &status["uevents"];
         assert_eq!((&uevents["drops"], uevent_socket(running.id()).drops), (&0.into(), 0));

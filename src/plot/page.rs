@@ -28,7 +28,7 @@ const NOTES: f64 = 310.0;
 const MONOSPACE: f64 = 0.61;
 
 /// The look of everything, by class.
-const STYLE: &str = "
+pub const STYLE: &str = "
 svg { font-family: system-ui, sans-serif; font-size: 12px; fill: #24292f }
 .paper { fill: #ffffff; stroke: #d0d7de }
 .title { font-size: 20px; font-weight: bold }

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod devices;
+pub mod figures;
 pub mod fixture;
 pub mod flood;
 pub mod interface;

@@ -129,8 +129,9 @@ fn describe(files: &BTreeMap<String, PathBuf>) -> Result<String, String> {
 }
 
 /// FNV-1a: enough to notice a change, and the same in every build.
-pub fn fingerprint(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+pub fn fingerprint(bytes: impl AsRef<[u8]>) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    bytes.as_ref().iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 fn write(path: &Path, files: &BTreeMap<String, PathBuf>) -> Result<(), String> {

@@ -55,6 +55,9 @@ pub fn build(kernel: &Kernel, scenario: &Scenario, addonce: Option<&Path>) -> Re
     if scenario.needs_addonce && addonce.is_none() {
         return Err(format!("scenario {} needs --addonce BINARY (cargo build makes one)", scenario.name));
     }
+    if scenario.needs_order && scenario.order.is_empty() {
+        return Err(format!("scenario {} needs --after RESULT.json, a result of stock's", scenario.name));
+    }
     let dir = run_dir(&format!("image-{}", scenario.name))?;
     let overlay = dir.join("scenario.cpio.zst");
     write_overlay(&overlay, kernel, scenario, addonce)?;
@@ -84,7 +87,7 @@ impl Image {
 
 fn modules(kernel: &Kernel) -> Result<PathBuf, String> {
     // What is left out is part of the name: changing the list makes another archive.
-    let list = host::fingerprint(&LEFT_OUT.join(" "));
+    let list = host::fingerprint(LEFT_OUT.join(" "));
     let path = tools::lab_dir()?.join(format!("modules-{}-{list:016x}.cpio.zst", kernel.key));
     if !path.is_file() {
         eprintln!("lab: packing the modules of {}", kernel.release);
@@ -111,6 +114,9 @@ fn write_overlay(
     archive.bytes("init", 0o755, include_bytes!("../guest/init"))?;
     archive.bytes("lab/words.sh", 0o644, include_bytes!("../guest/words.sh"))?;
     archive.file("lab/run.sh", &scenario.script())?;
+    if scenario.needs_order {
+        archive.bytes("lab/order", 0o644, format!("{}\n", scenario.order.join("\n")).as_bytes())?;
+    }
     if let Some(root) = scenario.root() {
         archive.tree("", &root, &|_| true)?;
     }

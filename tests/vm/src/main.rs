@@ -7,19 +7,31 @@
 //! guest wrote) → `result` (the JSON) → `table`, or `verdict` (against `cases`). All files go under `target/lab/`, or
 //! where `LAB_DIR` says.
 
+mod bench;
+mod benches;
 mod cases;
 mod cpio;
+mod curves;
+mod daemon;
+mod figure;
 mod fixtures;
+mod goals;
 mod guest;
 mod host;
 mod image;
 mod kernel;
+mod machine;
 mod options;
+mod order;
 mod package;
 mod raw;
+mod report;
+mod resources;
 mod result;
 mod scenario;
+mod side_by_side;
 mod table;
+mod template;
 mod tools;
 mod trace;
 mod turns;
@@ -63,6 +75,13 @@ fn perform(command: Command) -> Result<(), String> {
         }
         Command::Demo(runs) => demo(&runs),
         Command::Fixes(run) => fixes(&run),
+        Command::Bench(asked) => bench::run(&asked, measure_in, write),
+        Command::Report { results, benches } => {
+            let measured = results.iter().map(|path| bench::read(path)).collect::<Result<Vec<_>, _>>()?;
+            print!("{}", report::render(&measured, &benches)?);
+            Ok(())
+        }
+        Command::Curves(path) => print_json(&curves::of(&bench::read(&path)?)?),
         Command::Fixtures => {
             println!("{}", fixtures::obtain(&kernel::obtain()?)?.dir.display());
             Ok(())
@@ -124,7 +143,14 @@ fn forget(run: &Run) -> Result<(), String> {
 }
 
 fn measure(run: &Run) -> Result<LabResult, String> {
-    let scenario = scenario::find(&run.scenario)?;
+    let mut scenario = scenario::find(&run.scenario)?;
+    if let Some(path) = &run.after {
+        scenario.order = first(path)?.order;
+    }
+    measure_in(run, scenario)
+}
+
+fn measure_in(run: &Run, scenario: scenario::Scenario) -> Result<LabResult, String> {
     let mut result = boot(run, &scenario, |raw, trace| {
         LabResult::new(raw, trace.calls, &run.scenario, run.cpus, guest::qemu_version()?)
     })?;
@@ -195,10 +221,12 @@ fn read_all(paths: &[std::path::PathBuf]) -> Result<Vec<LabResult>, String> {
     Ok(results?.concat())
 }
 
-/// The results in a file: one, or a demo's two.
+/// The results in a file: one, a demo's, or a bench's.
 fn read(path: &Path) -> Result<Vec<LabResult>, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    let several = serde_json::from_str(&text).or_else(|_| serde_json::from_str(&text).map(|one| vec![one]));
+    let measured = |text| serde_json::from_str::<bench::Measured>(text).map(|measured| measured.results);
+    let several = serde_json::from_str(&text).or_else(|_| measured(&text));
+    let several = several.or_else(|_| serde_json::from_str(&text).map(|one| vec![one]));
     several.map_err(|e| format!("{} is not a result of this lab: {e}", path.display()))
 }
 

@@ -4,11 +4,18 @@
 //! Owns the words a user may type and the defaults behind them. It promises that every rejection names the
 //! word it rejects; it reads no file and starts nothing.
 
+use crate::bench;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub const USAGE: &str = "\
-usage: lab run SCENARIO --cpus N [--addonce BINARY] [--out FILE.json] [--timeout SECONDS]
+usage: lab run SCENARIO --cpus N [--addonce BINARY] [--after RESULT.json] [--out FILE.json] [--timeout SECONDS]
+                                                --after: the modules that are inserted (floor)
+       lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--timeout SECONDS]
+                                                what is measured beside its peers, by turns; what FILE has of this
+                                                addonce already is not run again
+       lab report FILE.json... --benches DIR    docs/PERFORMANCE.md, of what was measured and docs/PERFORMANCE.in.md
+       lab curves FILE.json                     memory over time, for the example `curves` to draw
        lab demo [SCENARIO...] --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
                                                 stock and then each scenario (addonce, if none is named): table,
                                                 check of each against stock, all results
@@ -33,6 +40,8 @@ pub struct Run {
     pub scenario: String,
     pub cpus: u32,
     pub addonce: Option<PathBuf>,
+    /// The result whose modules are inserted.
+    pub after: Option<PathBuf>,
     pub out: Option<PathBuf>,
     pub timeout: Duration,
 }
@@ -44,6 +53,12 @@ pub enum Command {
     Demo(Vec<Run>),
     /// The scenario is `fixes`, and it is judged case by case.
     Fixes(Run),
+    Bench(bench::Asked),
+    Report {
+        results: Vec<PathBuf>,
+        benches: PathBuf,
+    },
+    Curves(PathBuf),
     Fixtures,
     Tree,
     Image {
@@ -66,13 +81,24 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut words = Vec::new();
     let mut addonce = None;
     let mut out = None;
+    let mut after = None;
+    let mut benches = None;
     let mut cpus = None;
+    let mut several = Vec::new();
+    let mut rounds = None;
     let mut seconds = None;
-    let may_run = matches!(command.as_str(), "run" | "demo" | "fixes");
+    let may_run = matches!(command.as_str(), "run" | "demo" | "fixes" | "bench");
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             "--addonce" if may_run || command == "image" => addonce = Some(PathBuf::from(value()?)),
+            "--after" if command == "run" => after = Some(PathBuf::from(value()?)),
+            "--benches" if command == "report" => benches = Some(PathBuf::from(value()?)),
+            "--cpus" if command == "bench" => {
+                several =
+                    value()?.split(',').map(|n| number(&arg, n, MOST_CPUS)).collect::<Result<_, _>>()?;
+            }
+            "--rounds" if command == "bench" => rounds = Some(number(&arg, &value()?, 1000)?),
             "--out" if may_run => out = Some(PathBuf::from(value()?)),
             "--cpus" if may_run => cpus = Some(number(&arg, &value()?, MOST_CPUS)?),
             "--timeout" if may_run => seconds = Some(number(&arg, &value()?, 86_400)?),
@@ -86,8 +112,8 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
             let cpus = cpus.or((command == "fixes").then_some(MOST_CPUS)).ok_or("--cpus N is missing")?;
             let timeout = seconds.map_or_else(|| default_timeout(cpus), |s| Duration::from_secs(s.into()));
             let run = |scenario: &str| {
-                let (addonce, out) = (addonce.clone(), out.clone());
-                Run { scenario: scenario.into(), cpus, addonce, out, timeout }
+                let (addonce, after, out) = (addonce.clone(), after.clone(), out.clone());
+                Run { scenario: scenario.into(), cpus, addonce, after, out, timeout }
             };
             match command.as_str() {
                 "run" => Ok(Command::Run(run(&only(&words, "SCENARIO")?))),
@@ -99,6 +125,21 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
                 _ => none(&words).map(|()| Command::Fixes(run("fixes"))),
             }
         }
+        "bench" => none(&words).and_then(|()| {
+            Ok(Command::Bench(bench::Asked {
+                rounds: rounds.ok_or("--rounds N is missing")?,
+                cpus: Some(several).filter(|several| !several.is_empty()).ok_or("--cpus N,... is missing")?,
+                addonce: addonce.ok_or("--addonce BINARY is missing")?,
+                out: out.ok_or("--out FILE.json is missing")?,
+                seconds,
+            }))
+        }),
+        "report" if words.is_empty() => Err("report needs at least one FILE.json".into()),
+        "report" => Ok(Command::Report {
+            results: words.into_iter().map(PathBuf::from).collect(),
+            benches: benches.ok_or("--benches DIR is missing")?,
+        }),
+        "curves" => only(&words, "FILE.json").map(|file| Command::Curves(file.into())),
         "fixtures" => none(&words).map(|()| Command::Fixtures),
         "tree" => none(&words).map(|()| Command::Tree),
         "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
@@ -122,7 +163,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
 }
 
 /// A storm grows with the CPUs, and so does the time the kernel takes to bring them up.
-fn default_timeout(cpus: u32) -> Duration {
+pub fn default_timeout(cpus: u32) -> Duration {
     Duration::from_secs(if cpus <= 64 { 300 } else { 900 })
 }
 
@@ -181,6 +222,13 @@ mod tests {
             ("fixtures --cpus 4", "--cpus"),
             ("tree --cpus 4", "--cpus"),
             ("table", "RESULT.json"),
+            ("bench --cpus 8,300 --rounds 3", "300"),
+            ("bench --rounds 3 --addonce a --out b", "--cpus"),
+            ("bench --cpus 8 --addonce a --out b", "--rounds"),
+            ("bench --cpus 8,64 --rounds 3 --addonce a", "--out"),
+            ("report --benches dir", "FILE.json"),
+            ("report one.json", "--benches"),
+            ("run floor --cpus 8 --rounds 3", "--rounds"),
             ("check one.json", "RESULT.json"),
         ] {
             let message = parsed(line).expect_err(line);

@@ -5,7 +5,9 @@
 //! that a result exists only if the trace is complete: lost events are an error here, for a count with a hole
 //! is no count.
 
+use crate::order;
 use crate::raw::Raw;
+use crate::resources::{self, Daemon, Sample};
 use crate::trace::{Call, errno_name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,9 +39,18 @@ pub struct LabResult {
     pub cpu_jiffies: i64,
     /// How far MemAvailable fell at its lowest.
     pub mem_drop_kb: i64,
+    /// MemAvailable, five times a second.
+    #[serde(default)]
+    pub memory: Vec<Sample>,
+    /// What the daemon itself cost, where there was one until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Daemon>,
     pub calls: Calls,
     /// Insert calls by module.
     pub attempts: BTreeMap<String, ByErrno>,
+    /// The modules that were tried, in an order in which each came in or failed after all that it needs.
+    #[serde(default)]
+    pub order: Vec<String>,
     /// Modules whose initstate read `live` in the end, sorted.
     pub live: Vec<String>,
     /// Modules that nothing asks for in this scenario, though stock udev loads them by a rule of its own.
@@ -90,6 +101,9 @@ impl LabResult {
             marks: raw.marks.clone(),
             cpu_jiffies: raw.number("cpu_jiffies")?,
             mem_drop_kb: raw.number("mem_drop_kb")?,
+            memory: resources::samples(raw)?,
+            daemon: Daemon::read(raw)?,
+            order: order::of(&calls),
             live,
             failed: raw.lines("failed"),
             storm: raw

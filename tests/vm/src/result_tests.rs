@@ -17,6 +17,10 @@ const RAW: &str = r#"@@init
 @@fact mem_drop_kb 45588
 @@fact lost
 @@fact missed 0
+@@section memory
+0 2900000
+20 2890000
+@@end
 @@section live
 evdev
 button
@@ -69,6 +73,14 @@ fn live_modules_are_sorted_and_times_are_in_seconds() {
     assert_eq!(result.live, ["button", "evdev"]);
     assert_eq!((result.seconds, result.cpu_jiffies), (17.66, 2912));
     assert_eq!(result.marks, [("trigger".to_string(), 0.14)]);
+}
+
+#[test]
+fn memory_over_time_and_the_order_of_the_modules_are_kept() {
+    let result = result(RAW).unwrap();
+    assert_eq!(result.memory, [(0, 2_900_000), (20, 2_890_000)]);
+    assert_eq!(result.order, ["button"]);
+    assert_eq!(result.daemon, None);
 }
 
 #[test]

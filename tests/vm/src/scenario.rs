@@ -4,7 +4,7 @@
 //! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's
 //! root; `*.ko` files in `modules/`, if there, join the guest's module tree, indexes included. A comment line
 //! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce, with its addonce-load
-//! beside it; `# needs: rules` installs addonce's udev rules; `# needs: fixtures` adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
+//! beside it; `# needs: order` says that the run must name a result, whose modules become /lab/order, a line each; `# needs: rules` installs addonce's udev rules; `# needs: fixtures` adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
 //! nothing else loads; `# modules: may be tried again` says that a second insert call is no fault, for loads are killed; a line `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev
 //! loads them by a rule of its own.
 //! Adding a scenario is adding a directory.
@@ -20,6 +20,9 @@ pub struct Scenario {
     /// addonce's udev rules are installed.
     pub needs_rules: bool,
     pub needs_fixtures: bool,
+    /// It inserts the modules of an earlier result, in that order.
+    pub needs_order: bool,
+    pub order: Vec<String>,
     /// The distribution's own modules are left out.
     pub bare: bool,
     pub not_asked_for: Vec<String>,
@@ -72,6 +75,8 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         needs_addonce: says("# needs: addonce"),
         needs_rules: says("# needs: rules"),
         needs_fixtures: says("# needs: fixtures"),
+        needs_order: says("# needs: order"),
+        order: Vec::new(),
         bare: says("# modules: none"),
         not_asked_for,
         may_repeat: says("# modules: may be tried again"),

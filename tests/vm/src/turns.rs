@@ -9,8 +9,16 @@ use std::collections::BTreeMap;
 
 const RUNS: f64 = 20.0;
 
-/// The table: a line for each name, with the ratio to `modprobe` in the same surroundings.
-pub fn render(log: &[String]) -> Result<String, String> {
+/// One program in one surrounding.
+pub struct Row {
+    pub place: String,
+    pub what: String,
+    pub ms: f64,
+    /// To `modprobe` in the same surroundings.
+    pub ratio: f64,
+}
+
+pub fn rows(log: &[String]) -> Result<Vec<Row>, String> {
     let mut turns: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     for line in log {
         let Some((name, hundredths)) = line.split_once(' ') else { continue };
@@ -19,16 +27,26 @@ pub fn render(log: &[String]) -> Result<String, String> {
         };
         turns.entry((place, what)).or_default().push(hundredths * 10.0 / RUNS);
     }
-    let mut text = format!("{:<10} {:<14} {:>8} {:>18}\n", "", "", "ms", "ratio to modprobe");
+    let mut rows = Vec::new();
     let median = |place, what| turns.get(&(place, what)).map(|times| middle(times));
     for (place, what) in turns.keys() {
         let (Some(own), Some(modprobe)) = (median(place, what), median(place, "modprobe")) else {
             return Err(format!("no turns of modprobe in '{place}'"));
         };
         let env = if *what == "addonce-load" { median(place, "env").unwrap_or_default() } else { 0.0 };
-        text += &format!("{place:<10} {what:<14} {:>8.1} {:>18.2}\n", own - env, (own - env) / modprobe);
+        let (place, what) = (place.to_string(), what.to_string());
+        rows.push(Row { place, what, ms: own - env, ratio: (own - env) / modprobe });
     }
-    if turns.is_empty() { Err("the log holds no turns".into()) } else { Ok(text) }
+    if rows.is_empty() { Err("the log holds no turns".into()) } else { Ok(rows) }
+}
+
+/// The table: a line for each name.
+pub fn render(log: &[String]) -> Result<String, String> {
+    let mut text = format!("{:<10} {:<14} {:>8} {:>18}\n", "", "", "ms", "ratio to modprobe");
+    for Row { place, what, ms, ratio } in rows(log)? {
+        text += &format!("{place:<10} {what:<14} {ms:>8.1} {ratio:>18.2}\n");
+    }
+    Ok(text)
 }
 
 fn middle(times: &[f64]) -> f64 {

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! All that is measured beside each other: every way to load modules, at every number of CPUs, several times.
+//!
+//! Owns the list of ways, the order of the turns and the file they are kept in. It promises that each way has its turn before
+//! any has its next, so that what the host does meets all; that the file is whole after every guest, and what is in it is
+//! not run again; and that it never holds the runs of two machines, kernels or addonces.
+
+use crate::machine::Machine;
+use crate::options::{Run, default_timeout};
+use crate::result::LabResult;
+use crate::scenario::{self, Scenario};
+use crate::{host, tools};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// By turns. The floor inserts what stock did before it.
+pub const WAYS: [&str; 7] = ["stock", "addonce", "sync", "program", "floor", "scan", "oneliner"];
+
+/// What is asked of it on the command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub rounds: u32,
+    pub cpus: Vec<u32>,
+    pub addonce: PathBuf,
+    pub out: PathBuf,
+    pub seconds: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    pub machine: Machine,
+    /// What its bytes come to: another build is another addonce.
+    pub addonce: String,
+    pub results: Vec<LabResult>,
+}
+
+/// One guest to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn {
+    round: u32,
+    cpus: u32,
+    way: &'static str,
+}
+
+impl Measured {
+    pub fn of(&self, way: &str, cpus: u32) -> Vec<&LabResult> {
+        self.results.iter().filter(|result| result.scenario == way && result.cpus == cpus).collect()
+    }
+}
+
+pub fn read(path: &Path) -> Result<Measured, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    serde_json::from_str(&text).map_err(|e| format!("{} is not what `lab bench` writes: {e}", path.display()))
+}
+
+/// A guest that fails is told and left for the next time; all others have their turn nevertheless.
+pub fn run(
+    asked: &Asked,
+    measure: impl Fn(&Run, Scenario) -> Result<LabResult, String>,
+    write: impl Fn(&Path, &Measured) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut measured = resumed(asked)?;
+    let turns = turns(asked, &measured);
+    let mut took: Vec<(Turn, Duration)> = Vec::new();
+    let mut faults = Vec::new();
+    for (nth, turn) in turns.iter().enumerate() {
+        let Turn { round, cpus, way } = *turn;
+        eprintln!(
+            "lab: bench, {} of {}: {way} at {cpus} CPUs, round {round}; about {} min left",
+            nth + 1,
+            turns.len(),
+            left(&turns[nth..], &took).as_secs().div_ceil(60)
+        );
+        let began = Instant::now();
+        let done = one(asked, *turn, &measured, &measure);
+        took.push((*turn, began.elapsed()));
+        match done {
+            Ok(result) => {
+                measured.results.push(result);
+                write(&asked.out, &measured)?;
+            }
+            Err(message) => {
+                eprintln!("lab: {message}");
+                faults.push(format!("{way} at {cpus} CPUs, round {round}"));
+            }
+        }
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(format!("not measured: {}; the same command again does these alone", faults.join("; ")))
+}
+
+fn one(
+    asked: &Asked,
+    turn: Turn,
+    measured: &Measured,
+    measure: &impl Fn(&Run, Scenario) -> Result<LabResult, String>,
+) -> Result<LabResult, String> {
+    let mut scenario = scenario::find(turn.way)?;
+    if scenario.needs_order {
+        let stock = measured.of("stock", turn.cpus);
+        scenario.order = stock.last().map(|stock| stock.order.clone()).unwrap_or_default();
+    }
+    let timeout = asked.seconds.map_or_else(|| default_timeout(turn.cpus), |s| Duration::from_secs(s.into()));
+    let addonce = Some(asked.addonce.clone());
+    let run = Run { scenario: turn.way.into(), cpus: turn.cpus, addonce, after: None, out: None, timeout };
+    measure(&run, scenario)
+}
+
+/// What the file has already, if it is of the same machine and the same addonce; else whoever asks has to say what is to
+/// become of it.
+fn resumed(asked: &Asked) -> Result<Measured, String> {
+    let bytes = tools::read(&asked.addonce)?;
+    let addonce = format!("{:016x}", host::fingerprint(&bytes));
+    let measured = Measured { machine: Machine::read()?, addonce, results: Vec::new() };
+    if !asked.out.exists() {
+        return Ok(measured);
+    }
+    let before = read(&asked.out)?;
+    if (&before.machine, &before.addonce) != (&measured.machine, &measured.addonce) {
+        let out = asked.out.display();
+        return Err(format!(
+            "{out} holds runs of another addonce or machine: remove it, or name another file"
+        ));
+    }
+    Ok(before)
+}
+
+fn turns(asked: &Asked, measured: &Measured) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    for round in 1..=asked.rounds {
+        for &cpus in &asked.cpus {
+            let missing = |way: &&str| measured.of(way, cpus).len() < round as usize;
+            turns.extend(WAYS.into_iter().filter(missing).map(|way| Turn { round, cpus, way }));
+        }
+    }
+    turns
+}
+
+/// How long these will take, by what the same took, or any at so many CPUs; before the first of them, by experience.
+fn left(turns: &[Turn], took: &[(Turn, Duration)]) -> Duration {
+    let mean = |alike: &dyn Fn(&Turn) -> bool| {
+        let alike: Vec<_> = took.iter().filter(|(turn, _)| alike(turn)).map(|(_, took)| *took).collect();
+        alike.iter().sum::<Duration>().checked_div(alike.len() as u32)
+    };
+    let expected = |turn: &Turn| {
+        let same = mean(&|other| (other.way, other.cpus) == (turn.way, turn.cpus));
+        let usual = Duration::from_secs(25 + u64::from(turn.cpus) / 4);
+        same.or_else(|| mean(&|other| other.cpus == turn.cpus)).unwrap_or(usual)
+    };
+    turns.iter().map(expected).sum()
+}
+
+#[cfg(test)]
+#[path = "bench_tests.rs"]
+mod tests;

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The order of the turns, and what becomes of a file that is there already.
+
+use super::*;
+use std::cell::RefCell;
+
+fn asked(name: &str, rounds: u32) -> Asked {
+    let dir = std::env::temp_dir().join(format!("addonce-lab-bench-{name}-{}", std::process::id()));
+    let addonce = dir.join("addonce");
+    tools::write(&addonce, "an addonce").expect("written");
+    Asked { rounds, cpus: vec![8, 64], addonce, out: dir.join("out.json"), seconds: None }
+}
+
+fn result(way: &str, cpus: u32) -> LabResult {
+    LabResult { scenario: way.into(), cpus, order: vec!["usbcore".into()], ..LabResult::default() }
+}
+
+#[test]
+fn each_way_has_its_turn_before_any_has_its_next() {
+    let asked = asked("turns", 2);
+    let mut measured = Measured::default();
+    let all = turns(&asked, &measured);
+    assert_eq!(all.len(), 2 * 2 * WAYS.len());
+    assert!(all[..2 * WAYS.len()].iter().all(|turn| turn.round == 1));
+    assert_eq!(all[..WAYS.len()].iter().map(|turn| turn.way).collect::<Vec<_>>(), WAYS);
+    measured.results = vec![result("stock", 8)];
+    assert_eq!(turns(&asked, &measured)[0], Turn { round: 1, cpus: 8, way: "addonce" });
+    let at_eight = |turn: &&Turn| (turn.way, turn.cpus) == ("stock", 8);
+    assert_eq!(turns(&asked, &measured).iter().filter(at_eight).count(), 1);
+}
+
+#[test]
+fn what_is_left_is_judged_by_what_was_done() {
+    let turn = |way, cpus| Turn { round: 1, cpus, way };
+    let took = [(turn("stock", 8), Duration::from_secs(10)), (turn("scan", 8), Duration::from_secs(20))];
+    let left = |turns: &[Turn]| left(turns, &took).as_secs();
+    assert_eq!(left(&[turn("stock", 8)]), 10);
+    assert_eq!(left(&[turn("floor", 8), turn("scan", 8)]), 15 + 20);
+    assert!(left(&[turn("stock", 255)]) > left(&[turn("stock", 64)]));
+}
+
+/// Guests without QEMU: all succeed but this one. The file is written for real.
+fn ran(asked: &Asked, fails: &str) -> (Result<(), String>, Vec<String>) {
+    let seen = RefCell::new(Vec::new());
+    let measure = |run: &Run, scenario: Scenario| {
+        seen.borrow_mut().push(format!("{}-{}", run.scenario, run.cpus));
+        assert!(!scenario.needs_order || scenario.order == ["usbcore"], "the floor comes after stock");
+        if run.scenario == fails { Err("the guest died".into()) } else { Ok(result(&run.scenario, run.cpus)) }
+    };
+    let write = |path: &Path, measured: &Measured| {
+        tools::write(path, serde_json::to_string(measured).map_err(|e| e.to_string())?)
+    };
+    let end = run(asked, measure, write);
+    (end, seen.into_inner())
+}
+
+#[test]
+fn a_guest_that_fails_keeps_nobody_from_their_turn_and_is_made_up_for_the_next_time() {
+    if tools::find("qemu-system-x86_64").is_err() {
+        return;
+    }
+    let asked = asked("resumed", 1);
+    let (end, seen) = ran(&asked, "scan");
+    assert!(end.unwrap_err().contains("scan at 64 CPUs, round 1"));
+    assert_eq!(seen.len(), 2 * WAYS.len());
+    let (end, seen) = ran(&asked, "");
+    assert_eq!((end, seen), (Ok(()), vec!["scan-8".to_string(), "scan-64".into()]));
+    assert_eq!(read(&asked.out).unwrap().results.len(), 2 * WAYS.len());
+    tools::write(&asked.addonce, "another addonce").expect("written");
+    assert!(ran(&asked, "").0.unwrap_err().contains("another addonce"));
+    std::fs::remove_dir_all(asked.out.parent().expect("a directory")).expect("removed");
+}

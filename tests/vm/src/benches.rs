@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `cargo bench`, the flood and the exec turns measured, as tables.
+//!
+//! Owns the files of a directory that those write: `NAME.jsonl`, a figure a line, and `exec.json`. It promises that a file
+//! that is missing or lacks a figure is an error that says what makes it, and that a goal is told as missed where it is.
+
+use crate::figure::NOTHING;
+use crate::result::LabResult;
+use crate::{table, tools, turns};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The figures of one file.
+struct Bench {
+    path: PathBuf,
+    lines: Vec<Value>,
+}
+
+/// The names of the places in the template.
+pub const PLACES: [&str; 5] = ["duplicate", "duplicate.bare", "memory", "clients", "exec"];
+
+/// What stands in those places.
+pub fn tables(dir: &Path) -> Result<BTreeMap<String, String>, String> {
+    let [duplicate, memory, clients, flood] =
+        ["duplicate", "memory", "clients", "flood"].map(|name| Bench::read(dir, name));
+    let (duplicate, memory) = (duplicate?, memory?);
+    let bare = format!("{:.0} ns", duplicate.first()?.number("bare_ns")?);
+    let texts = [
+        duplicates(&duplicate)?,
+        bare,
+        memory_table(&memory, &flood?)?,
+        clients_table(&clients?)?,
+        exec(&dir.join("exec.json"))?,
+    ];
+    Ok(PLACES.map(String::from).into_iter().zip(texts.map(|text| text.trim_end().to_string())).collect())
+}
+
+impl Bench {
+    fn read(dir: &Path, name: &str) -> Result<Self, String> {
+        let path = dir.join(format!("{name}.jsonl"));
+        let text = tools::read(&path).map_err(|e| format!("{e}; `make bench` makes it"))?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: PathBuf, text: &str) -> Result<Self, String> {
+        let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+        lines.map_err(|e| format!("{}: {e}", path.display())).map(|lines| Self { path, lines })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.lines.iter().map(|line| Row { bench: self, line })
+    }
+
+    fn first(&self) -> Result<Row<'_>, String> {
+        self.rows().next().ok_or(format!("{} holds no figure", self.path.display()))
+    }
+}
+
+struct Row<'a> {
+    bench: &'a Bench,
+    line: &'a Value,
+}
+
+impl<'a> Row<'a> {
+    fn number(&self, name: &str) -> Result<f64, String> {
+        self.line[name].as_f64().ok_or_else(|| self.lacks(name))
+    }
+
+    fn text(&self, name: &str) -> Result<&'a str, String> {
+        self.line[name].as_str().ok_or_else(|| self.lacks(name))
+    }
+
+    fn lacks(&self, name: &str) -> String {
+        format!("{} has a line without '{name}': {}", self.bench.path.display(), self.line)
+    }
+}
+
+pub fn verdict(reached: bool) -> &'static str {
+    if reached { "reached" } else { "**missed**" }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
+const MOST_PER_DUPLICATE: f64 = 1.25;
+const MOST_GROWTH: f64 = 1.15;
+
+/// Rows by what is asked for, columns by the number of CPUs.
+fn duplicates(bench: &Bench) -> Result<String, String> {
+    let mut kinds: Vec<(&str, Vec<(u64, f64)>)> = Vec::new();
+    for row in bench.rows() {
+        let (what, cpus) = (row.text("what")?, row.number("cpus")? as u64);
+        let ratio = row.number("addonce_ns")? / row.number("bare_ns")?;
+        match kinds.iter_mut().find(|(kind, _)| *kind == what) {
+            Some((_, ratios)) => ratios.push((cpus, ratio)),
+            None => kinds.push((what, vec![(cpus, ratio)])),
+        }
+    }
+    let columns = kinds.first().map(|(_, ratios)| ratios.clone()).unwrap_or_default();
+    let mut head = words(&["what is asked for"]);
+    head.extend(columns.iter().map(|(cpus, _)| format!("{cpus} CPUs")));
+    head.extend([format!("goal: {MOST_PER_DUPLICATE:.2}"), format!("growth, goal: {MOST_GROWTH:.2}")]);
+    let mut rows = vec![head];
+    for (what, ratios) in kinds {
+        let all: Vec<f64> = ratios.iter().map(|(_, ratio)| *ratio).collect();
+        let growth = all.last().zip(all.first()).map_or(f64::NAN, |(last, first)| last / first);
+        let mut row = words(&[what]);
+        row.extend(all.iter().map(|ratio| format!("{ratio:.2}")));
+        row.push(verdict(all.iter().all(|ratio| *ratio <= MOST_PER_DUPLICATE)).into());
+        row.push(format!("{growth:.2}, {}", verdict(growth <= MOST_GROWTH)));
+        rows.push(row);
+    }
+    Ok(table::align(rows, &[0]))
+}
+
+fn memory_table(storm: &Bench, flood: &Bench) -> Result<String, String> {
+    let (storm, flood) = (storm.first()?, flood.first()?);
+    let (idle, peak) = (storm.number("idle_kib")?, storm.number("peak_kib")?);
+    let above = flood.number("peak_kib")? - flood.number("idle_kib")?;
+    let row = |what: String, kib: f64, goal: Option<f64>| {
+        let told = goal.map(|goal| format!("{goal:.0}: {}", verdict(kib <= goal)));
+        vec![what, format!("{kib:.0}"), told.unwrap_or(NOTHING.into())]
+    };
+    let rows = vec![
+        words(&["the daemon, resident", "KiB", "goal"]),
+        row("idle".into(), idle, None),
+        row(
+            format!(
+                "at the peak of a storm of {} CPUs ({} requests, 5 failed modules)",
+                storm.number("cpus")?,
+                storm.number("requests")?
+            ),
+            peak,
+            Some(8192.0),
+        ),
+        row(
+            format!("{} hostile modaliases, above idle", flood.number("modaliases")?),
+            above,
+            Some(16.0 * 1024.0),
+        ),
+    ];
+    Ok(table::align(rows, &[0]))
+}
+
+const MOST_WITH_CLIENTS: f64 = 1.05;
+
+fn clients_table(bench: &Bench) -> Result<String, String> {
+    let mut rows = vec![words(&["the storm", "alone", "with 1000 clients", "ratio", "goal: 1.05"])];
+    for row in bench.rows() {
+        let (alone, with) = (row.number("alone_s")?, row.number("with_s")?);
+        let ratio = with / alone;
+        let mut cells = words(&[row.text("what")?]);
+        cells.extend([format!("{alone:.3} s"), format!("{with:.3} s"), format!("{ratio:.3}")]);
+        cells.push(verdict(ratio <= MOST_WITH_CLIENTS).into());
+        rows.push(cells);
+    }
+    Ok(table::align(rows, &[0]))
+}
+
+/// What each program costs, with a daemon and without, against a `modprobe -b` in the same surroundings.
+fn exec(path: &Path) -> Result<String, String> {
+    let text =
+        String::from_utf8_lossy(&tools::read(path).map_err(|e| format!("{e}; `make bench` makes it"))?)
+            .into_owned();
+    let result: LabResult = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut rows = vec![words(&["", "ms", "ratio to `modprobe -b`", "goal"])];
+    let mut turns = turns::rows(&result.log.unwrap_or_default())?;
+    // Beside a daemon first, and each time what the others are compared with.
+    turns.sort_by_key(|turn| (turn.place != "daemon", turn.what != "modprobe"));
+    for turn in turns {
+        let (goal, what) = match (turn.what.as_str(), turn.place.as_str()) {
+            ("env", _) => continue,
+            ("addonce-load", "daemon") => (Some(0.35), "`addonce-load`, asking a daemon"),
+            ("addonce-load", _) => (None, "`addonce-load`, no daemon (which runs `addonce load`)"),
+            ("addonce", "daemon") => (None, "`addonce load`, asking a daemon"),
+            ("addonce", _) => (Some(1.1), "`addonce load`, no daemon"),
+            ("modprobe", "daemon") => (None, "`modprobe -b`, beside a daemon"),
+            _ => (None, "`modprobe -b`"),
+        };
+        let goal = goal.map(|goal| format!("{goal}: {}", verdict(turn.ratio <= goal)));
+        let mut row = words(&[what]);
+        row.extend([format!("{:.1}", turn.ms), format!("{:.2}", turn.ratio), goal.unwrap_or(NOTHING.into())]);
+        rows.push(row);
+    }
+    Ok(table::align(rows, &[0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bench(text: &str) -> Bench {
+        Bench::parse("x.jsonl".into(), text).unwrap()
+    }
+
+    #[test]
+    fn a_kind_of_duplicate_is_a_row_and_a_number_of_cpus_a_column() {
+        let line = |what: &str, cpus: u32, ns: u32| {
+            format!("{{\"what\":\"{what}\",\"cpus\":{cpus},\"bare_ns\":100,\"addonce_ns\":{ns}}}\n")
+        };
+        let text = [
+            line("live", 64, 114),
+            line("live", 8192, 120),
+            line("failed", 64, 110),
+            line("failed", 8192, 140),
+        ];
+        let table = duplicates(&bench(&text.concat())).unwrap();
+        let row = |name: &str| {
+            let line = table.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split('|').map(|cell| cell.trim().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(row("| live")[2..6], ["1.14", "1.20", "reached", "1.05, reached"]);
+        assert_eq!(row("| failed")[2..6], ["1.10", "1.40", "**missed**", "1.27, **missed**"]);
+    }
+
+    #[test]
+    fn a_figure_that_lacks_is_named_with_its_file() {
+        let error = clients_table(&bench("{\"what\": \"a storm\", \"alone_s\": 1.0}")).unwrap_err();
+        assert!(error.contains("x.jsonl") && error.contains("'with_s'"), "{error}");
+        assert!(Bench::read(Path::new("/nowhere"), "flood").err().unwrap().contains("make bench"));
+    }
+
+    #[test]
+    fn memory_is_told_above_idle_where_that_is_the_goal() {
+        let storm = bench(r#"{"cpus": 8192, "requests": 16384, "idle_kib": 6000, "peak_kib": 8192}"#);
+        let flood = bench(r#"{"modaliases": 1000000, "idle_kib": 6000, "peak_kib": 28000}"#);
+        let table = memory_table(&storm, &flood).unwrap();
+        assert!(table.contains("8192: reached"), "{table}");
+        assert!(table.contains(" 22000 ") && table.contains("16384: **missed**"), "{table}");
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the daemon itself costs in a storm, at each number of CPUs.
+//!
+//! Owns the table. It promises to tell apart what the daemon does (its main thread) and what is done in its loading threads,
+//! most of it by the kernel and for whoever loads.
+
+use crate::bench::Measured;
+use crate::figure::{Figure, ranged};
+use crate::resources::Daemon;
+use crate::table;
+
+pub fn table(measured: &Measured, sizes: &[u32]) -> String {
+    let head = [
+        "CPUs",
+        "main thread, s",
+        "loading threads, s",
+        "the storm, s",
+        "highest resident memory, KiB",
+        "private, KiB",
+    ];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    for &cpus in sizes {
+        let runs = measured.of("addonce", cpus);
+        let show = |read: &dyn Fn(&Daemon) -> f64, decimals| {
+            let daemons = runs.iter().filter_map(|run| run.daemon.as_ref());
+            ranged(Figure::of(&daemons.map(read).collect::<Vec<_>>()), decimals)
+        };
+        let storm: Vec<f64> = runs.iter().map(|run| run.cpu_jiffies as f64 / 100.0).collect();
+        rows.push(vec![
+            cpus.to_string(),
+            show(&|daemon| daemon.main_jiffies as f64 / 100.0, 2),
+            show(&|daemon| (daemon.jiffies - daemon.main_jiffies) as f64 / 100.0, 2),
+            ranged(Figure::of(&storm), 1),
+            show(&|daemon| daemon.peak_kb as f64, 0),
+            show(&|daemon| daemon.private_kb as f64, 0),
+        ]);
+    }
+    table::align(rows, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::LabResult;
+
+    #[test]
+    fn loads_are_told_apart_from_what_the_daemon_does() {
+        let daemon = Some(Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996, private_kb: 928 });
+        let run = LabResult {
+            scenario: "addonce".into(),
+            cpus: 8,
+            cpu_jiffies: 1000,
+            daemon,
+            ..LabResult::default()
+        };
+        let table = table(&Measured { results: vec![run], ..Measured::default() }, &[8]);
+        let row: Vec<_> =
+            table.lines().last().unwrap().split_whitespace().filter(|word| *word != "|").collect();
+        assert_eq!(row, ["8", "0.30", "2.10", "10.0", "5996", "928"]);
+    }
+}

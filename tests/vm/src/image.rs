@@ -109,6 +109,7 @@ fn write_overlay(
 ) -> Result<(), String> {
     let mut archive = Archive::create(path)?;
     archive.bytes("init", 0o755, include_bytes!("../guest/init"))?;
+    archive.bytes("lab/measure.sh", 0o644, include_bytes!("../guest/measure.sh"))?;
     archive.bytes("lab/words.sh", 0o644, include_bytes!("../guest/words.sh"))?;
     archive.file("lab/run.sh", &scenario.script())?;
     if let Some(root) = scenario.root() {

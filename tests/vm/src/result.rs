@@ -65,7 +65,7 @@ pub fn must_be_complete(raw: &Raw) -> Result<(), String> {
     if lost != ("", "0") {
         let (lost, missed) = lost;
         return Err(format!(
-            "the trace lost events ({lost} kprobe misses: {missed}); raise buffer_size_kb in guest/init"
+            "the trace lost events ({lost} kprobe misses: {missed}); raise buffer_size_kb in guest/measure.sh"
         ));
     }
     if !raw.section("live-before")?.trim().is_empty() {

@@ -3,6 +3,7 @@
 # make         the program, its pages and the shells' completions
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
 # make check   everything that is tested: formatting, lints, tests, the oracle, an installation, the guests
+# make check-boot     a whole Debian booted from a disk, with and without the package (as root; not part of make check)
 # make bench   what a duplicate, a storm, a client costs (docs/PERFORMANCE.md)
 # make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
 # make run     the daemon on this machine; dry-run where it may not or cannot load
@@ -22,6 +23,7 @@ BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
 MAN_PACKAGES = scdoc
 INSTALL_TEST_PACKAGES = groff-base
 TEST_PACKAGES = kmod udev util-linux
+BOOT_PACKAGES = debootstrap debian-archive-keyring e2fsprogs
 LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
 # For the fixture modules, beside the kernel's headers, which the lab unpacks without installing them.
 FIXTURE_PACKAGES = gcc libc6-dev make libelf1
@@ -142,6 +144,11 @@ check-guest: build lab
 	$(LAB) demo addonce sync program --cpus 255 --addonce $(ADDONCE) --out target/check/ways.json
 	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
 
+# A whole Debian, as root: stock; with the package installed; with the daemon restarted and killed; with the package purged.
+check-boot: deb lab
+	@tools/packages $(BOOT_PACKAGES)
+	$(LAB) boot boot-service boot-restart boot-purged --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot.json
+
 target/rules$(PREFIX)/80-drivers.rules: rules.d/80-drivers.rules.in
 	@mkdir -p $(@D)
 	sed 's|@BINDIR@|$(PREFIX)/bin|g' $< >$@
@@ -168,4 +175,4 @@ clean:
 	$(CARGO) clean
 
 .PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
-	check-install check-fuzz check-guest fuzz bench install uninstall clean
+	check-install check-fuzz check-guest check-boot fuzz bench install uninstall clean

@@ -3,9 +3,9 @@
 //!
 //! This file owns the command line and the exit code, nothing else: 0 done, 1 the run or a comparison failed,
 //! 2 usage. It promises one clear line for every error. The way of a run is `kernel` (package to module tree)
-//! → `image` (initramfs of `host`, modules, `fixtures` and `scenario`), or `debian` (a disk to boot) → `guest` (QEMU) →
-//! `raw` and `trace` (what the guest wrote) → `result` (the JSON, with `boot`) → `table`, or `verdict` (against `cases`). All files go under `target/lab/`, or
-//! where `LAB_DIR` says.
+//! → `image` (initramfs of `host`, modules, `fixtures` and `scenario`), or `debian` (a disk to boot)
+//! → `guest` (QEMU) → `raw` and `trace` (what the guest wrote) → `result` (the JSON, with `boot`) → `table`, or
+//! `verdict` (against `cases`). All files go under `target/lab/`, or where `LAB_DIR` says.
 
 mod boot;
 mod cases;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel's trace, read into insert calls: which module, by which program, with which errno.
 //!
-//! Owns the text format of tracefs as far as the events of `guest/init` go. An insert call names no module,
+//! Owns the text format of tracefs as far as the events of `guest/measure.sh` go. An insert call names no module,
 //! it has a descriptor or a buffer; so the last `*.ko` file the same thread opened before is what the call is
 //! for. That holds for kmod, busybox, udev and addonce, which all open, insert and close in one thread. It
 //! promises that a call it cannot give a name is an error, and that a call which never returned is counted as

@@ -5,6 +5,7 @@
 
 # What an administrator would ask, once the storm counts as over.
 afterwards() {
+    with_addonce || return 0
     sleep 6
     addonce failed | section failed
     addonce plot --json | section storm

@@ -9,6 +9,7 @@
 # make run     the daemon on this machine; dry-run where it may not or cannot load
 # make man     the pages, in target/man: man -l target/man/addonce.8
 # make install DESTDIR= PREFIX=    what make built; make uninstall removes exactly that
+# make deb     a package for Debian, in target/packages; make rpm for others
 #
 # On Debian, what is missing is installed (as root) or named (otherwise). Everything built is under target/.
 
@@ -16,12 +17,19 @@ CARGO ?= cargo
 CPUS ?= 64
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
+# Where systemd looks for units, and udev for hwdb.d: below /usr and /usr/local both do.
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+UDEVDIR ?= $(PREFIX)/lib/udev
 DESTDIR ?=
 MSRV = 1.85.0
 
 BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
 MAN_PACKAGES = scdoc
-INSTALL_TEST_PACKAGES = groff-base
+INSTALL_TEST_PACKAGES = groff-base udev util-linux
+UNIT_TEST_PACKAGES = systemd udev
+DEB_PACKAGES = debhelper dpkg-dev systemd udev
+RPM_PACKAGES = rpm
+PACKAGES_TEST_PACKAGES = lintian
 TEST_PACKAGES = kmod udev util-linux
 BOOT_PACKAGES = debootstrap debian-archive-keyring e2fsprogs
 LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
@@ -33,6 +41,8 @@ ADDONCE_LOAD = target/release/addonce-load
 LAB = target/release/lab
 COMPLETIONS = target/completions
 
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+UNITS = $(patsubst %.in,%,$(notdir $(wildcard systemd/*)))
 PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
 
 # What is installed: its mode, the file, and where it goes. The rules go to /etc, where they win over systemd's file of
@@ -40,8 +50,9 @@ PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
 INSTALLED = \
 	755:$(ADDONCE):$(PREFIX)/bin/addonce \
 	755:$(ADDONCE_LOAD):$(PREFIX)/bin/addonce-load \
-	644:hwdb/60-addonce.hwdb:$(PREFIX)/lib/udev/hwdb.d/60-addonce.hwdb \
-	644:target/rules$(PREFIX)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
+	644:hwdb/60-addonce.hwdb:$(UDEVDIR)/hwdb.d/60-addonce.hwdb \
+	644:target/for$(PREFIX)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
+	$(foreach unit,$(UNITS),644:target/for$(PREFIX)/$(unit):$(UNITDIR)/$(unit)) \
 	644:README.md:$(PREFIX)/share/doc/addonce/README.md \
 	$(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
 	644:$(COMPLETIONS)/addonce.bash:$(PREFIX)/share/bash-completion/completions/addonce \
@@ -85,7 +96,7 @@ demo: build lab
 run: build
 	tools/run $(ADDONCE)
 
-check: check-style check-msrv check-unit check-install check-fuzz check-guest
+check: check-style check-msrv check-unit check-install check-units check-packages check-fuzz check-guest
 	@echo "check: all passed"
 
 check-style: build-packages
@@ -108,6 +119,14 @@ check-unit: build lab
 check-install: all
 	@tools/packages $(INSTALL_TEST_PACKAGES)
 	tools/check-install $(MAKE)
+
+check-units: build
+	@tools/packages $(UNIT_TEST_PACKAGES)
+	tools/check-units $(dir $(ADDONCE))
+
+check-packages: deb rpm
+	@tools/packages $(PACKAGES_TEST_PACKAGES)
+	tools/check-packages $(MAKE)
 
 # A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
 FUZZ_SECONDS ?= 10
@@ -149,16 +168,31 @@ check-boot: deb lab
 	@tools/packages $(BOOT_PACKAGES)
 	$(LAB) boot boot-service boot-restart boot-purged --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot.json
 
-target/rules$(PREFIX)/80-drivers.rules: rules.d/80-drivers.rules.in
+# The rules and the units name the programs by their paths.
+RENDERED = $(addprefix target/for$(PREFIX)/,80-drivers.rules $(UNITS))
+
+target/for$(PREFIX)/%: rules.d/%.in
 	@mkdir -p $(@D)
 	sed 's|@BINDIR@|$(PREFIX)/bin|g' $< >$@
 
-install: target/rules$(PREFIX)/80-drivers.rules
+target/for$(PREFIX)/%: systemd/%.in
+	@mkdir -p $(@D)
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' $< >$@
+
+target/for$(PREFIX)/%: systemd/%
+	@mkdir -p $(@D)
+	cp $< $@
+
+install: $(RENDERED)
 	@set -e; for each in $(INSTALLED); do \
 		mode=$${each%%:*} file=$${each#*:}; \
 		(set -x; install -D -m $$mode $${file%:*} $(DESTDIR)$${file#*:}); \
 	done
 	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_EFFECT)"
+
+# The paths that `make install` installs, for those who compare.
+list-installed:
+	@for each in $(INSTALLED); do echo $${each##*:}; done
 
 uninstall:
 	@set -e; for each in $(INSTALLED); do \
@@ -167,12 +201,40 @@ uninstall:
 	@set -e; for directory in $(INSTALLED_DIRS); do \
 		[ ! -d $(DESTDIR)$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory; \
 	done
-	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_EFFECT)"
+	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_LEAVE)"
 
-TAKE_EFFECT = for this to take effect: systemd-hwdb update; udevadm control --reload
+RELOAD = systemd-hwdb update; udevadm control --reload; systemctl daemon-reload
+TAKE_EFFECT = for this to take effect: $(RELOAD); systemctl enable --now addonce.socket addonce.service
+# With the units gone, disabling would not find what to disable.
+TAKE_LEAVE = for this to take effect: systemctl stop addonce.socket addonce.service; \
+	rm -f /etc/systemd/system/*.wants/addonce.*; $(RELOAD)
+
+# Debian's tools leave their files beside and above the source, so they get a place of their own. -d: the Rust toolchain
+# need not be Debian's.
+deb: all
+	@tools/packages $(DEB_PACKAGES)
+	@[ "$$(dpkg-parsechangelog -S Version)" = $(VERSION) ] || { \
+		echo "debian/changelog is about $$(dpkg-parsechangelog -S Version), and Cargo.toml about $(VERSION)" >&2; exit 1; }
+	rm -rf target/deb
+	mkdir -p target/deb/addonce target/packages
+	cp -R debian target/deb/addonce/debian
+	cd target/deb/addonce && SOURCE=$(CURDIR) dpkg-buildpackage --build=binary -us -uc -d >../log 2>&1 || { cat ../log; exit 1; }
+	rm -f target/packages/*.deb
+	cp target/deb/*.deb target/packages/
+	@ls target/packages/*.deb
+
+rpm: all
+	@tools/packages $(RPM_PACKAGES)
+	rm -rf target/rpm
+	mkdir -p target/rpm target/packages
+	rpmbuild -bb --define "_topdir $(CURDIR)/target/rpm" --define "addonce_version $(VERSION)" \
+		--define "addonce_source $(CURDIR)" packaging/addonce.spec >target/rpm/log 2>&1 || { cat target/rpm/log; exit 1; }
+	rm -f target/packages/*.rpm
+	cp target/rpm/RPMS/*/*.rpm target/packages/
+	@ls target/packages/*.rpm
 
 clean:
 	$(CARGO) clean
 
 .PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
-	check-install check-fuzz check-guest check-boot fuzz bench install uninstall clean
+	check-install check-units check-packages check-fuzz check-guest check-boot fuzz bench install list-installed uninstall deb rpm clean

@@ -3,12 +3,10 @@
 
 use std::process::ExitCode;
 
-use addonce::cli::Cli;
-use clap::Parser;
-
 fn main() -> ExitCode {
-    Cli::parse().run().unwrap_or_else(|error| {
-        eprintln!("addonce: {error}");
+    addonce::cli::run().unwrap_or_else(|error| {
+        // By way of the log, which knows who reads standard error, and where to turn if nobody does.
+        log::error!("{error}");
         error.exit_code()
     })
 }

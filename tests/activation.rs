@@ -6,7 +6,9 @@
 mod common;
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::Command;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
 use common::devices::Devices;
@@ -16,26 +18,13 @@ use common::namespace::alone;
 use common::proc::uevent_socket;
 use common::running::{Running, addonce, landed};
 use common::socket::kernel_group;
+use common::supervisor::handing_over;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, setsockopt, socket, sockopt,
 };
 
 /// Holds some twenty uevents.
 const SMALL: usize = 16 * 1024;
-
-/// addonce by way of a shell that hands it standard input as descriptor 3, as a supervisor does.
-fn activated(socket: OwnedFd) -> Command {
-    let mut command = Command::new("sh");
-    hand_over(&mut command, socket);
-    command
-}
-
-fn hand_over(command: &mut Command, socket: OwnedFd) {
-    command
-        .args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_addonce")])
-        .stdin(socket)
-        .env("LISTEN_FDS", "1");
-}
 
 #[test]
 fn a_socket_that_was_listening_before_keeps_every_event_until_the_daemon_runs() {
@@ -48,7 +37,7 @@ fn a_socket_that_was_listening_before_keeps_every_event_until_the_daemon_runs() 
             for n in 0..20 {
                 sender.inject(&event(&format!("/devices/x{n}"), b"fxopt:1")).unwrap();
             }
-            let running = Running::start_by(activated(socket), "debug", &fixture.flags());
+            let running = Running::start_by(handing_over(socket, "1"), "debug", &fixture.flags());
             assert_eq!(uevent_socket(running.id()).port, port, "this socket and no other");
             sender.inject(&event("/devices/y", b"fxblack:1")).unwrap();
             let status = running.settled();
@@ -76,7 +65,7 @@ fn what_was_lost_before_the_socket_was_handed_over_is_read_from_sysfs() {
                 devices.appear(0, b"fxopt:1");
             }
             let running = Running::start_by(
-                activated(socket),
+                handing_over(socket, "1"),
                 "debug",
                 &[fixture.flags(), vec![devices.flag()]].concat(),
             );
@@ -91,17 +80,24 @@ fn what_was_lost_before_the_socket_was_handed_over_is_read_from_sysfs() {
 #[test]
 fn a_descriptor_of_another_kind_is_refused_by_its_number() {
     let fixture = Fixture::build("semantics");
+    let directory = tempfile::tempdir().expect("tempdir");
+    let elsewhere = directory.path().join("elsewhere");
     let file = std::fs::File::open("/dev/null").unwrap().into();
-    let (stream, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (stream, _peer) = UnixStream::pair().unwrap();
+    let listener = UnixListener::bind(&elsewhere).unwrap();
     let unbound =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::empty(), SockProtocol::NetlinkKObjectUEvent);
     let refused = |socket: OwnedFd, count: &str, words: &[&str]| {
+        let mut command = handing_over(socket, count);
+        command.args(["daemon", "--dry-run", "--socket"]).arg(directory.path().join("io.addonce"));
+        let mut child = command.args(fixture.flags()).stderr(Stdio::piped()).spawn().expect("sh");
         // A daemon that did not refuse would run for ever.
-        let mut command = Command::new("timeout");
-        command.args(["20", "sh"]);
-        hand_over(&mut command, socket);
-        command.env("LISTEN_FDS", count).args(["daemon", "--dry-run"]).args(fixture.flags());
-        let output = command.output().expect("timeout (coreutils)");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while child.try_wait().expect("wait").is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("wait");
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), error.lines().count()), (Some(5), 1), "{error}");
         for word in words {
@@ -109,11 +105,13 @@ fn a_descriptor_of_another_kind_is_refused_by_its_number() {
         }
     };
     let way_out = "ListenNetlink=kobject-uevent 1";
-    refused(file, "1", &["descriptor 3", way_out]);
-    refused(stream.into(), "1", &["descriptor 3", "family 1", way_out]);
+    refused(file, "1", &["descriptor 3", way_out, "ListenStream=", "io.addonce"]);
+    refused(stream.into(), "1", &["descriptor 3", "family 1", "does not listen", way_out, "ListenStream="]);
+    refused(listener.into(), "1", &["descriptor 3", "elsewhere", "--socket", "ListenStream="]);
     refused(unbound.unwrap(), "1", &["descriptor 3", "not in the kernel's group", way_out]);
     refused(kernel_group(SockType::Raw), "2", &["LISTEN_FDS", "Bad file descriptor"]);
     refused(kernel_group(SockType::Raw), "many", &["LISTEN_FDS"]);
+    assert!(elsewhere.exists());
 }
 
 #[test]

@@ -139,3 +139,44 @@ fn an_alias_that_is_off_is_blacklisted_and_no_failure() {
     let output = addonce().args(["explain", "fxoff"]).args(fixture.flags()).output().expect("addonce");
     assert!(String::from_utf8_lossy(&output.stdout).contains("off: blacklisted"), "{output:?}");
 }
+
+/// addonce on a machine that was booted with this kernel command line.
+fn booted_with(line: &str, arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let cmdline = directory.path().join("cmdline");
+    std::fs::write(&cmdline, line).expect("write");
+    let script = "mount --bind \"$CMDLINE\" /proc/cmdline && exec \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    command.arg(env!("CARGO_BIN_EXE_addonce")).args(arguments).env("CMDLINE", cmdline);
+    command.env_remove("ADDONCE_LOG").env_remove("JOURNAL_STREAM");
+    command.output().expect("unshare (util-linux)")
+}
+
+#[test]
+fn with_addonce_off_on_the_kernel_command_line_nothing_is_done() {
+    for (line, command) in [("quiet addonce=off\n", "daemon"), ("addonce=0 nomodule", "scan")] {
+        let output = booted_with(line, &[command]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), error.lines().count()), (Some(0), 1), "{error}");
+        assert!(error.contains("addonce=off"), "{error}");
+    }
+    // Who asks for a module by hand is not the boot.
+    refused(&booted_with("addonce=off", &["load"]), 2, &["load what?"]);
+}
+
+#[test]
+fn a_bad_setting_of_the_kernel_command_line_is_one_warning_each_and_no_more() {
+    let fixture = Fixture::build("semantics");
+    let sysfs = common::devices::Devices::none();
+    let flags = [fixture.flags(), vec![sysfs.flag()]].concat();
+    let mut arguments = vec!["scan", "--dry-run"];
+    arguments.extend(flags.iter().map(String::as_str));
+    let output =
+        booted_with("addonce.jobs=many addonce.landing_time=-1 addonce.fly=1 addonce.log=warn", &arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), error.lines().count()), (Some(0), 3), "{error}");
+    for word in ["addonce.jobs=many", "addonce.landing-time=-1", "addonce.fly=1"] {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+}

@@ -381,6 +381,35 @@ fn policy_rules_a_module_out_while_a_path_exists() {
 }
 
 #[test]
+fn a_reload_has_a_changed_cause_seen_at_once_and_forgets_no_other_failure() {
+    let mut s = world("x:a -> a\nx:b -> b\na => ENODEV\nb => ENODEV");
+    for name in ["a", "b"] {
+        s.replay(&format!("/devices/{name}"), &format!("x:{name}"));
+        s.pass(Duration::from_millis(1));
+    }
+    s.world.module("a").version += 1;
+    s.replay("/devices/c", "x:a");
+    assert_eq!(s.attempts_of("a"), 1, "compared less than a second ago");
+    let now = s.now();
+    assert!(!s.core.reload(&mut s.world, now), "no index has changed");
+    s.replay("/devices/c", "x:a");
+    s.replay("/devices/c", "x:b");
+    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (2, 1));
+}
+
+#[test]
+fn a_reload_has_an_alias_resolved_anew_at_once() {
+    let mut s = world("y:* -> other");
+    s.replay("/devices/x", "x:y");
+    s.world.aliases.push((b"x:*".to_vec(), vec!["other".into()]));
+    s.world.changed = true;
+    let now = s.now();
+    assert!(s.core.reload(&mut s.world, now));
+    s.replay("/devices/x", "x:y");
+    assert_eq!(s.attempts.len(), 1);
+}
+
+#[test]
 fn policy_always_makes_every_request_an_attempt_and_never_makes_none() {
     for (mode, attempts) in [(Mode::Always, 5), (Mode::Never, 0)] {
         let mut s = world(FAILING);

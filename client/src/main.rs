@@ -2,18 +2,29 @@
 //! # addonce-load: what udev runs for a device's MODALIAS
 //!
 //! Asks the daemon for the modules of the device in the environment (MODALIAS, DEVPATH, SYNTH_UUID), waits until they
-//! have landed, and exits; `udevadm settle` thereby covers the loads. Where no daemon answers it runs `addonce load`,
-//! which does the work itself; should either be killed meanwhile, it begins anew. It is small on purpose: exec to exit is
-//! what udev pays per event, so it is linked statically and touches neither libkmod nor an index.
+//! have landed, and exits; `udevadm settle` thereby covers the loads. Where a supervisor holds the socket for a daemon that
+//! it is about to start, it waits. Where no daemon answers, and the modules are not known to be live already (`duplicate.rs`),
+//! it runs `addonce load`, which does the work itself, or waits for the next daemon that such a supervisor starts; should
+//! either be killed meanwhile, it begins anew. It is small on purpose: exec to exit is what udev pays per event, so it is
+//! linked statically and touches neither libkmod nor an index.
 //!
 //! Exit codes: 0 the modules have landed, whatever became of them (a failure is remembered and reported by addonce; udev
 //! would only log it once more per device) · 2 there is no MODALIAS in the environment · 5 addonce is not there, or was
 //! killed again and again. Bounded by [`PATIENCE`] and [`TRIES`].
 
-// The daemon's own file, whose other direction is the daemon's alone.
+mod duplicate;
+// The daemon's own files. What is not used here is the daemon's part.
 #[allow(dead_code)]
 #[path = "../../src/escape.rs"]
 mod escape;
+#[allow(dead_code)]
+#[path = "../../src/kmod/known.rs"]
+mod known;
+#[path = "../../src/kmod/places.rs"]
+mod places;
+#[allow(dead_code)]
+#[path = "../../src/kmod/stamp.rs"]
+mod stamp;
 
 use std::env;
 use std::ffi::OsString;
@@ -26,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use duplicate::is_duplicate;
 use escape::escape;
 
 /// Where the daemon listens; ADDONCE_SOCKET names another place.
@@ -58,6 +70,9 @@ fn main() -> ExitCode {
         if is_taken(&socket.with_file_name("lock")) && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
             continue;
+        }
+        if is_duplicate(socket, &alias) {
+            return ExitCode::SUCCESS;
         }
         // No daemon, one that went while it was asked, or one that would not.
         match load() {

@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # addonce-load against a listener that does as it is told
 //!
-//! What it asks, and what becomes of it when the answer does not come: the program beside it is then a script.
+//! What it asks, and what becomes of it when the answer does not come: the program beside it is then a script. What it
+//! finds without asking is tried in a mount namespace, with another modprobe.d and other modules in the places of the
+//! machine's own.
+
+#[path = "../../tests/common/namespace.rs"]
+#[allow(dead_code)]
+mod namespace;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+use addonce::kmod::{Known, Tree};
 
 /// A file that is still open for writing in a child of another test's cannot be executed: one test at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -110,4 +119,87 @@ fn without_addonce_or_a_modalias_it_says_so() {
     let output = Command::new(place.0.join("addonce-load")).env_clear().output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no MODALIAS"), "{output:?}");
+}
+
+/// Runs the body as root of a machine of its own: `modprobe.d` and `module` of the place are in /etc and /sys.
+fn on_a_machine(test: &str, body: impl FnOnce(&Place)) {
+    if namespace::depth().is_none() {
+        return namespace::again(test, &["--user", "--map-root-user", "--mount"], "1");
+    }
+    let place = Place::new(test, "echo called >>calls");
+    for (ours, theirs) in [("modprobe.d", "/etc/modprobe.d"), ("module", "/sys/module")] {
+        let ours = place.0.join(ours);
+        fs::create_dir_all(&ours).expect("mkdir");
+        let mount = Command::new("mount").arg("--bind").arg(ours).arg(theirs).status();
+        assert!(mount.expect("this test needs the program mount (util-linux)").success(), "{theirs}");
+    }
+    body(&place);
+}
+
+impl Place {
+    fn set_state(&self, module: &str, state: &str) {
+        let directory = self.0.join("module").join(module);
+        fs::create_dir_all(&directory).expect("mkdir");
+        fs::write(directory.join("initstate"), format!("{state}\n")).expect("write");
+    }
+
+    /// As who listened here would leave it.
+    fn leave(&self, alias: &[u8], modules: &[&str]) {
+        // What has just been changed may change again unseen.
+        thread::sleep(Duration::from_millis(30));
+        let stamp = Tree::new(None, None, None, Vec::new()).expect("a tree").stamp();
+        let known = Known::beside(&self.0.join("socket"), &stamp).expect("nothing is being changed");
+        known.add([(alias, modules.to_vec())]).expect("written");
+    }
+
+    /// Whether addonce was called for what is asked.
+    fn calls_addonce(&self) -> bool {
+        let before = self.calls();
+        assert_eq!(self.run().status.code(), Some(0));
+        self.calls() > before
+    }
+}
+
+#[test]
+fn where_nobody_listens_what_is_known_to_be_live_needs_nobody() {
+    on_a_machine("where_nobody_listens_what_is_known_to_be_live_needs_nobody", |place| {
+        place.leave(b"acpi:LNXCPU:", &["one", "two"]);
+        assert!(place.calls_addonce(), "known, and not loaded");
+        place.set_state("one", "live");
+        assert!(place.calls_addonce(), "one of two");
+        place.set_state("two", "coming");
+        assert!(place.calls_addonce(), "on its way in");
+        place.set_state("two", "live");
+        assert!(!place.calls_addonce(), "both are live");
+        fs::remove_dir_all(place.0.join("module/two")).expect("remove");
+        assert!(place.calls_addonce(), "one was unloaded");
+        place.leave(b"acpi:LNXCPU:", &[]);
+        assert!(!place.calls_addonce(), "there is nothing to load");
+    });
+}
+
+#[test]
+fn what_is_not_known_or_void_is_addonces_work() {
+    on_a_machine("what_is_not_known_or_void_is_addonces_work", |place| {
+        assert!(place.calls_addonce(), "nothing is known");
+        place.leave(b"acpi:LNXCPU", &[]);
+        assert!(place.calls_addonce(), "another modalias");
+        place.leave(b"acpi:LNXCPU:", &[]);
+        assert!(!place.calls_addonce());
+        fs::write(Path::new("/etc/modprobe.d/a.conf"), "blacklist one\n").expect("write");
+        assert!(place.calls_addonce(), "the configuration changed");
+        place.leave(b"acpi:LNXCPU:", &[]);
+        assert!(!place.calls_addonce());
+        fs::write(place.0.join("known"), b"\xff\0garbage").expect("write");
+        assert!(place.calls_addonce(), "garbage");
+    });
+}
+
+#[test]
+fn what_is_known_by_a_strangers_file_is_not_believed() {
+    namespace::as_user("what_is_known_by_a_strangers_file_is_not_believed", || {
+        let place = Place::new("stranger", "echo called >>calls");
+        place.leave(b"acpi:LNXCPU:", &[]);
+        assert!(place.calls_addonce());
+    });
 }

@@ -14,7 +14,8 @@ use super::options::{LimitOptions, SocketOption, TreeOptions};
 use crate::control::lock::Lock;
 use crate::control::server::Bounds;
 use crate::daemon::handover::Handover;
-use crate::daemon::{Daemon, Settings, Until};
+use crate::daemon::notify::Notifier;
+use crate::daemon::{Control, Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
 use crate::uevent::activation;
@@ -65,55 +66,60 @@ impl Command {
         // The socket first: what happens while the rest is set up waits there. Before anything else is opened, too:
         // descriptors that were handed over go by their numbers.
         let receive_buffer = self.limits.receive_buffer();
-        let netlink = match activation::take(receive_buffer)? {
-            Some(netlink) => netlink,
-            None => Netlink::open(receive_buffer)?,
-        };
-        let loader = loader(self.dry_run, &self.tree)?;
-        let _lock = Lock::take_for_daemon(&self.socket.socket, STEP_DOWN)?;
-        let resolver = self.tree.open()?;
+        let given = activation::take(&self.socket.socket, receive_buffer)?;
+        let netlink = given.netlink.map_or_else(|| Netlink::open(receive_buffer), Ok)?;
         let patience = Duration::from_secs(self.patience.into());
         let bounds = Bounds { clients: self.clients.get(), root_clients: self.root_clients.get(), patience };
-        let spare = bounds.clients + bounds.root_clients;
-        make_room(spare)?;
+        let open_files = make_room(bounds.clients + bounds.root_clients)?;
+        let loader = loader(self.dry_run, &self.tree, open_files)?;
+        let _lock = Lock::take_for_daemon(&self.socket.socket, STEP_DOWN)?;
+        let resolver = self.tree.open()?;
+        let control = Control { path: self.socket.socket.clone(), listener: given.control, bounds };
         let settings = Settings {
             limits: self.limits.limits(),
             netlink: Some(netlink),
-            control: Some((self.socket.socket.clone(), bounds)),
+            control: Some(control),
             handover: Some(Handover::beside(&self.socket.socket, self.dry_run)),
             loader,
             scan: self.scan,
             landing_time: self.limits.landing_time(),
+            until: Until::Stopped,
+            notifier: Notifier::from_environment(),
         };
         // What was announced before we listened is known to a daemon that scans, and to no other: only then may udev
         // leave everything to us.
         let alone = self.scan && !self.sync_udev && !self.dry_run;
-        let daemon = Daemon::new(resolver, settings)?;
-        let _active = alone.then(|| daemon.announce()).transpose()?;
+        let mut daemon = Daemon::new(resolver, settings)?;
+        if alone {
+            daemon.announce()?;
+        }
         log::info!("listening for uevents; ask me at {}", self.socket.socket.display());
-        daemon.run(Until::Stopped)?;
+        daemon.run()?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Sees to it that so many clients may connect, as far as the system lets us: beyond that they are turned away.
-fn make_room(clients: usize) -> Result<(), Fatal> {
+/// Sees to it that so many clients may connect, as far as the system lets us: beyond that they are turned away. Returns the
+/// limit that held before, where it is another one now: what we execute is to have that.
+fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
     // What the daemon itself has open, loads included.
     const OURS: u64 = 256;
     let refused = |errno| Fatal::System(format!("RLIMIT_NOFILE: {errno}"));
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(refused)?;
     let wanted = (clients as u64 + OURS).min(hard);
-    if wanted > soft {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(refused)?;
+    if wanted <= soft {
+        return Ok(None);
     }
-    Ok(())
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(refused)?;
+    Ok(Some(soft))
 }
 
-/// Who performs loads: the kernel, if it can and we may.
+/// Who performs loads: the kernel, if it can and we may. What is executed may open so many files, where that is another
+/// number than ours.
 ///
 /// # Errors
 /// [`Fatal::System`] where it cannot or we may not, with the way out.
-pub fn loader(dry_run: bool, tree: &TreeOptions) -> Result<Arc<dyn Loader>, Fatal> {
+pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Result<Arc<dyn Loader>, Fatal> {
     if dry_run {
         return Ok(Arc::new(DryRun));
     }
@@ -135,7 +141,7 @@ pub fn loader(dry_run: bool, tree: &TreeOptions) -> Result<Arc<dyn Loader>, Fata
             "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run".into(),
         ));
     }
-    Ok(Arc::new(KernelLoader { sysfs: "/sys".into() }))
+    Ok(Arc::new(KernelLoader { sysfs: "/sys".into(), open_files }))
 }
 
 fn has_capability(number: u32) -> bool {

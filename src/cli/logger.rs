@@ -2,11 +2,11 @@
 //! # Logger: where the log's lines go
 //!
 //! Owns the one formatter and the choice of its reader. Standard error, with a `<N>` priority before each line where that
-//! is the journal, and plain elsewhere; but /dev/kmsg where nobody reads standard error, as in an initramfs whose
-//! programs are started with /dev/null. The kernel drops lines that come to /dev/kmsg too fast, unless it was booted
+//! is the journal, and plain elsewhere; but /dev/kmsg where that is what standard error is, or where nobody reads it, as in an
+//! initramfs whose programs are started with /dev/null. No line has a time: who reads puts one before it. The kernel drops lines that come to /dev/kmsg too fast, unless it was booted
 //! with `printk.devkmsg=on`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -15,6 +15,11 @@ use log::{Level, LevelFilter};
 
 /// Not /dev/stderr: in an initramfs that may not be there yet.
 const STDERR: &str = "/proc/self/fd/2";
+
+/// /dev/null.
+const NULL: u32 = 3;
+/// /dev/kmsg.
+const KMSG: u32 = 11;
 
 /// Who reads the log.
 enum Reader {
@@ -43,20 +48,29 @@ pub fn start(level: LevelFilter) {
 }
 
 fn reader() -> Reader {
-    // systemd sets JOURNAL_STREAM where it connects standard error to the journal: systemd.exec(5).
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
+    // systemd sets JOURNAL_STREAM where it connects standard error to the journal: systemd.exec(5). It is inherited by
+    // programs whose standard error is something else.
+    let journal = std::env::var("JOURNAL_STREAM");
+    if journal.is_ok_and(|stream| std::fs::metadata(STDERR).is_ok_and(|file| is_stream(&stream, &file))) {
         return Reader::Journal;
     }
+    let kernel =
+        is_memory_device(STDERR, NULL).unwrap_or(false) || is_memory_device(STDERR, KMSG).unwrap_or(false);
     match OpenOptions::new().write(true).open("/dev/kmsg") {
-        Ok(file) if nobody_reads(STDERR).unwrap_or(false) => Reader::Kernel(file),
+        Ok(file) if kernel => Reader::Kernel(file),
         _ => Reader::Terminal,
     }
 }
 
-/// Whether a path leads to /dev/null, which is device 1:3: Documentation/admin-guide/devices.txt.
-fn nobody_reads(path: &str) -> io::Result<bool> {
+/// Whether a stream of the journal, by device and inode, is this one.
+fn is_stream(stream: &str, file: &Metadata) -> bool {
+    stream == format!("{}:{}", file.dev(), file.ino())
+}
+
+/// Whether a path leads to this device of major number 1: Documentation/admin-guide/devices.txt.
+fn is_memory_device(path: &str, minor: u32) -> io::Result<bool> {
     let file = std::fs::metadata(path)?;
-    Ok(file.file_type().is_char_device() && file.rdev() == libc::makedev(1, 3))
+    Ok(file.file_type().is_char_device() && file.rdev() == libc::makedev(1, minor))
 }
 
 /// The priority of syslog(3).
@@ -75,8 +89,16 @@ mod tests {
 
     #[test]
     fn nobody_reads_dev_null() {
-        assert!(nobody_reads("/dev/null").expect("/dev/null"));
-        assert!(!nobody_reads("/dev/zero").expect("/dev/zero"));
-        assert!(!nobody_reads("/proc/self/stat").expect("/proc"));
+        assert!(is_memory_device("/dev/null", NULL).expect("/dev/null"));
+        assert!(!is_memory_device("/dev/zero", NULL).expect("/dev/zero"));
+        assert!(!is_memory_device("/proc/self/stat", NULL).expect("/proc"));
+    }
+
+    #[test]
+    fn the_journals_stream_is_known_by_device_and_inode() {
+        let file = std::fs::metadata("/dev/null").expect("/dev/null");
+        let stream = format!("{}:{}", file.dev(), file.ino());
+        assert!(is_stream(&stream, &file));
+        assert!(!is_stream("", &file) && !is_stream(&format!("{stream}0"), &file));
     }
 }

@@ -5,7 +5,9 @@
 //! 1 the module's answer is a failure) or a [`Fatal`], which has one of its own.
 
 mod answering;
+mod arguments;
 mod asking;
+mod cmdline;
 mod daemon;
 mod explain;
 mod failed;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::fatal::Fatal;
+use arguments::Arguments;
 
 /// Loads each kernel module once: collapses the storm of uevents into one load per module, and remembers failed
 /// loads such that a storm never repeats them while whoever fixed the cause can always retry.
@@ -58,13 +61,23 @@ enum Command {
     Replay(replay::Command),
 }
 
+/// Does what was asked for.
+///
+/// # Errors
+/// A [`Fatal`] with one line to print and an exit code of its own.
+pub fn run() -> Result<ExitCode, Fatal> {
+    let Arguments { cli, off, complaints } = Arguments::read();
+    logger::start(cli.log);
+    complaints.iter().for_each(|complaint| log::warn!("{complaint}"));
+    if let Some(word) = off {
+        log::info!("kernel command line: {word}: nothing is done");
+        return Ok(ExitCode::SUCCESS);
+    }
+    cli.run()
+}
+
 impl Cli {
-    /// Does what was asked for.
-    ///
-    /// # Errors
-    /// A [`Fatal`] with one line to print and an exit code of its own.
-    pub fn run(self) -> Result<ExitCode, Fatal> {
-        logger::start(self.log);
+    fn run(self) -> Result<ExitCode, Fatal> {
         match self.command {
             Command::Daemon(command) => command.run(),
             Command::Scan(command) => command.run(),

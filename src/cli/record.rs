@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use nix::sys::signalfd::SignalFd;
+use nix::sys::signal::Signal;
 
 use super::options::BufferOption;
-use crate::daemon::block_signals;
+use crate::daemon::signals::Signals;
 use crate::fatal::Fatal;
 use crate::uevent::capture::Writer;
 use crate::uevent::message::LONGEST;
@@ -76,7 +76,7 @@ impl Command {
             true => Box::new(io::stdout()),
             false => Box::new(File::create(&self.file).map_err(unwritable)?),
         };
-        let signals = block_signals().map_err(|errno| Fatal::System(format!("signalfd: {errno}")))?;
+        let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
         let netlink = Netlink::open(self.buffer.receive_buffer.get())?;
         let mut poll = Poll::new().map_err(refused)?;
         for descriptor in [signals.as_raw_fd(), netlink.as_raw_fd()] {
@@ -111,7 +111,7 @@ impl Command {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn record(&self, poll: &mut Poll, signals: &SignalFd, recording: &mut Recording) -> io::Result<()> {
+    fn record(&self, poll: &mut Poll, signals: &Signals, recording: &mut Recording) -> io::Result<()> {
         let deadline = self.seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let mut events = Events::with_capacity(2);
         loop {
@@ -129,7 +129,7 @@ impl Command {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
-            if signals.read_signal()?.is_some() {
+            if signals.next().map_err(io::Error::other)?.is_some() {
                 return Ok(());
             }
         }

@@ -33,7 +33,7 @@ impl Command {
     /// # Errors
     /// [`Fatal::System`] where the system refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let loader = loader(self.dry_run, &self.tree)?;
+        let loader = loader(self.dry_run, &self.tree, None)?;
         // Nothing appears because of loads that are not performed.
         let netlink = match self.dry_run {
             true => None,
@@ -48,8 +48,10 @@ impl Command {
             loader,
             scan: true,
             landing_time: self.limits.landing_time(),
+            until: Until::Quiet(quiet),
+            notifier: None,
         };
-        let core = Daemon::new(self.tree.open()?, settings)?.run(Until::Quiet(quiet))?;
+        let core = Daemon::new(self.tree.open()?, settings)?.run()?;
         let tally = core.tally();
         log::info!(
             "scan: {} requests, {} duplicates, {} modules came in, {} failed",

@@ -15,7 +15,7 @@ use crate::control::client::call;
 use crate::control::lock::Lock;
 use crate::control::server::Bounds;
 use crate::daemon::handover::Handover;
-use crate::daemon::{Daemon, Settings, Until};
+use crate::daemon::{Control, Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::once::limits::Limits;
 
@@ -40,16 +40,18 @@ pub fn serve(
     let settings = Settings {
         limits: Limits::default(),
         netlink: None,
-        control: Some((socket.to_owned(), BOUNDS)),
+        control: Some(Control { path: socket.to_owned(), listener: None, bounds: BOUNDS }),
         handover: Some(Handover::beside(socket, dry_run)),
-        loader: loader(dry_run, tree)?,
+        loader: loader(dry_run, tree, None)?,
         scan: false,
         landing_time: LANDING,
+        until: Until::Deserted(LINGER),
+        notifier: None,
     };
     let daemon = Daemon::new(tree.open()?, settings)?;
     let socket = socket.to_owned();
     let order = std::thread::spawn(move || call(&socket, "Load", parameters, None));
-    daemon.run(Until::Deserted(LINGER))?;
+    daemon.run()?;
     drop(lock);
     order.join().map_err(|_| Fatal::System("the order's thread panicked".into()))?
 }

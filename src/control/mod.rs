@@ -6,13 +6,15 @@
 //! | [`interface`] | what the socket says of itself: the text of `io.addonce` |
 //! | [`protocol`] | calls and replies |
 //! | [`shapes`] | the core's values as JSON |
-//! | [`server`] | the socket, and who is connected to it |
+//! | [`server`] | who is connected |
+//! | [`door`] | the listening socket and its name |
 //! | `peer` | one connection: its bytes and their bounds |
 //! | [`timeline`] | a storm, who asks most and what failed where, as JSON |
 //! | [`lock`] | who listens: one addonce at a time |
 //! | [`client`] | one call, from the command line |
 
 pub mod client;
+pub mod door;
 pub mod interface;
 pub mod lock;
 mod peer;

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Server: the control socket and its clients
 //!
-//! Owns the listening socket and who is connected to it. It turns messages into [`Order`]s and sends replies, and knows
-//! nothing of what an order means. Bounded: so many clients of all users together, and so many of root's, so that nobody
+//! Owns who is connected to the [door](Door). It turns messages into [`Order`]s and sends replies, and knows nothing of
+//! what an order means. Bounded: so many clients of all users together, and so many of root's, so that nobody
 //! keeps an administrator or udev out; per client what a [`Peer`] may hold; and so much patience with who does not read. No
 //! client can make the loop wait.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mio::event::Event;
-use mio::net::{UnixListener, UnixStream};
+use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::Value;
 
+use super::door::Door;
 use super::peer::{End, LONGEST, Manner, Peer, UNREAD};
 use super::protocol::{Call, Order, Reply};
 use crate::fatal::Fatal;
@@ -48,13 +48,10 @@ pub struct Visits {
 /// The control socket.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
-    path: PathBuf,
+    door: Door,
     registry: Registry,
     /// Tokens from here on are clients: a token is a client's number, and is not given twice.
     next: usize,
-    /// The socket has a name.
-    open: bool,
     bounds: Bounds,
     peers: HashMap<Token, Peer>,
     visits: Visits,
@@ -65,55 +62,35 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `path`; the caller holds its [lock](super::lock). A socket that a daemon left behind is replaced.
+    /// Serves who comes to this door.
     ///
     /// # Errors
     /// [`Fatal::System`], naming the path.
-    pub fn listen(path: &Path, registry: Registry, token: Token, bounds: Bounds) -> Result<Self, Fatal> {
-        let refused = |error: io::Error| {
-            Fatal::System(format!(
-                "{}: cannot listen here: {error}: name another path with --socket",
-                path.display()
-            ))
-        };
-        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(refused)?;
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
-            _ => {}
-        }
-        let mut listener = UnixListener::bind(path).map_err(refused)?;
-        // Everybody may ask; who may change something is looked at call by call.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(refused)?;
-        registry.register(&mut listener, token, Interest::READABLE).map_err(refused)?;
+    pub fn behind(mut door: Door, registry: Registry, token: Token, bounds: Bounds) -> Result<Self, Fatal> {
+        door.register(&registry, token)?;
         let (peers, visits, full, orders, gone) = Default::default();
-        let (path, next, open) = (path.into(), token.0 + 1, true);
-        Ok(Self { listener, path, registry, next, open, bounds, peers, visits, full, orders, gone })
+        Ok(Self { door, registry, next: token.0 + 1, bounds, peers, visits, full, orders, gone })
     }
 
-    /// Nobody finds the socket any more; who has found it is still let in.
+    /// Nobody finds the door any more; who has found it is still let in.
     pub fn close_door(&mut self) {
-        if std::mem::replace(&mut self.open, false) {
-            if let Err(error) = std::fs::remove_file(&self.path) {
-                log::debug!("{}: {error}", self.path.display());
-            }
-        }
+        self.door.close();
     }
 
     /// Where it listens.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.door.path()
     }
 
-    /// The listening socket has news.
+    /// Lets in who has knocked.
     pub fn accept(&mut self) {
         loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => self.welcome(stream),
+            match self.door.accept() {
+                Ok(stream) => self.welcome(stream),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Out of descriptors, say: who knocked will have to knock again.
                 Err(error) => {
-                    return log::warn!("{}: a client could not be let in: {error}", self.path.display());
+                    return log::warn!("{}: a client could not be let in: {error}", self.path().display());
                 }
             }
         }
@@ -209,7 +186,7 @@ impl Server {
             return log::log!(
                 level,
                 "{}: {limit} clients are being served already: one more was turned away (see {flag})",
-                self.path.display(),
+                self.path().display(),
             );
         }
         self.full = false;
@@ -217,7 +194,7 @@ impl Server {
         self.next += 1;
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.registry.register(&mut stream, token, interest) {
-            return log::warn!("{}: a client could not be let in: {error}", self.path.display());
+            return log::warn!("{}: a client could not be let in: {error}", self.path().display());
         }
         self.visits.welcomed += 1;
         self.peers.insert(token, Peer::new(stream, root));
@@ -262,7 +239,7 @@ impl Server {
 
     fn close(&mut self, token: Token, end: &End) {
         let Some(mut peer) = self.peers.remove(&token) else { return };
-        let path = self.path.display();
+        let path = self.door.path().display();
         match end {
             End::Gone => {}
             End::TooLong => log::debug!("{path}: a client sent more than {LONGEST} bytes: it is cut off"),
@@ -290,12 +267,6 @@ fn token(client: ClientId) -> Token {
 
 impl AsRawFd for Server {
     fn as_raw_fd(&self) -> RawFd {
-        self.listener.as_raw_fd()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.close_door();
+        self.door.as_raw_fd()
     }
 }

@@ -69,6 +69,11 @@ impl Desk {
         self.is_deserted()
     }
 
+    /// We are to stop: who comes from now on is not let in.
+    pub fn stop(&mut self) {
+        self.server.close_door();
+    }
+
     /// A client has news.
     pub fn ready(&mut self, event: &Event, now: Time) {
         self.server.ready(event, now);

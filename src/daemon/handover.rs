@@ -6,6 +6,8 @@
 //! a pause, but so seldom that writing takes a twentieth of the time at the most. So a process that is killed loses a
 //! tenth of a second, or what it cost to write twenty times.
 //!
+//! What is known of modaliases is left beside it at the end, in a file of its own ([`Known`]).
+//!
 //! Promises that no content of the file keeps anybody from starting: what is of another boot, of another format, not to be
 //! read or not to be understood is an empty memory and one line in the log. Who holds the [lock](crate::control::lock) reads
 //! and writes; a file appears as a whole or not at all. It is not synced: it is of no use after this boot. Bounded by
@@ -20,6 +22,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock;
+use crate::kmod::Known;
+use crate::kmod::stamp::Stamp;
 use crate::once::coalescer::Coalescer;
 use crate::once::limits::Limits;
 use crate::once::request::Time;
@@ -144,6 +148,14 @@ impl Handover {
             _ => {}
         }
         self.fails = failed;
+    }
+
+    /// Leaves to udev's program what is known of modaliases, so that it need not ask for what is live. A dry run takes for
+    /// live what is not.
+    pub fn leave_known(&self, core: &Coalescer, stamp: &Stamp) {
+        let known = Known::beside(&self.path, stamp).filter(|_| !self.dry_run);
+        let Some(Err(error)) = known.map(|known| known.add(core.all_live())) else { return };
+        log::warn!("{}: {error}", self.path.with_file_name("known").display());
     }
 
     /// What another process of ours writes before what it remembers.

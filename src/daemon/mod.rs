@@ -11,7 +11,10 @@
 //! | [`intake`] | uevents and scans, as facts for the core |
 //! | [`workers`] | the threads that perform loads |
 //! | [`handover`] | the failure memory, from one process to the next |
-//! | `settings` | what it is made of, and when it ends |
+//! | `settings` | what it is made of |
+//! | `ending` | when it ends |
+//! | [`signals`] | what is asked of it without a socket |
+//! | [`notify`] | what a service manager is told |
 //! | [`clock`] | the time it goes by |
 //! | `active` | the link that tells udev of us |
 //! | [`desk`] | clients' orders and the replies to them |
@@ -20,10 +23,13 @@
 mod active;
 pub mod clock;
 pub mod desk;
+mod ending;
 pub mod handover;
 pub mod intake;
+pub mod notify;
 pub mod report;
 mod settings;
+pub mod signals;
 pub mod workers;
 
 use std::os::fd::AsRawFd;
@@ -31,18 +37,20 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 
 use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
 use crate::once::coalescer::{Action, Coalescer};
-pub use active::Active;
+use active::Active;
 use desk::Desk;
+use ending::Ending;
 use handover::Handover;
 use intake::{Fact, Intake, Left};
-pub use settings::{Settings, Until};
+use notify::Notifier;
+pub use settings::{Control, Settings, Until};
+use signals::Signals;
 use workers::Workers;
 
 const SIGNALS: Token = Token(0);
@@ -54,16 +62,16 @@ const SERVER: Token = Token(3);
 /// The loop and all it owns.
 pub struct Daemon {
     poll: Poll,
-    signals: SignalFd,
+    signals: Signals,
     resolver: Resolver,
     core: Coalescer,
     intake: Intake,
     workers: Workers,
     desk: Option<Desk>,
+    active: Option<Active>,
     handover: Option<Handover>,
-    landing_time: Duration,
-    /// SIGTERM came: no new work after this time, which is also when the patience with running loads began.
-    stopping: Option<Duration>,
+    notifier: Option<Notifier>,
+    ending: Ending,
 }
 
 impl Daemon {
@@ -76,7 +84,7 @@ impl Daemon {
             |what: &'static str| move |error: std::io::Error| Fatal::System(format!("{what}: {error}"));
         let poll = Poll::new().map_err(refused("epoll"))?;
         let waker = Waker::new(poll.registry(), LANDINGS).map_err(refused("eventfd"))?;
-        let signals = block_signals().map_err(|errno| refused("signalfd")(errno.into()))?;
+        let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
         let mut sources = vec![(signals.as_raw_fd(), SIGNALS)];
         sources.extend(settings.netlink.as_ref().map(|netlink| (netlink.as_raw_fd(), NETLINK)));
         for (descriptor, token) in sources {
@@ -86,9 +94,10 @@ impl Daemon {
         let now = clock::now();
         let desk = settings
             .control
-            .map(|(path, bounds)| {
-                let registry = poll.registry().try_clone().map_err(refused("epoll"))?;
-                Ok(Desk::new(Server::listen(&path, registry, SERVER, bounds)?, now))
+            .map(|control| {
+                let (registry, bounds) =
+                    (poll.registry().try_clone().map_err(refused("epoll"))?, control.bounds);
+                Ok(Desk::new(Server::behind(control.door()?, registry, SERVER, bounds)?, now))
             })
             .transpose()?;
         let mut intake = Intake::new(settings.netlink, resolver.tree().sysfs.clone());
@@ -108,33 +117,37 @@ impl Daemon {
             intake,
             workers: Workers::new(settings.loader, waker),
             desk,
+            active: None,
             handover,
-            landing_time: settings.landing_time,
-            stopping: None,
+            notifier: settings.notifier,
+            ending: Ending::new(settings.until, settings.landing_time),
         })
     }
 
-    /// Tells udev that we take care of every MODALIAS, until what is returned is dropped.
+    /// Tells udev that we take care of every MODALIAS, for as long as we do.
     ///
     /// # Errors
     /// [`Fatal::System`] where there is no control socket, or no room for the link beside it.
-    pub fn announce(&self) -> Result<Active, Fatal> {
+    pub fn announce(&mut self) -> Result<(), Fatal> {
         let desk = self.desk.as_ref().ok_or_else(|| Fatal::System("nothing to announce".into()))?;
-        desk.announce()
+        self.active = Some(desk.announce()?);
+        Ok(())
     }
 
     /// Runs the loop. Returns the core, whose counters and failures tell what happened.
     ///
     /// # Errors
     /// [`Fatal::System`] when a socket or epoll itself fails.
-    pub fn run(mut self, until: Until) -> Result<Coalescer, Fatal> {
+    pub fn run(mut self) -> Result<Coalescer, Fatal> {
         let mut events = Events::with_capacity(128);
         let mut left = Left::More;
-        let mut quiet_since = None;
+        // The scan has begun, and is not waited for: nobody who asks us gets another answer because of it, and drivers
+        // may take a minute. Who needs them asks to be told of settling.
+        self.notifier.iter_mut().for_each(Notifier::ready);
         loop {
             let timeout = match left {
                 Left::More => Some(Duration::ZERO),
-                Left::Nothing => self.patience(until, quiet_since),
+                Left::Nothing => self.patience(),
             };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
@@ -152,35 +165,35 @@ impl Daemon {
                     _ => self.desk.iter_mut().for_each(|desk| desk.ready(event, now)),
                 }
             }
-            // Who goes makes room for who comes.
-            if let Some(desk) = self.desk.as_mut().filter(|_| knocked) {
+            // Who goes makes room for who comes. Once we are to stop, who comes waits for the next daemon.
+            if let Some(desk) = self.desk.as_mut().filter(|_| knocked && !self.ending.is_stopping()) {
                 desk.accept();
             }
-            left = self.turn(until)?;
+            left = self.turn()?;
             let now = clock::now();
-            let settled = left == Left::Nothing && self.core.is_settled();
+            let drained = left == Left::Nothing && !self.ending.is_stopping();
+            let settled = drained && self.core.is_settled();
             if let Some(desk) = self.desk.as_mut().filter(|_| settled) {
                 desk.settled(now);
             }
-            let quiet = match until {
-                Until::Deserted(_) => settled && self.desk.as_ref().is_none_or(Desk::is_deserted),
-                Until::Stopped | Until::Quiet(_) => settled,
-            };
-            quiet_since = if quiet { quiet_since.or(Some(now)) } else { None };
-            if self.is_over(until, quiet_since, now) {
+            self.ending.settled(settled, self.desk.as_ref(), now);
+            if let Some(notifier) = &mut self.notifier {
+                notifier.tick(&self.core, self.workers.running().len(), now);
+            }
+            if self.ending.is_over(&self.workers, self.desk.as_mut(), now) {
                 return Ok(self.end());
             }
         }
     }
 
     /// Takes in what there is, and carries out what the core wants.
-    fn turn(&mut self, until: Until) -> Result<Left, Fatal> {
+    fn turn(&mut self) -> Result<Left, Fatal> {
         let now = clock::now();
         while let Some((module, outcome)) = self.workers.landed() {
             self.core.landed(&mut self.resolver, &module, outcome, now);
         }
-        if self.stopping.is_some() {
-            self.remember(until, now);
+        if self.ending.is_stopping() {
+            self.remember(now);
             self.act();
             return Ok(Left::Nothing);
         }
@@ -197,17 +210,17 @@ impl Daemon {
             .as_mut()
             .is_some_and(|desk| desk.serve(&mut self.core, &mut self.resolver, &self.intake, now));
         self.core.tick(&mut self.resolver, now);
-        self.remember(until, now);
+        self.remember(now);
         self.act();
         Ok(if busy { Left::More } else { left })
     }
 
     /// Writes down what there is to remember, if it is time. Who serves for a moment only has done so before anybody is
     /// answered: the next one may come at once.
-    fn remember(&mut self, until: Until, now: Duration) {
+    fn remember(&mut self, now: Duration) {
         let Some(handover) = &mut self.handover else { return };
         let due = handover.due(&self.core).is_some_and(|due| due <= now);
-        if due || (matches!(until, Until::Deserted(_)) && handover.lacks_failures(&self.core)) {
+        if due || (self.ending.is_visit() && handover.lacks_failures(&self.core)) {
             handover.write(&self.core);
         }
     }
@@ -216,6 +229,7 @@ impl Daemon {
     fn end(mut self) -> Coalescer {
         if let Some(handover) = &mut self.handover {
             handover.write(&self.core);
+            handover.leave_known(&self.core, self.resolver.stamp());
         }
         self.core
     }
@@ -224,7 +238,7 @@ impl Daemon {
         let now = clock::now();
         while let Some(action) = self.core.next_action() {
             match action {
-                Action::Load(_) if self.stopping.is_some() => {}
+                Action::Load(_) if self.ending.is_stopping() => {}
                 Action::Load(plan) => self.workers.load(plan),
                 Action::Publish(record) => {
                     report::landed(&record);
@@ -243,60 +257,44 @@ impl Daemon {
     }
 
     fn take_signals(&mut self) -> Result<(), Fatal> {
-        while let Some(signal) =
-            self.signals.read_signal().map_err(|errno| Fatal::System(format!("signalfd: {errno}")))?
-        {
-            let running = self.core.loading().count();
-            log::info!("signal {}: stopping, {running} loads are still running", signal.ssi_signo);
-            self.stopping.get_or_insert(clock::now());
+        while let Some(signal) = self.signals.next()? {
+            match signal {
+                _ if self.ending.is_stopping() => {}
+                Signal::SIGHUP => self.reload(),
+                signal => self.stop(signal),
+            }
         }
         Ok(())
     }
 
-    fn is_over(&mut self, until: Until, quiet_since: Option<Duration>, now: Duration) -> bool {
-        if let Some(since) = self.stopping {
-            let late = now.saturating_sub(since) >= self.landing_time;
-            if late {
-                self.core
-                    .loading()
-                    .for_each(|(name, _)| log::warn!("{name} has not landed: not waiting any longer"));
-            }
-            return late || self.core.loading().next().is_none();
-        }
-        match (until, quiet_since) {
-            (Until::Quiet(quiet), Some(since)) => now.saturating_sub(since) >= quiet,
-            (Until::Deserted(quiet), Some(since)) => {
-                now.saturating_sub(since) >= quiet && self.desk.as_mut().is_none_or(Desk::close)
-            }
-            _ => false,
-        }
+    /// No new work from here on: uevents stay in their socket and clients before the door, and udev loads itself again.
+    fn stop(&mut self, signal: Signal) {
+        log::info!("{signal}: stopping, {} loads are still running", self.workers.running().len());
+        self.ending.stop(clock::now());
+        self.active = None;
+        self.desk.iter_mut().for_each(Desk::stop);
+        self.notifier.iter_mut().for_each(Notifier::stopping);
+    }
+
+    /// Indexes, modprobe.d and hwdb are looked at now, and what was made of them is dropped.
+    fn reload(&mut self) {
+        self.notifier.iter_mut().for_each(Notifier::reloading);
+        let changed = self.core.reload(&mut self.resolver, clock::now());
+        report::reloaded(changed, self.core.failures().count());
+        self.notifier.iter_mut().for_each(Notifier::ready);
     }
 
     /// How long the loop may sleep.
-    fn patience(&self, until: Until, quiet_since: Option<Duration>) -> Option<Duration> {
+    fn patience(&self) -> Option<Duration> {
         let now = clock::now();
-        let stop = self.stopping.map(|since| since + self.landing_time);
-        let quiet = match (until, quiet_since) {
-            (Until::Quiet(quiet) | Until::Deserted(quiet), Some(since)) => Some(since + quiet),
-            _ => None,
-        };
+        // What the core would do next is the next daemon's, once we are to stop.
+        let core = self.core.next_deadline(now).filter(|_| !self.ending.is_stopping());
         let clients = self.desk.as_ref().and_then(Desk::next_deadline);
         let unwritten = self.handover.as_ref().and_then(|handover| handover.due(&self.core));
-        let next =
-            [self.core.next_deadline(now), stop, quiet, clients, unwritten].into_iter().flatten().min()?;
+        let loading = self.workers.running().len();
+        let notice = self.notifier.as_ref().and_then(|notifier| notifier.deadline(&self.core, loading));
+        let next = [core, self.ending.deadline(), clients, unwritten, notice].into_iter().flatten().min()?;
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
         Some(next.saturating_sub(now) + Duration::from_millis(1))
     }
-}
-
-/// Blocks the signals that ask for an end, in this thread and those it starts, and has them come as news.
-///
-/// # Errors
-/// What the system says.
-pub fn block_signals() -> nix::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    signals.thread_block()?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }

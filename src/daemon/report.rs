@@ -25,6 +25,14 @@ pub fn disabled() {
     );
 }
 
+/// Everything that answers are made from was looked at anew.
+pub fn reloaded(changed: bool, remembered: usize) {
+    let what = if changed { "have changed and were read again" } else { "have not changed" };
+    log::info!(
+        "SIGHUP: indexes, modprobe.d and hwdb {what}; the causes of {remembered} failures are compared with the next request"
+    );
+}
+
 /// A landing as a line.
 pub fn line(landing: &Value) -> String {
     let text = |key: &str| landing[key].as_str();

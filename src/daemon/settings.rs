@@ -4,12 +4,16 @@
 //! Owns what the commands that run the loop decide about it: where it hears, listens and remembers, who loads, and when it
 //! ends.
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::handover::Handover;
+use super::notify::Notifier;
+use crate::control::door::Door;
 use crate::control::server::Bounds;
+use crate::fatal::Fatal;
 use crate::kmod::Loader;
 use crate::once::limits::Limits;
 use crate::uevent::netlink::Netlink;
@@ -20,8 +24,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The socket the kernel speaks through; none for a tree that is not this machine's.
     pub netlink: Option<Netlink>,
-    /// The control socket's path and bounds; none for a one-shot.
-    pub control: Option<(PathBuf, Bounds)>,
+    /// The control socket; none for a one-shot.
+    pub control: Option<Control>,
     /// Where the failure memory comes from and goes to; none where it ends with us.
     pub handover: Option<Handover>,
     /// Who performs loads.
@@ -30,6 +34,33 @@ pub struct Settings {
     pub scan: bool,
     /// How long loads that run may take to land once addonce is to stop.
     pub landing_time: Duration,
+    /// When to end.
+    pub until: Until,
+    /// Who wants to be told how we are; none where nobody does.
+    pub notifier: Option<Notifier>,
+}
+
+/// The control socket.
+pub struct Control {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The socket there, where a supervisor listens at it.
+    pub listener: Option<UnixListener>,
+    /// How clients are bounded.
+    pub bounds: Bounds,
+}
+
+impl Control {
+    /// Listens, or takes over who listens.
+    ///
+    /// # Errors
+    /// As [`Door::open`].
+    pub fn door(self) -> Result<Door, Fatal> {
+        match self.listener {
+            Some(listener) => Door::adopt(listener, &self.path),
+            None => Door::open(&self.path),
+        }
+    }
 }
 
 /// When the loop ends.

@@ -23,19 +23,22 @@ pub struct Workers {
     waker: Arc<Waker>,
     sender: Sender<(Name, Outcome)>,
     receiver: Receiver<(Name, Outcome)>,
+    /// The modules whose loads have not ended.
+    running: Vec<Name>,
 }
 
 impl Workers {
     /// Workers that load with `loader` and wake the loop with `waker`.
     pub fn new(loader: Arc<dyn Loader>, waker: Waker) -> Self {
         let (sender, receiver) = channel();
-        Self { loader, waker: Arc::new(waker), sender, receiver }
+        Self { loader, waker: Arc::new(waker), sender, receiver, running: Vec::new() }
     }
 
     /// Performs a load. That no thread could be had is an outcome, too: a transient one.
-    pub fn load(&self, plan: Arc<Plan>) {
+    pub fn load(&mut self, plan: Arc<Plan>) {
         let (loader, waker, sender) = (self.loader.clone(), self.waker.clone(), self.sender.clone());
         let module = plan.module.clone();
+        self.running.push(module.clone());
         let land = move || {
             let outcome = loader.load(&plan);
             report(&sender, &waker, plan.module.clone(), outcome);
@@ -54,8 +57,15 @@ impl Workers {
     }
 
     /// The next load that has ended.
-    pub fn landed(&self) -> Option<(Name, Outcome)> {
-        self.receiver.try_recv().ok()
+    pub fn landed(&mut self) -> Option<(Name, Outcome)> {
+        let landing = self.receiver.try_recv().ok()?;
+        self.running.retain(|module| *module != landing.0);
+        Some(landing)
+    }
+
+    /// The modules whose loads have not ended: as many as there are threads.
+    pub fn running(&self) -> &[Name] {
+        &self.running
     }
 }
 

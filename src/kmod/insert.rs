@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Insert: one load, performed
 //!
-//! Owns the kernel's door: an owned plan goes in, the kernel's answer (or the install command's) comes out, errno
-//! kept. Runs on a worker thread and shares nothing: where libkmod has to decompress, it gets a context of its own
+//! Owns the kernel's door: an owned plan goes in, the kernel's answer (or the [install command's](super::install)) comes
+//! out, errno kept. Runs on a worker thread and shares nothing: where libkmod has to decompress, it gets a context of its own
 //! for that one file. Promises that only a module whose init returned is called live: EEXIST is believed only where
 //! sysfs says so. Bounded by nothing: a load takes as long as the module's init or the install command does, and
 //! neither can be stopped.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module, init_module};
@@ -22,6 +20,7 @@ use nix::kmod::{ModuleInitFlags, finit_module, init_module};
 use crate::once::outcome::{Outcome, Refusal, Stage};
 use crate::once::world::{Plan, Presence, Work};
 
+use super::install::install;
 use super::presence::presence;
 use super::sys::Ctx;
 
@@ -39,6 +38,8 @@ pub trait Loader: Send + Sync {
 pub struct KernelLoader {
     /// Where sysfs is.
     pub sysfs: PathBuf,
+    /// How many files install commands may open, where that is another number than ours: the soft RLIMIT_NOFILE.
+    pub open_files: Option<u64>,
 }
 
 /// Says what it would do, and that it went well, unless there is nothing to insert: no file, or one that cannot be read.
@@ -58,7 +59,7 @@ impl Loader for KernelLoader {
     fn load(&self, plan: &Plan) -> Outcome {
         let answer = match &plan.work {
             Work::Insert { file, options, .. } => self.insert(&plan.module, file, options),
-            Work::Install { command, .. } => install(&plan.module, command),
+            Work::Install { command, .. } => install(&plan.module, command, self.open_files),
             Work::Builtin => Ok(()),
             Work::Missing => Err(MISSING),
         };
@@ -121,27 +122,6 @@ fn unpack_and_insert(path: &Path, options: &CStr) -> Result<(), Errno> {
     ctx.module_from_path(&file)?.insert(options)
 }
 
-/// Runs an install command as modprobe does: by the shell, with the module's name in the environment. Exit status 0
-/// counts as success, whatever was loaded. Unlike kmod 30, a command that was killed has failed.
-///
-/// std gives the child an empty signal mask and the default SIGPIPE, whatever the worker thread has.
-fn install(module: &str, command: &CStr) -> Result<(), Refusal> {
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .arg("-c")
-        .arg(OsStr::from_bytes(command.to_bytes()))
-        .env("MODPROBE_MODULE", module)
-        .stdin(Stdio::null());
-    let status = shell.status().map_err(|error| {
-        log::error!("{module}: /bin/sh cannot be run for its install command: {error}");
-        refusal(Stage::Install(127), error.raw_os_error().unwrap_or(libc::EIO))
-    })?;
-    match status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) {
-        0 => Ok(()),
-        code => Err(refusal(Stage::Install(code), libc::EINVAL)),
-    }
-}
-
 fn contents(mut file: &File) -> io::Result<Vec<u8>> {
     let mut image = Vec::new();
     file.read_to_end(&mut image)?;
@@ -160,7 +140,7 @@ fn unreadable(error: io::Error) -> Refusal {
     refusal(Stage::Read, error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-fn refusal(stage: Stage, errno: i32) -> Refusal {
+pub(super) fn refusal(stage: Stage, errno: i32) -> Refusal {
     Refusal { errno, stage }
 }
 
@@ -187,7 +167,6 @@ mod tests {
     use super::*;
     use crate::once::policy::Policy;
     use crate::once::world::Cause;
-    use nix::sys::signal::{SigSet, Signal};
     use std::sync::Arc;
 
     fn load(work: Work) -> Outcome {
@@ -195,11 +174,7 @@ mod tests {
         let policy = Arc::new(Policy::default());
         let plan =
             Plan { module: "addonce_test".into(), work, bytes: 0, deps, pre, post, cause: Cause(0), policy };
-        KernelLoader { sysfs: "/sys".into() }.load(&plan)
-    }
-
-    fn command(command: &CStr) -> Outcome {
-        load(Work::Install { command: command.to_owned(), options: CString::default() })
+        KernelLoader { sysfs: "/sys".into(), open_files: None }.load(&plan)
     }
 
     fn insert(file: &Path) -> Outcome {
@@ -208,28 +183,6 @@ mod tests {
 
     fn failed(stage: Stage, errno: i32) -> Outcome {
         Outcome::Failed(refusal(stage, errno))
-    }
-
-    #[test]
-    fn an_install_command_answers_with_its_exit_status() {
-        assert_eq!(command(c"exit 0"), Outcome::Live);
-        assert_eq!(command(c"exit 7"), failed(Stage::Install(7), libc::EINVAL));
-        assert_eq!(command(c"kill -9 $$"), failed(Stage::Install(137), libc::EINVAL));
-    }
-
-    #[test]
-    fn an_install_command_is_told_the_module_and_reads_nothing() {
-        assert_eq!(command(c"test \"$MODPROBE_MODULE\" = addonce_test && ! read line"), Outcome::Live);
-    }
-
-    #[test]
-    fn an_install_command_starts_with_no_signal_blocked() {
-        let mut blocked = SigSet::empty();
-        blocked.add(Signal::SIGTERM);
-        blocked.thread_block().expect("sigmask");
-        let outcome = command(c"grep -qx 'SigBlk:[[:space:]]*0*' /proc/self/status");
-        blocked.thread_unblock().expect("sigmask");
-        assert_eq!(outcome, Outcome::Live);
     }
 
     #[test]
@@ -271,7 +224,7 @@ mod tests {
     #[test]
     fn the_kernel_is_asked_to_unpack_the_one_format_it_names() {
         let sysfs = tempfile::tempdir().expect("tempdir");
-        let loader = KernelLoader { sysfs: sysfs.path().to_owned() };
+        let loader = KernelLoader { sysfs: sysfs.path().to_owned(), open_files: None };
         assert!(!loader.kernel_unpacks(Format::Xz));
         fs::create_dir(sysfs.path().join("module")).expect("mkdir");
         fs::write(sysfs.path().join("module/compression"), "xz\n").expect("write");

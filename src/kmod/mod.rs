@@ -6,17 +6,22 @@
 //!
 //! * [`Tree`]: which modules are meant: directory, kernel, sysfs, modprobe.d.
 //! * [`Resolver`]: modalias to resolution, module to plan; reads anew when its [`stamp`] has changed.
+//! * [`places`]: where all that is read lies.
 //! * [`hwdb`]: the policy that goes with a module.
 //! * [`ordered`]: a plan as the list that `modprobe -D` prints.
 //! * [`all_there`]: whether there is anything to load at all.
+//! * [`Known`]: what modaliases stand for, left where udev's program finds it.
 //! * [`explain`]: what would become of an alias, and why.
 //! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`presence()`] is what the
-//!   kernel then says.
+//!   kernel then says, `install` a command of modprobe.d in its place.
 //! * `sys`: libkmod, declared by hand; the only `unsafe` of the room.
 
 mod explanation;
 pub mod hwdb;
 pub mod insert;
+mod install;
+mod known;
+pub mod places;
 pub mod plan;
 pub mod presence;
 pub mod resolver;
@@ -27,6 +32,7 @@ pub mod tree;
 
 pub use explanation::{Explanation, explain};
 pub use insert::{DryRun, KernelLoader, Loader};
+pub use known::Known;
 pub use plan::{Step, ordered};
 pub use presence::presence;
 pub use resolver::Resolver;

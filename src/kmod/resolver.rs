@@ -42,7 +42,7 @@ impl Resolver {
     /// [`Fatal::System`] when depmod's index is not there or libkmod refuses.
     pub fn open(tree: Tree) -> Result<Self, Fatal> {
         // First the stamp: what changes between the two is then read once more, not missed.
-        let stamp = Stamp::take(&tree.directory(), &tree.config_places());
+        let stamp = tree.stamp();
         let ctx = tree.open()?;
         Ok(Self { tree, ctx, policies: Policies::open(), stamp })
     }
@@ -50,6 +50,11 @@ impl Resolver {
     /// The tree it answers from.
     pub fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// The stamp under which all was read that answers are made from.
+    pub fn stamp(&self) -> &Stamp {
+        &self.stamp
     }
 
     pub(super) fn ctx(&self) -> &Ctx {
@@ -113,7 +118,7 @@ impl Resolver {
 
 impl Modules for Resolver {
     fn refresh(&mut self) -> bool {
-        let stamp = Stamp::take(&self.tree.directory(), &self.tree.config_places());
+        let stamp = self.tree.stamp();
         if stamp == self.stamp && !self.stamp.is_racy() {
             return false;
         }

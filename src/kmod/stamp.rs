@@ -8,31 +8,14 @@
 //!
 //! Bounded by a few dozen stat(2) calls; the caller decides how often.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What libkmod opens in a module directory. modules.softdep is configuration, written by depmod.
-const INDEXES: [&str; 6] = [
-    "modules.dep.bin",
-    "modules.alias.bin",
-    "modules.symbols.bin",
-    "modules.builtin.bin",
-    "modules.builtin.alias.bin",
-    "modules.softdep",
-];
-
-/// Where libudev looks for hwdb.bin: the strings of systemd's sd-hwdb.
-const HWDB: [&str; 5] = [
-    "/etc/systemd/hwdb/hwdb.bin",
-    "/etc/udev/hwdb.bin",
-    "/usr/lib/systemd/hwdb/hwdb.bin",
-    "/lib/systemd/hwdb/hwdb.bin",
-    "/lib/udev/hwdb.bin",
-];
+use super::places::{HWDB, INDEXES};
 
 /// A file whose last change is younger than this may change again without its times showing it: the kernel's clock
 /// for inodes ticks with HZ, at the slowest every 10 ms.
@@ -74,8 +57,8 @@ impl FileStamp {
 
     /// A directory is what it contains, and that is stamped file by file: its own times would only tell of files
     /// that do not matter.
-    fn of_directory(path: &Path) -> Option<Self> {
-        Self::of(path).map(|stamp| Self { size: 0, mtime: (0, 0), ctime: (0, 0), ..stamp })
+    fn without_content(self) -> Self {
+        Self { size: 0, mtime: (0, 0), ctime: (0, 0), ..self }
     }
 
     /// Whether the file changed within a tick of the time from `begin` to `end`.
@@ -116,13 +99,16 @@ impl Stamp {
             .collect();
         let mut others: BTreeMap<_, _> =
             hwdb.iter().cloned().map(file).map(|(stamp, path)| (path, stamp)).collect();
-        others.insert(directory.to_owned(), FileStamp::of_directory(directory));
+        others.insert(directory.to_owned(), FileStamp::of(directory).map(FileStamp::without_content));
+        let mut seen = HashSet::new();
         for place in config {
-            if place.is_dir() {
-                others.insert(place.clone(), FileStamp::of_directory(place));
+            let data = std::fs::metadata(place).ok();
+            let stamp = data.as_ref().map(FileStamp::from);
+            let directory = stamp.filter(|_| data.is_some_and(|data| data.is_dir()));
+            others.insert(place.clone(), directory.map(FileStamp::without_content).or(stamp));
+            // What is one directory by two names, as /lib/modprobe.d is wherever /lib is a link, is looked into once.
+            if directory.is_some_and(|directory| seen.insert(directory.inode())) {
                 others.extend(conf_files(place).map(file).map(|(stamp, path)| (path, stamp)));
-            } else {
-                others.insert(place.clone(), FileStamp::of(place));
             }
         }
         let end = SystemTime::now();
@@ -141,6 +127,14 @@ impl Stamp {
     /// that concerns its module.
     pub fn hash_indexes<H: Hasher>(&self, state: &mut H) {
         self.indexes.hash(state);
+    }
+}
+
+/// A fingerprint of everything: what differs in it differs as a stamp.
+impl Hash for Stamp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.indexes.hash(state);
+        self.others.hash(state);
     }
 }
 
@@ -236,6 +230,21 @@ mod tests {
             fs::create_dir(w.path("run")).expect("mkdir");
             fs::write(w.path("run/c.conf"), "blacklist a\n").expect("write");
         });
+        assert!(before != after);
+    }
+
+    #[test]
+    fn a_directory_by_a_second_name_is_seen_to_become_one_of_its_own() {
+        let world = World::new();
+        std::os::unix::fs::symlink(world.path("etc"), world.path("run")).expect("symlink");
+        let (before, after) = world.around(|w| {
+            fs::remove_file(w.path("run")).expect("remove");
+            fs::create_dir(w.path("run")).expect("mkdir");
+            fs::write(w.path("run/a.conf"), "options a x=1\n").expect("write");
+        });
+        assert!(before != after);
+        let (before, after) =
+            world.around(|w| fs::write(w.path("run/a.conf"), "options a x=2\n").expect("write"));
         assert!(before != after);
     }
 

@@ -12,17 +12,9 @@ use std::path::{Path, PathBuf};
 
 use crate::fatal::Fatal;
 
+use super::places::{MODPROBE_D, MODULES};
+use super::stamp::Stamp;
 use super::sys::Ctx;
-
-/// The directories that libkmod reads when it is told none, in its order (`default_config_paths` of
-/// libkmod.c, seen with strace in kmod 30), and the one that later versions add in the place before the last.
-pub const MODPROBE_D: [&str; 5] = [
-    "/etc/modprobe.d",
-    "/run/modprobe.d",
-    "/usr/local/lib/modprobe.d",
-    "/usr/lib/modprobe.d",
-    "/lib/modprobe.d",
-];
 
 /// A module tree, and the configuration that goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +41,7 @@ impl Tree {
         config: Vec<PathBuf>,
     ) -> Result<Self, Fatal> {
         Ok(Self {
-            modules_dir: modules_dir.unwrap_or_else(|| PathBuf::from("/lib/modules")),
+            modules_dir: modules_dir.unwrap_or_else(|| PathBuf::from(MODULES)),
             kernel: kernel.map_or_else(running_kernel, Ok)?,
             sysfs: sysfs.unwrap_or_else(|| PathBuf::from("/sys")),
             config: (!config.is_empty()).then_some(config),
@@ -64,6 +56,11 @@ impl Tree {
     /// The places where configuration may be, existing or not.
     pub fn config_places(&self) -> Vec<PathBuf> {
         self.config.clone().unwrap_or_else(|| MODPROBE_D.iter().map(PathBuf::from).collect())
+    }
+
+    /// The stamp of everything that answers about this tree are made from, as it is now.
+    pub fn stamp(&self) -> Stamp {
+        Stamp::take(&self.directory(), &self.config_places())
     }
 
     /// A path below /sys, seen below this tree's sysfs; other paths stay as they are.

@@ -26,7 +26,7 @@ use super::storm::Storm;
 use super::table::{State, Table};
 use super::takeoff::Ask;
 use super::tally::Tally;
-use super::world::{Modules, Name, Plan};
+use super::world::{Modules, Name, Plan, Verdict};
 
 /// What the core wants done.
 #[derive(Clone, Debug)]
@@ -187,6 +187,16 @@ impl Coalescer {
         self.table.doubt();
     }
 
+    /// Somebody says that something has changed: it is looked at now, and nothing that was resolved or compared before is
+    /// believed any more. Failures are kept, for they go by their causes. Returns whether the modules' world had changed.
+    pub fn reload(&mut self, modules: &mut dyn Modules, now: Time) -> bool {
+        self.compared = Some(now);
+        self.generation += 1;
+        self.memo.clear();
+        self.failures.compare_anew();
+        modules.refresh()
+    }
+
     /// A client is gone; its modules fly on.
     pub fn client_gone(&mut self, client: ClientId) {
         self.parties.close(client);
@@ -255,6 +265,16 @@ impl Coalescer {
     /// What is remembered as failed, by name.
     pub fn failures(&self) -> impl Iterator<Item = (&Name, &super::failures::Failure)> {
         self.failures.by_use().map(|(key, failure)| (self.table.name(key.module), failure))
+    }
+
+    /// The modaliases asked for last of which all modules that are to be loaded are live, each with these modules: as long
+    /// as they are, whoever asks for it is a duplicate.
+    pub fn all_live(&self) -> impl Iterator<Item = (&[u8], Vec<&str>)> {
+        let live = self.memo.resolutions().filter(|(_, resolved)| resolved.all_live(&self.table).is_some());
+        live.map(|(alias, resolved)| {
+            let wanted = resolved.wanted.iter().filter(|wanted| wanted.verdict == Verdict::Load);
+            (alias, wanted.map(|wanted| &**self.table.name(wanted.module)).collect())
+        })
     }
 
     /// The number of the last request.

@@ -115,6 +115,12 @@ impl Failures {
         self.failures.values_mut().for_each(|failure| failure.doubted = true);
     }
 
+    /// The causes are to be compared with the next request, however fresh they are.
+    pub fn compare_anew(&mut self) {
+        self.changes += 1;
+        self.failures.values_mut().for_each(|failure| failure.compared = None);
+    }
+
     /// How often anything changed that a ruling depends on, but for the passing of time. While this stays the same, so do
     /// the places.
     pub fn changes(&self) -> u64 {
@@ -277,12 +283,7 @@ impl Failures {
 }
 
 impl Failure {
-    /// Whether it is time to compare the cause again.
-    pub fn is_stale(&self, now: Time) -> bool {
-        self.fresh_until().is_none_or(|until| now >= until)
-    }
-
-    /// When it will be.
+    /// When it is time to compare the cause again; none where that is now.
     pub fn fresh_until(&self) -> Option<Time> {
         self.compared.map(|compared| compared + Limits::FRESH)
     }

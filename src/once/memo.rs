@@ -107,6 +107,11 @@ impl Memo {
         self.resolutions.iter().map(|(alias, resolved)| (&**alias, resolved.asked.get()))
     }
 
+    /// What the modaliases that are remembered stand for, the last one looked up first.
+    pub fn resolutions(&self) -> impl Iterator<Item = (&[u8], &Resolved)> {
+        self.resolutions.iter().map(|(alias, resolved)| (&**alias, &**resolved))
+    }
+
     /// Forgets everything: the module tree or its configuration changed.
     pub fn clear(&mut self) {
         self.resolutions.clear();

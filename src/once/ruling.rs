@@ -99,7 +99,7 @@ impl Coalescer {
                 return true;
             }
         }
-        failure.is_stale(now) && {
+        failure.fresh_until().is_none_or(|until| now >= until) && {
             let plan = modules.plan(self.table.name(key.module), key.options.as_deref());
             failure.differs(plan.cause, now)
         }

@@ -44,7 +44,7 @@ impl Axis {
 
     /// The ticks, from zero on.
     pub fn ticks(&self) -> Vec<Tick> {
-        let decimals = (-self.step.log10()).ceil().max(0.0) as usize;
+        let decimals = exponent(self.step).min(0).unsigned_abs() as usize;
         let last = (self.span / self.step + 1e-9).floor() as u32;
         let tick = |n| {
             let value = f64::from(n) * self.step;
@@ -57,10 +57,17 @@ impl Axis {
 /// The smallest round step of which no more than `most` are needed.
 fn step(span: f64, most: u32) -> f64 {
     let least = span / f64::from(most.max(1));
-    let power = 10f64.powf(least.log10().floor());
-    let steps = [1.0, 2.0, 5.0].map(|factor| factor * power);
-    // Beside a whole power the logarithm may be off by a bit, and so may be what it is compared with.
-    steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+    let step = |factor| format!("{factor}e{}", exponent(least)).parse().expect("a number");
+    let steps: [f64; 4] = [1, 2, 5, 10].map(step);
+    // What is beside a whole power by a bit means that power.
+    steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(steps[3])
+}
+
+/// The power of ten that a value is written with: its logarithm, rounded down. Nothing else of addonce is in need of libm,
+/// and each library more is one more in which the dynamic linker looks for libcrypto's symbols.
+fn exponent(value: f64) -> i32 {
+    let text = format!("{value:e}");
+    text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).expect("a finite number")
 }
 
 #[cfg(test)]

@@ -1,33 +1,90 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Activation: a socket that a supervisor listens at before we do
+//! # Activation: sockets that a supervisor listens at before we do
 //!
-//! [`take`] finds the uevent socket that a supervisor handed over by the protocol of sd_listen_fds(3): LISTEN_PID
-//! names this process, LISTEN_FDS counts descriptors from 3 on. What the kernel announced before addonce ran, or while it
-//! was being replaced, waits in such a socket. Promises that a descriptor is used as what it is or refused by
-//! its number ([`Netlink::adopt`]), and that no descriptor is inherited by what addonce runs.
+//! [`take`] finds the sockets that a supervisor handed over by the protocol of sd_listen_fds(3): LISTEN_PID names this
+//! process, LISTEN_FDS counts descriptors from 3 on. There may be two, told apart by what they are and not by their order:
+//! the uevent socket, in which what the kernel announced waits before addonce runs and while it is replaced, and the control
+//! socket, in which clients do. Promises that a descriptor is used as what it is or refused by its number, and that no
+//! descriptor is inherited by what addonce runs.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use nix::sys::socket::{SockType, getsockopt, sockopt as option};
 
 use super::netlink::Netlink;
 use super::sockopt;
 use crate::fatal::Fatal;
 
-/// The socket that was handed over, if one was. To be asked before anything is opened.
+/// What was handed over.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The uevent socket.
+    pub netlink: Option<Netlink>,
+    /// The control socket. Its name is the supervisor's.
+    pub control: Option<UnixListener>,
+}
+
+/// The sockets that were handed over. To be asked before anything is opened, for descriptors go by their numbers.
 ///
 /// # Errors
 /// [`Fatal::System`], naming the variable or the descriptor that makes no sense.
-pub fn take(receive_buffer: usize) -> Result<Option<Netlink>, Fatal> {
+pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
     let refused = |error: std::io::Error| {
         Fatal::System(format!("what LISTEN_PID and LISTEN_FDS say of handed over sockets is wrong: {error}"))
     };
+    let mut given = Given::default();
     // Sees to it that they are open, and closes them on exec.
-    let mut given = sd_notify::listen_fds().map_err(refused)?;
-    let Some(first) = given.next() else { return Ok(None) };
-    let mut sockets = sockopt::claim(first..first + 1 + given.len() as i32).into_iter();
-    let netlink = sockets.next().map(|socket| Netlink::adopt(socket, receive_buffer)).transpose()?;
-    if netlink.is_some() && sockets.len() > 0 {
-        return Err(Fatal::System(format!(
-            "{} sockets were handed over, and one is wanted: the unit needs ListenNetlink=kobject-uevent 1 and no other",
-            sockets.len() + 1
-        )));
+    let mut numbers = sd_notify::listen_fds().map_err(refused)?;
+    let Some(first) = numbers.next() else { return Ok(given) };
+    for descriptor in sockopt::claim(first..first + 1 + numbers.len() as i32) {
+        let number = descriptor.as_raw_fd();
+        let unfit = |why: &str| unfit(number, why, socket);
+        let before = match sockopt::kind(descriptor.as_fd()) {
+            Ok((libc::AF_NETLINK, _)) => {
+                let netlink = Netlink::adopt(descriptor, receive_buffer)?;
+                given.netlink.replace(netlink).is_some()
+            }
+            Ok((libc::AF_UNIX, _)) => {
+                let control = listener(descriptor, socket).map_err(|why| unfit(&why))?;
+                given.control.replace(control).is_some()
+            }
+            Ok((family, _)) => return Err(unfit(&format!("it is a socket of family {family}"))),
+            Err(error) => return Err(unfit(&error.to_string())),
+        };
+        if before {
+            return Err(unfit("it is the second of its kind"));
+        }
     }
-    Ok(netlink)
+    Ok(given)
+}
+
+/// The control socket, if that is what it is; else why it is not.
+fn listener(descriptor: OwnedFd, socket: &Path) -> Result<UnixListener, String> {
+    let stream = getsockopt(&descriptor, option::SockType).map_err(|errno| errno.to_string())?;
+    let listens = getsockopt(&descriptor, option::AcceptConn).map_err(|errno| errno.to_string())?;
+    if (stream, listens) != (SockType::Stream, true) {
+        return Err("it is a socket of family 1 that does not listen for streams".into());
+    }
+    let listener = UnixListener::from(descriptor);
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    match address.as_pathname() {
+        Some(path) if is_same(path, socket) => Ok(listener),
+        Some(path) => Err(format!("it listens at {}, and clients are to come to --socket", path.display())),
+        None => Err("it listens at no path".into()),
+    }
+}
+
+/// /var/run is another name of /run.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+}
+
+fn unfit(number: RawFd, why: &str, socket: &Path) -> Fatal {
+    Fatal::System(format!(
+        "file descriptor {number} was handed over and is of no use: {why}; wanted are ListenNetlink=kobject-uevent 1 \
+         and ListenStream={}, each once at the most",
+        socket.display()
+    ))
 }

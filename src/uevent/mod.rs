@@ -10,7 +10,7 @@
 //! * [`netlink`]: the socket: its buffer, its sender check, its overflow; and a way to speak as the kernel
 //!   does, for tests and replays. [`filter`] is the program the kernel runs before it queues anything,
 //!   `sockopt` the three socket options that nix does not know, which hold the only `unsafe` here;
-//!   [`activation`] is how a supervisor hands the socket over.
+//!   [`activation`] is how a supervisor hands it over, and the control socket with it.
 //! * [`sysfs`]: the same facts read from `uevent` files, for what came before the socket or was lost by it.
 //! * [`capture`]: storms written to a file a person can read, and read back.
 //!

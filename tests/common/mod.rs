@@ -11,4 +11,5 @@ pub mod namespace;
 pub mod proc;
 pub mod running;
 pub mod socket;
+pub mod supervisor;
 pub mod tool;

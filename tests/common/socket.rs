@@ -8,7 +8,8 @@ use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockT
 /// A socket of this kind in the kernel's uevent group.
 pub fn kernel_group(kind: SockType) -> OwnedFd {
     let socket =
-        socket(AddressFamily::Netlink, kind, SockFlag::empty(), SockProtocol::NetlinkKObjectUEvent).unwrap();
+        socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkKObjectUEvent)
+            .unwrap();
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();
     socket
 }

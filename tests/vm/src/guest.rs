@@ -2,18 +2,20 @@
 //! One guest: a PC with many CPUs present and two of them running, under QEMU's software emulation.
 //!
 //! Owns the QEMU process and the files `console.log` and `raw.txt` of its run. It promises an end: a guest
-//! that is not done within the time limit is killed, and QEMU dies with the lab. A guest that dies or hangs before its
-//! init says a word is started again, up to three times (under emulation some kernels panic now and then in early
-//! boot, and some stop right after sched_clock is marked stable); no other failure is retried, because it may be a
-//! finding.
+//! that is not done within the time limit is killed, and QEMU dies with the lab. Two things are no finding, and the guest is
+//! started again for them, up to three times in all: it dies or hangs before its init says a word (under emulation some
+//! kernels panic now and then in early boot, and some stop right after sched_clock is marked stable), or QEMU itself is
+//! killed by a signal (7.2 looks up a device's memory in a table that another of its threads has just replaced, and
+//! takes a SIGSEGV in memory_region_access_valid): nothing that runs in a guest may do that. No other failure is retried.
 
 use crate::debian;
 use crate::image::{self, Image};
 use crate::kernel::Kernel;
 use crate::scenario::Scenario;
 use crate::tools;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -27,6 +29,7 @@ const TAIL_LINES: usize = 25;
 const FIRST_WORD: &str = "@@init";
 
 pub struct Guest {
+    qemu: PathBuf,
     args: Vec<String>,
     dir: PathBuf,
     what: String,
@@ -38,6 +41,8 @@ enum End {
     DiedBeforeInit,
     HungBeforeInit,
     TimedOut,
+    /// QEMU was killed by this signal, whatever the guest was doing.
+    Crashed(i32),
 }
 
 impl Guest {
@@ -50,7 +55,8 @@ impl Guest {
     ) -> Result<Self, String> {
         let what = format!("{}-{cpus}", scenario.name);
         let dir = image::run_dir(&what)?;
-        Ok(Self { args: arguments(&kernel.image, image, cpus), dir, what, timeout })
+        let qemu = tools::find(QEMU)?;
+        Ok(Self { qemu, args: arguments(&kernel.image, image, cpus), dir, what, timeout })
     }
 
     /// Runs the guest to its end and returns what its init wrote.
@@ -75,10 +81,13 @@ impl Guest {
                     let limit = BOOT_LIMIT.min(self.timeout).as_secs();
                     eprintln!("lab: the guest hung: no word of its init within {limit} s (start {start})");
                 }
+                End::Crashed(signal) => {
+                    eprintln!("lab: {QEMU} itself was killed by signal {signal} (start {start})");
+                }
             }
         }
         let (what, look) = (&self.what, self.where_to_look());
-        Err(format!("{what} did not get as far as its init in {STARTS} starts{look}{}", self.last_words()?))
+        Err(format!("{what} came to no end of its own in {STARTS} starts{look}{}", self.last_words()?))
     }
 
     pub fn where_to_look(&self) -> String {
@@ -115,7 +124,10 @@ impl Guest {
     }
 
     fn once(&self) -> Result<End, String> {
-        tools::write(&self.raw(), "")?;
+        // Whatever becomes of QEMU, what is read here was written by this start.
+        for file in [self.console(), self.raw()] {
+            tools::write(&file, "")?;
+        }
         let log = |name: &str| {
             let path = self.dir.join(name);
             std::fs::File::create(&path).map_err(|e| format!("cannot create {}: {e}", path.display()))
@@ -123,7 +135,7 @@ impl Guest {
         // setpriv ties QEMU's life to the lab's: a lab that is killed leaves no guest behind.
         let mut qemu = Command::new(tools::find("setpriv")?)
             .args(["--pdeathsig", "KILL"])
-            .arg(tools::find(QEMU)?)
+            .arg(&self.qemu)
             .args(&self.args)
             .arg("-serial")
             .arg(format!("file:{}", self.console().display()))
@@ -146,23 +158,29 @@ impl Guest {
         match ended {
             None if self.init_ran()? => Ok(End::TimedOut),
             None => Ok(End::HungBeforeInit),
-            Some(false) => {
-                let said =
-                    String::from_utf8_lossy(&tools::read(&self.dir.join("qemu.err"))?).trim().to_string();
-                Err(format!("{QEMU} failed: {said}{}", self.where_to_look()))
-            }
-            Some(true) if self.init_ran()? => Ok(End::PoweredOff),
-            Some(true) => Ok(End::DiedBeforeInit),
+            Some(status) if status.success() && self.init_ran()? => Ok(End::PoweredOff),
+            Some(status) if status.success() => Ok(End::DiedBeforeInit),
+            Some(status) => match status.signal() {
+                Some(signal) => Ok(End::Crashed(signal)),
+                None => Err(format!("{QEMU}: {status}: {}{}", self.complaint()?, self.where_to_look())),
+            },
         }
+    }
+
+    /// What QEMU said, without its warnings: what it lacks of the CPU it plays is no news.
+    fn complaint(&self) -> Result<String, String> {
+        let said = tools::read(&self.dir.join("qemu.err"))?;
+        let said = String::from_utf8_lossy(&said);
+        Ok(said.lines().filter(|line| !line.contains(": warning: ")).collect::<Vec<_>>().join("; "))
     }
 }
 
-/// Whether the process succeeded, or nothing if it still runs when the time is up.
-fn wait(child: &mut Child, began: Instant, limit: Duration) -> Result<Option<bool>, String> {
+/// How the process ended, or nothing if it still runs when the time is up.
+fn wait(child: &mut Child, began: Instant, limit: Duration) -> Result<Option<ExitStatus>, String> {
     let mut told = began.elapsed().as_secs() / 30;
     loop {
         if let Some(status) = child.try_wait().map_err(|e| format!("{QEMU}: {e}"))? {
-            return Ok(Some(status.success()));
+            return Ok(Some(status));
         }
         let seconds = began.elapsed().as_secs();
         if began.elapsed() >= limit {
@@ -224,4 +242,51 @@ fn arguments(kernel: &Path, image: &Image, cpus: u32) -> Vec<String> {
     ]);
     args.extend(["-append".into(), append]);
     args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A guest whose QEMU is a shell script: `$start` counts its starts from 1, `$raw` is the result's file.
+    fn guest(name: &str, script: &str) -> Guest {
+        let dir = std::env::temp_dir().join(format!("addonce-lab-{name}-{}", std::process::id()));
+        let qemu = dir.join("qemu");
+        let prologue = "#!/bin/sh\nfor raw; do :; done\nraw=${raw#file:}\necho >>$0.starts\n\
+                        start=$(grep -c '' $0.starts)\n";
+        tools::write(&qemu, format!("{prologue}{script}\n")).expect("script");
+        std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("mode");
+        Guest { qemu, args: Vec::new(), dir, what: name.into(), timeout: Duration::from_secs(20) }
+    }
+
+    fn end_of(guest: Guest) -> Result<String, String> {
+        let end = guest.run();
+        std::fs::remove_dir_all(&guest.dir).expect("removed");
+        end
+    }
+
+    #[test]
+    fn a_crash_of_qemu_is_not_the_guests_answer() {
+        let crashes_once = "echo @@init >$raw; [ $start -gt 1 ] || kill -SEGV $$; echo @@done >>$raw";
+        assert_eq!(end_of(guest("crash", crashes_once)), Ok("@@init\n@@done\n".into()));
+        let error = end_of(guest("crashes", "kill -SEGV $$")).unwrap_err();
+        assert!(error.starts_with("crashes came to no end of its own in 3 starts; see "), "{error}");
+    }
+
+    #[test]
+    fn a_guest_that_died_before_its_init_is_started_again() {
+        let second = "[ $start -eq 1 ] || echo @@init >$raw";
+        assert_eq!(end_of(guest("dead", second)), Ok("@@init\n".into()));
+    }
+
+    #[test]
+    fn what_qemu_refuses_is_said_once_and_without_its_warnings() {
+        let refuses = "echo 'qemu: warning: no AVX' >&2; echo 'qemu: no such machine' >&2; exit 1";
+        let error = end_of(guest("refused", refuses)).unwrap_err();
+        assert!(
+            error.starts_with("qemu-system-x86_64: exit status: 1: qemu: no such machine; see "),
+            "{error}"
+        );
+    }
 }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
 # needs: rules
-# What one question costs, exec to exit, for modules that are live: modprobe, and what udev runs of addonce's, with a daemon
-# and without. By turns, so that what the host does meanwhile meets all of them; the log holds a line per turn, with the
-# hundredths of a second that 20 runs took.
+# What one question costs, exec to exit, for modules that are live: modprobe, what udev runs of addonce's, and `addonce load`
+# by hand; with a daemon, without one (alone), and without one where nothing can be left to who asks next (unknown). By
+# turns, so that what the host does meanwhile meets all of them; the log holds a line per turn, with the hundredths of a
+# second that 20 runs took.
 
 ROUNDS=5
 ALIAS=$(cat /sys/devices/pci0000:00/0000:00:1f.2/modalias)
@@ -41,5 +42,13 @@ storm() {
     turns daemon
     kill $DAEMON
     wait $DAEMON
+    # What is known is then what the first one without a daemon leaves, not what the daemon left.
+    rm /run/addonce/known || fail "the daemon left nothing"
+    # shellcheck disable=SC2086 # assignments, a word each
+    must env $DEVICE /usr/bin/addonce-load
+    [ -s /run/addonce/known ] || fail "who was asked first left nothing"
     turns alone
+    rm /run/addonce/known
+    mkdir /run/addonce/known
+    turns unknown
 }

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Signals: what is asked of us without a socket
+//!
+//! Owns the signals that are news for a loop instead of an interruption. They are blocked in this thread and in those it
+//! starts from then on; what is executed begins with none blocked, for std sees to that.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::fatal::Fatal;
+
+/// Signals that come as news.
+#[derive(Debug)]
+pub struct Signals {
+    descriptor: SignalFd,
+}
+
+impl Signals {
+    /// Blocks these signals and has them come as news.
+    ///
+    /// # Errors
+    /// [`Fatal::System`], with what the system says.
+    pub fn block(signals: &[Signal]) -> Result<Self, Fatal> {
+        let set: SigSet = signals.iter().copied().collect();
+        set.thread_block().map_err(refused)?;
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        Ok(Self { descriptor: SignalFd::with_flags(&set, flags).map_err(refused)? })
+    }
+
+    /// The next one that has come. Of one signal that came several times there may be only one.
+    ///
+    /// # Errors
+    /// [`Fatal::System`], with what the system says.
+    pub fn next(&self) -> Result<Option<Signal>, Fatal> {
+        let Some(info) = self.descriptor.read_signal().map_err(refused)? else { return Ok(None) };
+        Signal::try_from(info.ssi_signo as i32).map(Some).map_err(refused)
+    }
+}
+
+fn refused(errno: Errno) -> Fatal {
+    Fatal::System(format!("signalfd: {errno}"))
+}
+
+impl AsRawFd for Signals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}

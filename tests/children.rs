@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Children: what an install command finds
+//!
+//! A real daemon, started as a supervisor would, with sockets, a notify socket, a watchdog and few files that may be open,
+//! runs an install command, which writes down what it was started with. Nothing is inserted: the only module that is asked
+//! for has the command in its place.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::fixture::Fixture;
+use common::namespace::alone;
+use common::running::addonce;
+use common::supervisor::Supervisor;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// What the command writes into the directory $PLACE; /proc is in $PLACE/proc there.
+const COMMAND: &str = "env > $PLACE/env; cat $PLACE/proc/self/status > $PLACE/status; \
+                       ls $PLACE/proc/$$/fd > $PLACE/descriptors; ulimit -S -n > $PLACE/files; \
+                       ulimit -H -n >> $PLACE/files; mv $PLACE/files $PLACE/done";
+
+/// A /proc of a kernel that has modules, whatever this one has; it holds for the program alone.
+const WITH_MODULES: &str = "mkdir $PLACE/fake && touch $PLACE/fake/modules && \
+                            mount --rbind /proc $PLACE/proc && mount --bind $PLACE/fake /proc && \
+                            ulimit -S -n 300 && exec \"$@\"";
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).expect("written").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_install_command_cannot_tell_a_daemon_from_modprobe() {
+    alone("an_install_command_cannot_tell_a_daemon_from_modprobe", || {
+        let fixture = Fixture::build("semantics");
+        let directory = tempfile::tempdir().expect("tempdir");
+        let place = directory.path();
+        fs::create_dir(place.join("proc")).expect("mkdir");
+        fs::write(fixture.config().join("aaa.conf"), format!("install fx_opt {COMMAND}\n")).expect("write");
+        let supervisor = Supervisor::listen(&directory);
+        let activated = supervisor.addonce(true);
+        let mut daemon = Command::new("unshare");
+        daemon.args(["--mount", "sh", "-c", WITH_MODULES, "sh"]).arg(activated.get_program());
+        daemon.args(activated.get_args()).args(["daemon", "--scan", "--socket"]).arg(supervisor.path());
+        daemon.args(fixture.flags()).envs([
+            ("LISTEN_FDS", "2"),
+            ("LISTEN_FDNAMES", "uevents:control"),
+            ("NOTIFY_SOCKET", "/nowhere/notify"),
+            ("WATCHDOG_USEC", "60000000"),
+        ]);
+        daemon.env("PLACE", place);
+        let mut daemon = supervisor.hand_to(&mut daemon).stderr(Stdio::null()).spawn().expect("unshare");
+        let mut load = addonce();
+        load.args(["load", "fx_opt", "--socket"]).arg(supervisor.path());
+        let output = load.stdout(Stdio::piped()).output().expect("addonce");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "fx_opt: live\n", "{output:?}");
+
+        let environment: BTreeMap<String, String> = lines(&place.join("env"))
+            .iter()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        assert_eq!(environment["MODPROBE_MODULE"], "fx_opt");
+        let ours = ["LISTEN_", "NOTIFY_", "WATCHDOG_"];
+        let left = environment.keys().filter(|name| ours.iter().any(|start| name.starts_with(start)));
+        assert_eq!(left.collect::<Vec<_>>(), Vec::<&String>::new());
+
+        let status = lines(&place.join("status"));
+        let mask = |name: &str| {
+            let hex = status.iter().find_map(|line| line.strip_prefix(name)).expect(name).trim().to_owned();
+            u64::from_str_radix(&hex, 16).expect("a mask")
+        };
+        assert_eq!(mask("SigBlk:"), 0, "no signal is blocked");
+        assert_eq!(mask("SigIgn:") >> (Signal::SIGPIPE as i32 - 1) & 1, 0, "SIGPIPE is not ignored");
+
+        // Whatever else the test itself was started with, or a shell opens, is there without a daemon, too.
+        let without = tempfile::tempdir().expect("tempdir");
+        std::os::unix::fs::symlink("/proc", without.path().join("proc")).expect("symlink");
+        let shell = Command::new("sh").args(["-c", COMMAND]).env("PLACE", without.path()).status();
+        assert!(shell.expect("sh").success());
+        let descriptors = |place: &Path| lines(&place.join("descriptors"));
+        assert_eq!(descriptors(place), descriptors(without.path()));
+        assert_eq!(lines(&place.join("done"))[0], "300", "as many files as before");
+
+        // udev's word for it: the socket that the supervisor listens at, under the number it was handed over by.
+        let active = fs::read_link(place.join("active")).expect("active");
+        assert_eq!(active, Path::new(&format!("/proc/{}/fd/4", daemon.id())));
+        assert!(place.join("active").exists());
+        kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).expect("kill");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while daemon.try_wait().expect("wait").is_none() {
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!place.join("active").is_symlink());
+        assert!(supervisor.path().exists());
+    });
+}

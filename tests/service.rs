@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # Service: a daemon whose sockets are a supervisor's
+//!
+//! Both sockets outlive the daemon, so nothing that comes while it is replaced is lost; and the supervisor is told how the
+//! daemon is. A load that takes its time is one whose file is a pipe that nobody has written to yet.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use addonce::uevent::netlink::Sender;
+use common::fixture::Fixture;
+use common::flood::event;
+use common::namespace::alone;
+use common::running::{Running, addonce};
+use common::supervisor::Supervisor;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tempfile::TempDir;
+
+fn appear(devpath: &str, modalias: &str) {
+    Sender::open().expect("a sender").inject(&event(devpath, modalias.as_bytes())).expect("injected");
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("tempdir")
+}
+
+/// The load of a module that takes until it is let go.
+struct Slow<'a> {
+    fixture: &'a Fixture,
+    module: &'a str,
+}
+
+impl<'a> Slow<'a> {
+    fn new(fixture: &'a Fixture, module: &'a str) -> Self {
+        fs::remove_file(fixture.file(module)).expect("remove");
+        mkfifo(&fixture.file(module), Mode::S_IRWXU).expect("mkfifo");
+        Self { fixture, module }
+    }
+
+    fn wait(&self, running: &Running) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while running.json(&["status", "--json"])["loading"][0]["module"] != self.module {
+            assert!(Instant::now() < deadline, "{} is not loading", self.module);
+        }
+    }
+
+    fn let_go(&self) {
+        fs::OpenOptions::new().write(true).open(self.fixture.file(self.module)).expect("a reader");
+    }
+}
+
+fn ask(socket: &Path, arguments: &[&str]) -> Child {
+    let mut command = addonce();
+    command.args(arguments).arg("--socket").arg(socket);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("addonce")
+}
+
+fn answer(child: Child) -> (Option<i32>, String) {
+    let Output { status, stdout, .. } = child.wait_with_output().expect("addonce");
+    (status.code(), String::from_utf8_lossy(&stdout).into_owned())
+}
+
+#[test]
+fn sockets_are_told_apart_by_what_they_are_and_clients_wait_for_the_daemon() {
+    alone("sockets_are_told_apart_by_what_they_are_and_clients_wait_for_the_daemon", || {
+        let fixture = Fixture::build("semantics");
+        for uevents_first in [true, false] {
+            let directory = directory();
+            let supervisor = Supervisor::listen(&directory);
+            appear("/devices/x", "fxopt:1");
+            // Nobody runs yet: to load by itself would be to take the supervisor's place.
+            let mut early = ask(supervisor.path(), &["load", "fx_top"]);
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(early.try_wait().expect("wait").is_none(), "it waits");
+            assert!(!directory.path().join("lock").exists());
+            let running =
+                Running::start_in(directory, supervisor.addonce(uevents_first), "debug", &fixture.flags());
+            assert_eq!(answer(early), (Some(0), "fx_top: live\n".into()));
+            let status = running.settled();
+            assert_eq!((&status["uevents"]["read"], &status["live"]), (&1.into(), &4.into()), "{status:#}");
+            let directory = running.end(Signal::SIGTERM);
+            assert!(directory.path().join("io.addonce").exists(), "it is the supervisor's");
+            UnixStream::connect(supervisor.path()).expect("it still listens");
+        }
+    });
+}
+
+#[test]
+fn what_comes_after_a_sigterm_is_the_next_daemons() {
+    alone("what_comes_after_a_sigterm_is_the_next_daemons", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let directory = directory();
+        let supervisor = Supervisor::listen(&directory);
+        let start =
+            |directory| Running::start_in(directory, supervisor.addonce(true), "debug", &fixture.flags());
+        let mut running = start(directory);
+        appear("/devices/x", "fxopt:1");
+        slow.wait(&running);
+        let waiting = ask(supervisor.path(), &["load", "fxopt:1"]);
+        while running.json(&["status", "--json"])["requests"] != 2 {}
+        running.signal(Signal::SIGTERM);
+        running.wait_for("SIGTERM: stopping, 1 loads are still running");
+        (0..20).for_each(|n| appear(&format!("/devices/late{n}"), "fxblack:1"));
+        let late = ask(supervisor.path(), &["load", "fx_twin"]);
+        std::thread::sleep(Duration::from_millis(100));
+        slow.let_go();
+        assert_eq!(answer(waiting), (Some(0), "fx_opt: live\n".into()), "what has landed is answered");
+        let mut running = start(running.end(Signal::SIGTERM));
+        assert_eq!(answer(late), (Some(0), "fx_twin: live\n".into()));
+        assert_eq!(running.settled()["uevents"]["read"], 20);
+        running.signal(Signal::SIGHUP);
+        running.wait_for("SIGHUP");
+    });
+}
+
+#[test]
+fn a_client_whose_daemon_is_killed_waits_for_the_next_and_does_not_take_the_supervisors_place() {
+    alone(
+        "a_client_whose_daemon_is_killed_waits_for_the_next_and_does_not_take_the_supervisors_place",
+        || {
+            let fixture = Fixture::build("semantics");
+            let slow = Slow::new(&fixture, "fx_opt");
+            let directory = directory();
+            let supervisor = Supervisor::listen(&directory);
+            let start =
+                |directory| Running::start_in(directory, supervisor.addonce(true), "debug", &fixture.flags());
+            let running = start(directory);
+            let flags = fixture.flags();
+            let load: Vec<&str> =
+                ["load", "fx_opt"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+            let mut waiting = ask(supervisor.path(), &load);
+            slow.wait(&running);
+            let directory = running.end(Signal::SIGKILL);
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(waiting.try_wait().expect("wait").is_none(), "it waits");
+            let running = start(directory);
+            slow.wait(&running);
+            slow.let_go();
+            assert_eq!(answer(waiting), (Some(0), "fx_opt: live\n".into()));
+        },
+    );
+}
+
+#[test]
+fn a_supervisor_that_gives_up_leaves_clients_to_themselves() {
+    alone("a_supervisor_that_gives_up_leaves_clients_to_themselves", || {
+        let fixture = Fixture::build("semantics");
+        let directory = directory();
+        let supervisor = Supervisor::listen(&directory);
+        let mut load = addonce();
+        load.args(["load", "fx_twin", "--dry-run", "--socket"]).arg(supervisor.path()).args(fixture.flags());
+        let early = load.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("addonce");
+        std::thread::sleep(Duration::from_millis(100));
+        // What systemd does with the socket of a service that failed too often.
+        drop(supervisor);
+        assert_eq!(answer(early), (Some(0), "fx_twin: live\n".into()));
+    });
+}
+
+#[test]
+fn a_daemon_by_hand_does_not_take_a_supervisors_socket() {
+    alone("a_daemon_by_hand_does_not_take_a_supervisors_socket", || {
+        let fixture = Fixture::build("semantics");
+        let directory = directory();
+        let supervisor = Supervisor::listen(&directory);
+        let mut command = addonce();
+        command.args(["daemon", "--dry-run", "--socket"]).arg(supervisor.path()).args(fixture.flags());
+        let output = command.output().expect("addonce");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{error}");
+        assert!(error.contains("systemctl stop addonce.socket"), "{error}");
+        UnixStream::connect(supervisor.path()).expect("it still listens");
+    });
+}
+
+#[test]
+fn a_stop_waits_for_what_runs_and_for_nothing_that_would_come_after_it() {
+    alone("a_stop_waits_for_what_runs_and_for_nothing_that_would_come_after_it", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_base");
+        let running = Running::start(&fixture.flags());
+        appear("/devices/x", "fxbus:topmost");
+        slow.wait(&running);
+        running.signal(Signal::SIGTERM);
+        let began = Instant::now();
+        slow.let_go();
+        let log = running.stop();
+        assert!(began.elapsed() < Duration::from_secs(5), "fx_mid would have been next: {log:#?}");
+        assert!(!log.iter().any(|line| line.contains("has not landed")), "{log:#?}");
+    });
+}
+
+#[test]
+fn a_stop_waits_no_longer_than_it_may_and_who_has_no_answer_is_disconnected() {
+    alone("a_stop_waits_no_longer_than_it_may_and_who_has_no_answer_is_disconnected", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&[fixture.flags(), vec!["--landing-time=1".into()]].concat());
+        let mut client = UnixStream::connect(running.socket()).expect("connect");
+        let call = b"{\"method\":\"io.addonce.Load\",\"parameters\":{\"alias\":\"fx_opt\"}}\0";
+        client.write_all(call).expect("write");
+        slow.wait(&running);
+        // A promise of later is nothing to stay for, either.
+        appear("/devices/x", "fx_gone");
+        let log = running.stop();
+        assert!(log.iter().any(|line| line.contains("fx_opt has not landed")), "{log:#?}");
+        let mut reply = Vec::new();
+        client.read_to_end(&mut reply).expect("the end");
+        assert!(reply.is_empty());
+    });
+}
+
+#[test]
+fn a_sighup_has_a_fix_seen_at_once_and_forgets_no_other_failure() {
+    alone("a_sighup_has_a_fix_seen_at_once_and_forgets_no_other_failure", || {
+        let fixture = Fixture::build("semantics");
+        let mut running = Running::start(&fixture.flags());
+        running.ask(&["load", "fx_needs_gone"]);
+        running.ask(&["load", "fx_gone"]);
+        assert_eq!(running.settled()["remembered"], 1, "libkmod drops the dependencies of the other");
+        appear("/devices/x", "fxnew:1");
+        running.settle();
+        fs::write(fixture.config().join("new.conf"), "alias fxnew:* fx_twin\n").expect("write");
+        running.signal(Signal::SIGHUP);
+        let line = running.wait_for("SIGHUP");
+        assert!(line.contains("have changed") && line.contains("the causes of 1 failures"), "{line}");
+        appear("/devices/x", "fxnew:1");
+        running.wait_for("add_once fx_twin live");
+        assert_eq!(running.settled()["remembered"], 1);
+        let log = running.stop();
+        assert_eq!(log.iter().filter(|line| line.contains("SIGHUP")).count(), 1, "{log:#?}");
+    });
+}
+
+/// What a daemon says to the manager that started it, until it says this.
+fn heard(manager: &UnixDatagram, until: &str) -> Vec<String> {
+    manager.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+    let (mut said, mut bytes) = (Vec::new(), [0; 512]);
+    loop {
+        let read = manager.recv(&mut bytes).unwrap_or_else(|error| panic!("no {until}: {error}: {said:#?}"));
+        said.push(String::from_utf8_lossy(&bytes[..read]).into_owned());
+        if said.last().is_some_and(|message| message.starts_with(until)) {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_of_every_change() {
+    alone("a_service_manager_is_told_of_every_change", || {
+        let (fixture, place) = (Fixture::build("semantics"), directory());
+        let address = place.path().join("notify");
+        let manager = UnixDatagram::bind(&address).expect("bind");
+        let mut command = addonce();
+        command.env("NOTIFY_SOCKET", &address).env("WATCHDOG_USEC", "400000");
+        let running = Running::start_by(command, "debug", &fixture.flags());
+        assert_eq!(heard(&manager, "READY=1").len(), 1, "first of all");
+        running.ask(&["load", "fx_top"]);
+        heard(&manager, "STATUS=3 modules live, 0 failed, 0 loading");
+        let began = Instant::now();
+        (0..4).for_each(|_| drop(heard(&manager, "WATCHDOG=1")));
+        assert!(began.elapsed() > Duration::from_millis(500), "no more often than every 200 ms");
+        running.signal(Signal::SIGHUP);
+        let said = heard(&manager, "RELOADING=1\nMONOTONIC_USEC=");
+        assert!(!said.contains(&"READY=1\n".to_owned()), "{said:#?}");
+        assert_eq!(heard(&manager, "READY=1").len(), 1, "right behind");
+        running.signal(Signal::SIGTERM);
+        heard(&manager, "STOPPING=1");
+    });
+}

@@ -3,6 +3,7 @@
 # make         the program, its pages and the shells' completions
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
 # make check   everything that is tested: formatting, lints, tests, the oracle, an installation, the guests
+# make check-boot     a whole Debian booted from a disk, with and without the package (as root; not part of make check)
 # make bench   what a duplicate, a storm, a client costs, beside its peers: writes docs/PERFORMANCE.md and its picture. An
 #              hour and a half on 2 idle cores; stopped and begun again it goes on where it was (BENCH_ROUNDS=1 for less)
 # make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
@@ -31,6 +32,7 @@ DEB_PACKAGES = debhelper dpkg-dev systemd udev
 RPM_PACKAGES = rpm
 PACKAGES_TEST_PACKAGES = lintian
 TEST_PACKAGES = kmod udev util-linux
+BOOT_PACKAGES = debootstrap debian-archive-keyring e2fsprogs
 LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
 # For the fixture modules, beside the kernel's headers, which the lab unpacks without installing them.
 FIXTURE_PACKAGES = gcc libc6-dev make libelf1
@@ -171,6 +173,11 @@ check-guest: build lab
 	$(LAB) demo addonce sync program --cpus 255 --addonce $(ADDONCE) --out target/check/ways.json
 	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
 
+# A whole Debian, as root: stock; with the package installed; with the daemon restarted and killed; with the package purged.
+check-boot: deb lab
+	@tools/packages $(BOOT_PACKAGES)
+	$(LAB) boot boot-service boot-restart boot-purged --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot.json
+
 # The rules and the units name the programs by their paths.
 RENDERED = $(addprefix target/for$(PREFIX)/,80-drivers.rules $(UNITS))
 
@@ -240,4 +247,4 @@ clean:
 	$(CARGO) clean
 
 .PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
-	check-install check-units check-packages check-fuzz check-guest fuzz bench install list-installed uninstall deb rpm clean
+	check-install check-units check-packages check-fuzz check-guest check-boot fuzz bench install list-installed uninstall deb rpm clean

@@ -103,9 +103,18 @@ fn one(
         let stock = measured.of("stock", turn.cpus);
         scenario.order = stock.last().map(|stock| stock.order.clone()).unwrap_or_default();
     }
-    let timeout = asked.seconds.map_or_else(|| default_timeout(turn.cpus), |s| Duration::from_secs(s.into()));
+    let timeout =
+        asked.seconds.map_or_else(|| default_timeout("bench", turn.cpus), |s| Duration::from_secs(s.into()));
     let addonce = Some(asked.addonce.clone());
-    let run = Run { scenario: turn.way.into(), cpus: turn.cpus, addonce, after: None, out: None, timeout };
+    let run = Run {
+        scenario: turn.way.into(),
+        cpus: turn.cpus,
+        addonce,
+        deb: None,
+        after: None,
+        out: None,
+        timeout,
+    };
     measure(&run, scenario)
 }
 

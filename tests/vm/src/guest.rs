@@ -8,6 +8,7 @@
 //! killed by a signal (7.2 looks up a device's memory in a table that another of its threads has just replaced, and
 //! takes a SIGSEGV in memory_region_access_valid): nothing that runs in a guest may do that. No other failure is retried.
 
+use crate::debian;
 use crate::image::{self, Image};
 use crate::kernel::Kernel;
 use crate::scenario::Scenario;
@@ -55,7 +56,7 @@ impl Guest {
         let what = format!("{}-{cpus}", scenario.name);
         let dir = image::run_dir(&what)?;
         let qemu = tools::find(QEMU)?;
-        Ok(Self { qemu, args: arguments(&kernel.image, &image.path, cpus), dir, what, timeout })
+        Ok(Self { qemu, args: arguments(&kernel.image, image, cpus), dir, what, timeout })
     }
 
     /// Runs the guest to its end and returns what its init wrote.
@@ -210,8 +211,8 @@ const DEVICES: [&str; 5] = [
 ];
 
 /// Only two CPUs are started, but all are present, each with its devices: a storm of any size for the price
-/// of two.
-fn arguments(kernel: &Path, image: &Path, cpus: u32) -> Vec<String> {
+/// of two. What a guest writes to its disk is gone with it.
+fn arguments(kernel: &Path, image: &Image, cpus: u32) -> Vec<String> {
     let memory = if cpus <= 64 { "3G" } else { "6G" };
     let mut args: Vec<String> = ["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "Skylake-Server"]
         .into_iter()
@@ -219,19 +220,27 @@ fn arguments(kernel: &Path, image: &Path, cpus: u32) -> Vec<String> {
         .map(String::from)
         .collect();
     args.extend(["-smp".into(), cpus.to_string()]);
-    // No default network card, whose boot ROM would only cost time; no disk image, zeros do.
-    args.extend(
-        ["-nic", "none", "-blockdev", "driver=null-co,node-name=disk,size=67108864,read-zeroes=on"]
-            .map(String::from),
-    );
+    // No default network card, whose boot ROM would only cost time.
+    args.extend(["-nic", "none"].map(String::from));
+    let mut append = String::from("console=ttyS0 panic=-1 maxcpus=2");
+    if let Some(disk) = &image.disk {
+        let file = disk.display();
+        args.push("-drive".into());
+        args.push(format!("id=disk,if=none,format=raw,snapshot=on,cache=unsafe,file={file}"));
+        append.push_str(&format!(" rdinit=/lab-init root=LABEL={}", debian::LABEL));
+    } else {
+        // Zeros do.
+        args.push("-blockdev".into());
+        args.push("driver=null-co,node-name=disk,size=67108864,read-zeroes=on".into());
+    }
     args.extend(DEVICES.iter().flat_map(|device| ["-device".into(), device.to_string()]));
     args.extend([
         "-kernel".into(),
         kernel.display().to_string(),
         "-initrd".into(),
-        image.display().to_string(),
+        image.path.display().to_string(),
     ]);
-    args.extend(["-append".into(), "console=ttyS0 panic=-1 maxcpus=2".into()]);
+    args.extend(["-append".into(), append]);
     args
 }
 

@@ -41,7 +41,9 @@ const LEFT_OUT: [&str; 19] = [
 #[derive(Debug)]
 pub struct Image {
     pub path: PathBuf,
-    left_out: Vec<String>,
+    /// With the root file system, which the initramfs then mounts.
+    pub disk: Option<PathBuf>,
+    pub left_out: Vec<String>,
 }
 
 /// The directory of one scenario's files: image, console log, raw result.
@@ -69,7 +71,7 @@ pub fn build(kernel: &Kernel, scenario: &Scenario, addonce: Option<&Path>) -> Re
     join(&parts, &path)?;
     let left_out =
         if scenario.bare { vec!["/kernel/".into()] } else { LEFT_OUT.map(|s| format!("/{s}/")).to_vec() };
-    Ok(Image { path, left_out })
+    Ok(Image { path, disk: None, left_out })
 }
 
 impl Image {
@@ -112,6 +114,7 @@ fn write_overlay(
 ) -> Result<(), String> {
     let mut archive = Archive::create(path)?;
     archive.bytes("init", 0o755, include_bytes!("../guest/init"))?;
+    archive.bytes("lab/measure.sh", 0o644, include_bytes!("../guest/measure.sh"))?;
     archive.bytes("lab/words.sh", 0o644, include_bytes!("../guest/words.sh"))?;
     archive.file("lab/run.sh", &scenario.script())?;
     if scenario.needs_order {
@@ -179,8 +182,9 @@ fn add_modules(archive: &mut Archive, kernel: &Kernel, own: &[PathBuf], alone: b
     made
 }
 
-/// The image gets its name when it is whole: a guest that starts meanwhile reads the old one or the new one.
-fn join(parts: &[PathBuf], path: &Path) -> Result<(), String> {
+/// Archives end to end. The image gets its name when it is whole: a guest that starts meanwhile reads the old one or the
+/// new one.
+pub fn join(parts: &[PathBuf], path: &Path) -> Result<(), String> {
     let partial = path.with_extension(format!("partial.{}", std::process::id()));
     let cannot = |e| format!("cannot write {}: {e}", path.display());
     let mut out = File::create(&partial).map_err(cannot)?;
@@ -197,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_run_that_asked_for_a_left_out_module_is_an_error_that_names_it() {
-        let image = Image { path: PathBuf::new(), left_out: vec!["/kernel/sound/".into()] };
+        let image = Image { path: PathBuf::new(), disk: None, left_out: vec!["/kernel/sound/".into()] };
         let opened = |path: &str| BTreeSet::from([format!("/lib/modules/6.1/kernel/{path}")]);
         assert_eq!(image.must_hold(&opened("drivers/acpi/nfit/nfit.ko")), Ok(()));
         assert!(image.must_hold(&opened("sound/soundcore.ko")).unwrap_err().contains("soundcore.ko"));

@@ -3,16 +3,18 @@
 //!
 //! This file owns the command line and the exit code, nothing else: 0 done, 1 the run or a comparison failed,
 //! 2 usage. It promises one clear line for every error. The way of a run is `kernel` (package to module tree)
-//! → `image` (initramfs of `host`, modules, `fixtures` and `scenario`) → `guest` (QEMU) → `raw` and `trace` (what the
-//! guest wrote) → `result` (the JSON) → `table`, or `verdict` (against `cases`). All files go under `target/lab/`, or
-//! where `LAB_DIR` says.
+//! → `image` (initramfs of `host`, modules, `fixtures` and `scenario`), or `debian` (a disk to boot)
+//! → `guest` (QEMU) → `raw` and `trace` (what the guest wrote) → `result` (the JSON, with `boot`) → `table`, or
+//! `verdict` (against `cases`). All files go under `target/lab/`, or where `LAB_DIR` says.
 
 mod bench;
 mod benches;
+mod boot;
 mod cases;
 mod cpio;
 mod curves;
 mod daemon;
+mod debian;
 mod figure;
 mod fixtures;
 mod goals;
@@ -73,7 +75,7 @@ fn perform(command: Command) -> Result<(), String> {
                 None => print_json(&result),
             }
         }
-        Command::Demo(runs) => demo(&runs),
+        Command::Demo { reference, runs } => demo(reference, &runs),
         Command::Fixes(run) => fixes(&run),
         Command::Bench(asked) => bench::run(&asked, measure_in, write),
         Command::Report { results, benches } => {
@@ -112,11 +114,11 @@ fn perform(command: Command) -> Result<(), String> {
     }
 }
 
-/// Stock and others beside each other. All results are kept even where they show that something is wrong.
-fn demo(runs: &[Run]) -> Result<(), String> {
+/// A reference and others beside each other. All results are kept even where they show that something is wrong.
+fn demo(reference: &str, runs: &[Run]) -> Result<(), String> {
     let Some(first) = runs.first() else { return Ok(()) };
     forget(first)?;
-    let stock = measure(&Run { scenario: "stock".into(), addonce: None, ..first.clone() })?;
+    let stock = measure(&Run { scenario: reference.into(), ..first.clone() })?;
     let mut results = vec![stock];
     for run in runs {
         results.push(measure(run)?);
@@ -152,8 +154,17 @@ fn measure(run: &Run) -> Result<LabResult, String> {
 
 fn measure_in(run: &Run, scenario: scenario::Scenario) -> Result<LabResult, String> {
     let mut result = boot(run, &scenario, |raw, trace| {
-        LabResult::new(raw, trace.calls, &run.scenario, run.cpus, guest::qemu_version()?)
+        let (boot, calls) = match scenario.boots {
+            true => boot::read(raw, trace).map(|(boot, calls)| (Some(boot), calls))?,
+            false => (None, trace.calls),
+        };
+        let result = LabResult::new(raw, calls, &run.scenario, run.cpus, guest::qemu_version()?)?;
+        Ok(LabResult { boot, ..result })
     })?;
+    if let Some(boot) = &mut result.boot {
+        boot.as_stock = scenario.as_stock;
+        boot.needs_service = scenario.needs_deb && !scenario.as_stock;
+    }
     result.not_asked_for = scenario.not_asked_for;
     result.may_repeat = scenario.may_repeat;
     Ok(result)
@@ -188,7 +199,10 @@ fn boot<R>(
 ) -> Result<R, String> {
     forget(run)?;
     let kernel = kernel::obtain()?;
-    let image = image::build(&kernel, scenario, run.addonce.as_deref())?;
+    let image = match scenario.boots {
+        true => debian::build(&kernel, scenario, run.deb.as_deref())?,
+        false => image::build(&kernel, scenario, run.addonce.as_deref())?,
+    };
     let began = Instant::now();
     let guest = guest::Guest::new(&kernel, &image, scenario, run.cpus, run.timeout)?;
     let text = guest.run()?;

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub const USAGE: &str = "\
-usage: lab run SCENARIO --cpus N [--addonce BINARY] [--after RESULT.json] [--out FILE.json] [--timeout SECONDS]
+usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT.json]
+               [--out FILE.json] [--timeout SECONDS]
                                                 --after: the modules that are inserted (floor)
        lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--timeout SECONDS]
                                                 what is measured beside its peers, by turns; what FILE has of this
@@ -19,6 +20,9 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--after RESULT.json] [--out
        lab demo [SCENARIO...] --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
                                                 stock and then each scenario (addonce, if none is named): table,
                                                 check of each against stock, all results
+       lab boot [SCENARIO...] --cpus N --deb FILE [--out FILE.json] [--timeout SECONDS]
+                                                a whole Debian from a disk, as root: boot-stock and then each
+                                                scenario (boot-service, if none is named): as demo
        lab fixes --addonce BINARY [--cpus N] [--out FILE.json] [--timeout SECONDS]
                                                 modules that fail and are fixed: attempts expected and seen
        lab fixtures                             build the fixture modules, print where they are
@@ -42,6 +46,8 @@ pub struct Run {
     pub addonce: Option<PathBuf>,
     /// The result whose modules are inserted.
     pub after: Option<PathBuf>,
+    /// addonce's package.
+    pub deb: Option<PathBuf>,
     pub out: Option<PathBuf>,
     pub timeout: Duration,
 }
@@ -49,8 +55,11 @@ pub struct Run {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Run(Run),
-    /// These scenarios; `stock` is run before them.
-    Demo(Vec<Run>),
+    /// These scenarios; the reference is run before them.
+    Demo {
+        reference: &'static str,
+        runs: Vec<Run>,
+    },
     /// The scenario is `fixes`, and it is judged case by case.
     Fixes(Run),
     Bench(bench::Asked),
@@ -80,6 +89,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let command = args.next().ok_or("a command is missing")?;
     let mut words = Vec::new();
     let mut addonce = None;
+    let mut deb = None;
     let mut out = None;
     let mut after = None;
     let mut benches = None;
@@ -87,7 +97,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut several = Vec::new();
     let mut rounds = None;
     let mut seconds = None;
-    let may_run = matches!(command.as_str(), "run" | "demo" | "fixes" | "bench");
+    let may_run = matches!(command.as_str(), "run" | "demo" | "boot" | "fixes" | "bench");
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
@@ -99,6 +109,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
                     value()?.split(',').map(|n| number(&arg, n, MOST_CPUS)).collect::<Result<_, _>>()?;
             }
             "--rounds" if command == "bench" => rounds = Some(number(&arg, &value()?, 1000)?),
+            "--deb" if matches!(command.as_str(), "run" | "boot") => deb = Some(PathBuf::from(value()?)),
             "--out" if may_run => out = Some(PathBuf::from(value()?)),
             "--cpus" if may_run => cpus = Some(number(&arg, &value()?, MOST_CPUS)?),
             "--timeout" if may_run => seconds = Some(number(&arg, &value()?, 86_400)?),
@@ -108,20 +119,29 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         }
     }
     match command.as_str() {
-        "run" | "demo" | "fixes" => {
+        "run" | "demo" | "boot" | "fixes" => {
             let cpus = cpus.or((command == "fixes").then_some(MOST_CPUS)).ok_or("--cpus N is missing")?;
-            let timeout = seconds.map_or_else(|| default_timeout(cpus), |s| Duration::from_secs(s.into()));
+            let timeout =
+                seconds.map_or_else(|| default_timeout(&command, cpus), |s| Duration::from_secs(s.into()));
             let run = |scenario: &str| {
-                let (addonce, after, out) = (addonce.clone(), after.clone(), out.clone());
-                Run { scenario: scenario.into(), cpus, addonce, after, out, timeout }
+                let (addonce, deb) = (addonce.clone(), deb.clone());
+                let (after, out) = (after.clone(), out.clone());
+                Run { scenario: scenario.into(), cpus, addonce, deb, after, out, timeout }
+            };
+            let beside = |reference: &'static str, default: &str| {
+                if words.iter().any(|word| word == reference) {
+                    return Err(format!("{command} runs '{reference}' before all others: leave it out"));
+                }
+                let mut runs: Vec<_> = words.iter().map(|word| run(word)).collect();
+                if runs.is_empty() {
+                    runs.push(run(default));
+                }
+                Ok(Command::Demo { reference, runs })
             };
             match command.as_str() {
                 "run" => Ok(Command::Run(run(&only(&words, "SCENARIO")?))),
-                "demo" if words.is_empty() => Ok(Command::Demo(vec![run("addonce")])),
-                "demo" if words.iter().any(|word| word == "stock") => {
-                    Err("demo runs 'stock' before all others: leave it out".into())
-                }
-                "demo" => Ok(Command::Demo(words.iter().map(|word| run(word)).collect())),
+                "demo" => beside("stock", "addonce"),
+                "boot" => beside("boot-stock", "boot-service"),
                 _ => none(&words).map(|()| Command::Fixes(run("fixes"))),
             }
         }
@@ -162,9 +182,9 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     }
 }
 
-/// A storm grows with the CPUs, and so does the time the kernel takes to bring them up.
-pub fn default_timeout(cpus: u32) -> Duration {
-    Duration::from_secs(if cpus <= 64 { 300 } else { 900 })
+/// A storm grows with the CPUs, and so does the time the kernel takes to bring them up. A whole Debian is slow.
+pub fn default_timeout(command: &str, cpus: u32) -> Duration {
+    Duration::from_secs(if cpus <= 64 && command != "boot" { 300 } else { 900 })
 }
 
 fn number(option: &str, value: &str, most: u32) -> Result<u32, String> {
@@ -198,11 +218,26 @@ mod tests {
     fn the_time_limit_follows_the_number_of_cpus_unless_given() {
         let limit = |line| match parsed(line) {
             Ok(Command::Run(run)) => run.timeout.as_secs(),
+            Ok(Command::Demo { runs, .. }) => runs[0].timeout.as_secs(),
             other => panic!("{other:?}"),
         };
         assert_eq!(limit("run stock --cpus 64"), 300);
         assert_eq!(limit("run stock --cpus 255"), 900);
         assert_eq!(limit("run stock --cpus 255 --timeout 7"), 7);
+        assert_eq!(limit("boot --cpus 64"), 900);
+    }
+
+    #[test]
+    fn a_demo_and_a_boot_run_their_own_reference_and_what_is_named_or_else_one() {
+        let seen = |line| match parsed(line) {
+            Ok(Command::Demo { reference, runs }) => {
+                (reference, runs.into_iter().map(|run| run.scenario).collect::<Vec<_>>().join(" "))
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(seen("demo --cpus 4"), ("stock", "addonce".into()));
+        assert_eq!(seen("boot --cpus 4 --deb x"), ("boot-stock", "boot-service".into()));
+        assert_eq!(seen("boot boot-purged x --cpus 4"), ("boot-stock", "boot-purged x".into()));
     }
 
     #[test]
@@ -217,6 +252,8 @@ mod tests {
             ("image stock --cpus 4", "--cpus"),
             ("fly stock", "fly"),
             ("demo stock --cpus 4", "stock"),
+            ("demo --cpus 4 --deb x", "--deb"),
+            ("boot boot-stock --cpus 4", "boot-stock"),
             ("demo", "--cpus"),
             ("fixes again", "again"),
             ("fixtures --cpus 4", "--cpus"),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a guest wrote to its second serial port, taken apart.
 //!
-//! Owns the format of `guest/init`: lines that begin with `@@` are facts, marks, section borders and the last
+//! Owns the format of `guest/measure.sh`: lines that begin with `@@` are facts, marks, section borders and the last
 //! word; the lines between `@@section NAME` and `@@end` are that section. It promises that a result which is
 //! incomplete, for whatever reason, is an error and never half a figure.
 

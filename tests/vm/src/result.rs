@@ -5,12 +5,13 @@
 //! that a result exists only if the trace is complete: lost events are an error here, for a count with a hole
 //! is no count.
 
+use crate::boot::Boot;
 use crate::order;
 use crate::raw::Raw;
 use crate::resources::{self, Daemon, Sample};
 use crate::trace::{Call, errno_name};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often, by name of the errno; "0" is success.
 pub type ByErrno = BTreeMap<String, u32>;
@@ -31,7 +32,7 @@ pub struct LabResult {
     pub qemu: String,
     pub udev: String,
     pub kmod: String,
-    /// From the start of the first program that loads modules to settled.
+    /// From the start of the first program that loads modules to settled; of a boot, from the kernel's start.
     pub seconds: f64,
     /// Seconds since then, with what the scenario had reached.
     pub marks: Vec<(String, f64)>,
@@ -59,6 +60,9 @@ pub struct LabResult {
     /// Loads were killed: that a module was tried more than once is no fault.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_repeat: bool,
+    /// The guest booted a whole Debian: what is counted here is what was loaded from its disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     /// What `addonce failed` said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Vec<String>>,
@@ -76,7 +80,7 @@ pub fn must_be_complete(raw: &Raw) -> Result<(), String> {
     if lost != ("", "0") {
         let (lost, missed) = lost;
         return Err(format!(
-            "the trace lost events ({lost} kprobe misses: {missed}); raise buffer_size_kb in guest/init"
+            "the trace lost events ({lost} kprobe misses: {missed}); raise buffer_size_kb in guest/measure.sh"
         ));
     }
     if !raw.section("live-before")?.trim().is_empty() {
@@ -153,6 +157,12 @@ impl LabResult {
             let (run, reference) = (named(self), &reference.scenario);
             faults.push(format!("{run}: not live, but live with {reference}: {}", missing.join(", ")));
         }
+        let boot = self.boot.iter().flat_map(Boot::faults);
+        faults.extend(boot.map(|fault| format!("{}: {fault}", named(self))));
+        if self.boot.as_ref().is_some_and(|boot| boot.as_stock) {
+            faults.extend(self.unlike(reference).map(|fault| format!("{}: {fault}", named(self))));
+            return faults;
+        }
         let repeated: Vec<_> = self.repeated().iter().map(|(module, n)| format!("{module} ({n})")).collect();
         if !repeated.is_empty() && !self.may_repeat {
             faults.push(format!("{}: inserted more than once: {}", named(self), repeated.join(", ")));
@@ -161,6 +171,20 @@ impl LabResult {
             self.untold().map(|module| format!("{}: `addonce failed` is silent about {module}", named(self))),
         );
         faults
+    }
+
+    /// What tells this run from one of stock's: other modules, or another one who loads them. How often each is tried
+    /// is a matter of luck there.
+    fn unlike(&self, reference: &Self) -> impl Iterator<Item = String> {
+        let more = reference.missing_from(self);
+        let live = (!more.is_empty())
+            .then(|| format!("live, but not live with {}: {}", reference.scenario, more.join(", ")));
+        let tried = |run: &Self| run.attempts.keys().cloned().collect::<BTreeSet<_>>();
+        let others: Vec<_> = tried(self).symmetric_difference(&tried(reference)).cloned().collect();
+        let tried =
+            (!others.is_empty()).then(|| format!("tried in one of the two only: {}", others.join(", ")));
+        let caller = self.calls.by_caller.contains_key("addonce").then(|| "addonce loaded modules".into());
+        [live, tried, caller].into_iter().flatten()
     }
 
     /// Modules that were tried in vain, and that the text about failures has no entry for: a line that begins with the

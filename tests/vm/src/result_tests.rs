@@ -142,3 +142,25 @@ fn a_module_that_failed_and_is_not_spoken_of_is_a_fault() {
     run.failed = Some(vec!["acpi_cpufreq: Input/output error (EIO)".into()]);
     assert!(run.faults_against(&stock)[0].contains("silent about acpi_cpufreq"));
 }
+
+#[test]
+fn a_boot_that_is_to_be_stock_s_may_repeat_as_stock_does_and_differ_in_nothing_else() {
+    let stock = with(&["evdev"], &[("evdev", 20), ("acpi_cpufreq", 64)]);
+    let boot = Boot { multi_user: true, state: "running".into(), as_stock: true, ..Boot::default() };
+    let mut run = LabResult { boot: Some(boot), ..with(&["evdev"], &[("evdev", 3), ("acpi_cpufreq", 64)]) };
+    assert_eq!(run.faults_against(&stock), [""; 0]);
+    run.attempts.remove("acpi_cpufreq");
+    run.live.push("button".into());
+    run.calls.by_caller.insert("addonce".into(), 1);
+    let faults = run.faults_against(&stock);
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    assert!(faults[0].ends_with("with addonce: button"), "{}", faults[0]);
+    assert!(faults[1].ends_with("only: acpi_cpufreq"), "{}", faults[1]);
+}
+
+#[test]
+fn a_boot_that_went_wrong_is_a_fault_whatever_it_loaded() {
+    let stock = with(&["evdev"], &[("evdev", 1)]);
+    let run = LabResult { boot: Some(Boot::default()), ..with(&["evdev"], &[("evdev", 1)]) };
+    assert!(run.faults_against(&stock)[0].contains("multi-user"), "{:?}", run.faults_against(&stock));
+}

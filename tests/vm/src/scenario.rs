@@ -7,6 +7,11 @@
 //! beside it; `# needs: order` says that the run must name a result, whose modules become /lab/order, a line each; `# needs: rules` installs addonce's udev rules; `# needs: fixtures` adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
 //! nothing else loads; `# modules: may be tried again` says that a second insert call is no fault, for loads are killed; a line `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev
 //! loads them by a rule of its own.
+//!
+//! A line `# boots: debian` says that the guest boots a whole Debian from a disk. `install.sh`, if there, then changes that
+//! Debian beforehand, in a chroot, and `run.sh` may define `afterwards()`, which is called when the boot is done. There,
+//! `# needs: deb` says that the run must name addonce's package, and `# modules: as with stock` that the boot must come to
+//! what it comes to without.
 //! Adding a scenario is adding a directory.
 
 use crate::tools;
@@ -28,11 +33,21 @@ pub struct Scenario {
     pub not_asked_for: Vec<String>,
     /// Loads are killed, so a module may be tried more than once.
     pub may_repeat: bool,
+    /// The guest boots a Debian from a disk.
+    pub boots: bool,
+    pub needs_deb: bool,
+    /// addonce is not to be noticed.
+    pub as_stock: bool,
 }
 
 impl Scenario {
     pub fn script(&self) -> PathBuf {
         self.dir.join("run.sh")
+    }
+
+    /// What changes the Debian that the guest boots.
+    pub fn install(&self) -> Option<PathBuf> {
+        Some(self.dir.join("install.sh")).filter(|path| path.is_file())
     }
 
     /// The files laid over the guest's root.
@@ -80,6 +95,9 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         bare: says("# modules: none"),
         not_asked_for,
         may_repeat: says("# modules: may be tried again"),
+        boots: says("# boots: debian"),
+        needs_deb: says("# needs: deb"),
+        as_stock: says("# modules: as with stock"),
     })
 }
 
@@ -99,6 +117,17 @@ mod tests {
         let (stock, fixes) = (find("stock").unwrap(), find("fixes").unwrap());
         assert!(!stock.needs_fixtures && !stock.bare);
         assert!(fixes.needs_fixtures && fixes.bare);
+    }
+
+    #[test]
+    fn a_scenario_says_whether_it_boots_a_debian_and_what_that_must_come_to() {
+        let (stock, service, purged) = ("boot-stock", "boot-service", "boot-purged");
+        assert!(!find("stock").unwrap().boots);
+        let of =
+            |name| find(name).map(|s| (s.boots, s.needs_deb, s.as_stock, s.install().is_some())).unwrap();
+        assert_eq!(of(stock), (true, false, false, false));
+        assert_eq!(of(service), (true, true, false, true));
+        assert_eq!(of(purged), (true, true, true, true));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Owns the look of the table, which is plain text and valid Markdown at once. It promises a row for every
 //! errno any of the results has, and figures exactly as the results hold them, converted in unit only.
 
+use crate::boot::Boot;
 use crate::result::LabResult;
 use std::collections::BTreeSet;
 
@@ -23,6 +24,18 @@ pub fn render(results: &[LabResult]) -> String {
     if let [reference, _, ..] = results {
         let name = format!("live with {}, not here", reference.scenario);
         rows.push(row(&name, results, |r| r.missing_from(reference).len().to_string()));
+    }
+    if results.iter().any(|r| r.boot.is_some()) {
+        let boot = |name: &str, of: &dyn Fn(&Boot) -> String| {
+            row(name, results, |r| r.boot.as_ref().map_or("-".into(), of))
+        };
+        rows.push(boot("insert calls before, by the initramfs", &|b| b.initramfs_calls.to_string()));
+        rows.push(boot("units failed", &|b| b.failed_units.len().to_string()));
+        rows.push(boot("root file system's init at, s", &|b| format!("{:.1}", b.root_at)));
+        rows.push(boot("its boot, s, as systemd says", &|b| format!("{:.1}", b.userspace)));
+        rows.push(boot("addonce ready before the trigger, s", &|b| {
+            b.ahead.map_or("-".into(), |ahead| format!("{ahead:.1}"))
+        }));
     }
     rows.push(row("seconds", results, |r| format!("{:.1}", r.seconds)));
     rows.push(row("CPU seconds", results, |r| format!("{:.1}", r.cpu_jiffies as f64 / 100.0)));
@@ -75,6 +88,16 @@ mod tests {
         };
         assert_eq!(line("|   EBUSY").unwrap(), ["|", "EBUSY", "|", "292", "|", "0", "|"]);
         assert_eq!(line("| live with stock").unwrap()[6..], ["|", "0", "|", "1", "|"]);
+    }
+
+    #[test]
+    fn what_only_a_boot_has_is_a_row_only_beside_a_boot() {
+        let stock = LabResult::default();
+        assert!(!render(std::slice::from_ref(&stock)).contains("units failed"));
+        let boot = LabResult { boot: Some(Boot { ahead: Some(0.5), ..Boot::default() }), ..stock.clone() };
+        let text = render(&[stock, boot]);
+        let line = text.lines().find(|line| line.contains("before the trigger")).unwrap();
+        assert!(line.ends_with("|   - | 0.5 |"), "{line}");
     }
 
     #[test]

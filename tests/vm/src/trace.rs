@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel's trace, read into insert calls: which module, by which program, with which errno.
 //!
-//! Owns the text format of tracefs as far as the events of `guest/init` go. An insert call names no module,
+//! Owns the text format of tracefs as far as the events of `guest/measure.sh` go. An insert call names no module,
 //! it has a descriptor or a buffer; so the last `*.ko` file the same thread opened before is what the call is
 //! for. That holds for kmod, busybox, udev and addonce, which all open, insert and close in one thread. It
 //! promises that a call it cannot give a name is an error, and that a call which never returned is counted as
-//! such. What a scenario wrote to trace_marker, "lab: TEXT", stands between the calls before and after it.
+//! such. What a scenario wrote to trace_marker, "lab: TEXT", stands between the calls before and after it, and so does
+//! that PID 1 became another program: the last time it does is when the root file system's init takes over.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -34,6 +35,8 @@ pub struct Trace {
     /// Every module file that somebody opened or tried to open.
     pub opened: BTreeSet<String>,
     pub marks: Vec<Mark>,
+    /// The programs that PID 1 became.
+    pub inits: Vec<Mark>,
 }
 
 #[derive(Default)]
@@ -48,6 +51,7 @@ enum Event<'a> {
     Entered,
     Returned(i64),
     Marked(&'a str),
+    Became(&'a str),
     Other,
 }
 
@@ -78,8 +82,10 @@ pub fn parse(text: &str) -> Result<Trace, String> {
                 }
             }
             Event::Marked(text) => {
-                let calls = trace.calls.len();
-                trace.marks.push(Mark { text: text.into(), at, calls });
+                trace.marks.push(Mark { text: text.into(), at, calls: trace.calls.len() });
+            }
+            Event::Became(program) => {
+                trace.inits.push(Mark { text: program.into(), at, calls: trace.calls.len() });
             }
             Event::Other => {}
         }
@@ -104,6 +110,10 @@ fn event(what: &str) -> Option<Event<'_>> {
     }
     if let Some(text) = what.strip_prefix("tracing_mark_write: lab: ") {
         return Some(Event::Marked(text));
+    }
+    if let Some(rest) = what.strip_prefix("sched_process_exec: filename=") {
+        let (program, _) = rest.split_once(" pid=1 ")?;
+        return Some(Event::Became(program));
     }
     let insert = ["sys_finit_module", "sys_init_module"].iter().find_map(|name| what.strip_prefix(name));
     Some(match insert {

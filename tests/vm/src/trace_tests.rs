@@ -101,3 +101,17 @@ fn a_mark_stands_between_the_calls() {
 fn an_errno_without_a_name_keeps_its_number() {
     assert_eq!(errno_name(Some(71)), "errno 71");
 }
+
+#[test]
+fn what_pid_1_becomes_stands_between_calls() {
+    let text = r#"
+ busybox-1 [000] ..... 1.0: sched_process_exec: filename=/init pid=1 old_pid=1
+ modprobe-70 [000] ..... 1.1: ko_open: (do_filp_open+0x0/0x160) file="/lib/modules/6.1/virtio_blk.ko"
+ modprobe-70 [000] ...1. 1.2: sys_finit_module(fd: 6, uargs: 7e, flags: 0)
+ modprobe-70 [000] ...1. 1.3: sys_finit_module -> 0x0
+ run-init-1 [000] ..... 2.5: sched_process_exec: filename=/sbin/init pid=1 old_pid=1
+"#;
+    let inits = parse(text).unwrap().inits;
+    let seen: Vec<_> = inits.iter().map(|init| (init.text.as_str(), init.at, init.calls)).collect();
+    assert_eq!(seen, [("/init", 1.0, 0), ("/sbin/init", 2.5, 1)]);
+}

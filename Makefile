@@ -21,6 +21,10 @@ SYSCONFDIR ?= /etc
 # Where systemd looks for units, and udev for hwdb.d: below /usr and /usr/local both do.
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 UDEVDIR ?= $(PREFIX)/lib/udev
+# Where generators of an initramfs look for hooks; with PREFIX=/usr it is where they do look.
+INITRAMFS_TOOLS ?= $(PREFIX)/share/initramfs-tools
+DRACUT ?= $(PREFIX)/lib/dracut/modules.d
+MKINITCPIO ?= $(PREFIX)/lib/initcpio
 DESTDIR ?=
 MSRV = 1.85.0
 
@@ -44,6 +48,7 @@ COMPLETIONS = target/completions
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 UNITS = $(patsubst %.in,%,$(notdir $(wildcard systemd/*)))
+FOR = target/for$(PREFIX)$(SYSCONFDIR)
 PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
 
 # What is installed: its mode, the file, and where it goes. The rules go to /etc, where they win over systemd's file of
@@ -52,15 +57,24 @@ INSTALLED = \
 	755:$(ADDONCE):$(PREFIX)/bin/addonce \
 	755:$(ADDONCE_LOAD):$(PREFIX)/bin/addonce-load \
 	644:hwdb/60-addonce.hwdb:$(UDEVDIR)/hwdb.d/60-addonce.hwdb \
-	644:target/for$(PREFIX)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
-	$(foreach unit,$(UNITS),644:target/for$(PREFIX)/$(unit):$(UNITDIR)/$(unit)) \
+	644:$(FOR)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
+	$(foreach unit,$(UNITS),644:$(FOR)/$(unit):$(UNITDIR)/$(unit)) \
+	$(foreach file,policy start stop,755:$(FOR)/initramfs/$(file):$(PREFIX)/lib/addonce/initramfs-$(file)) \
+	$(foreach file,service.conf socket.conf,644:$(FOR)/initramfs/$(file):$(PREFIX)/lib/addonce/initramfs-$(file)) \
+	$(foreach file,hooks/addonce scripts/init-top/addonce scripts/init-bottom/addonce, \
+		755:$(FOR)/initramfs/initramfs-tools/$(file):$(INITRAMFS_TOOLS)/$(file)) \
+	$(foreach file,module-setup.sh addonce-start.sh addonce-stop.sh, \
+		755:$(FOR)/initramfs/dracut/$(file):$(DRACUT)/90addonce/$(file)) \
+	$(foreach file,install/addonce hooks/addonce,644:$(FOR)/initramfs/mkinitcpio/$(file):$(MKINITCPIO)/$(file)) \
+	644:docs/initramfs.md:$(PREFIX)/share/doc/addonce/initramfs.md \
+	644:initramfs/busybox/init:$(PREFIX)/share/doc/addonce/examples/initramfs-busybox-init \
 	644:README.md:$(PREFIX)/share/doc/addonce/README.md \
 	$(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
 	644:$(COMPLETIONS)/addonce.bash:$(PREFIX)/share/bash-completion/completions/addonce \
 	644:$(COMPLETIONS)/_addonce:$(PREFIX)/share/zsh/site-functions/_addonce \
 	644:$(COMPLETIONS)/addonce.fish:$(PREFIX)/share/fish/vendor_completions.d/addonce.fish
 # Directories that are nobody else's.
-INSTALLED_DIRS = $(PREFIX)/share/doc/addonce
+INSTALLED_DIRS = $(PREFIX)/share/doc/addonce/examples $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/90addonce
 
 all: build man completions
 
@@ -178,20 +192,25 @@ check-boot: deb lab
 	@tools/packages $(BOOT_PACKAGES)
 	$(LAB) boot boot-service boot-restart boot-purged --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot.json
 
-# The rules and the units name the programs by their paths.
-RENDERED = $(addprefix target/for$(PREFIX)/,80-drivers.rules $(UNITS))
+# What names other files that are installed is made for a PREFIX.
+RENDERED = $(filter $(FOR)/%,$(subst :, ,$(INSTALLED)))
+RENDER = @mkdir -p $(@D); sed -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@LIBDIR@|$(PREFIX)/lib|g' \
+	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' $< >$@
 
-target/for$(PREFIX)/%: rules.d/%.in
-	@mkdir -p $(@D)
-	sed 's|@BINDIR@|$(PREFIX)/bin|g' $< >$@
+$(FOR)/%: rules.d/%.in
+	$(RENDER)
 
-target/for$(PREFIX)/%: systemd/%.in
-	@mkdir -p $(@D)
-	sed 's|@BINDIR@|$(PREFIX)/bin|g' $< >$@
+$(FOR)/%: systemd/%.in
+	$(RENDER)
 
-target/for$(PREFIX)/%: systemd/%
-	@mkdir -p $(@D)
-	cp $< $@
+$(FOR)/%: systemd/%
+	$(RENDER)
+
+$(FOR)/initramfs/%: initramfs/%.in
+	$(RENDER)
+
+$(FOR)/initramfs/%: initramfs/%
+	$(RENDER)
 
 install: $(RENDERED)
 	@set -e; for each in $(INSTALLED); do \
@@ -214,10 +233,11 @@ uninstall:
 	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_LEAVE)"
 
 RELOAD = systemd-hwdb update; udevadm control --reload; systemctl daemon-reload
-TAKE_EFFECT = for this to take effect: $(RELOAD); systemctl enable --now addonce.socket addonce.service
+TAKE_EFFECT = for this to take effect: $(RELOAD); systemctl enable --now addonce.socket addonce.service; \
+	update-initramfs -u, dracut --force or mkinitcpio -P
 # With the units gone, disabling would not find what to disable.
 TAKE_LEAVE = for this to take effect: systemctl stop addonce.socket addonce.service; \
-	rm -f /etc/systemd/system/*.wants/addonce.*; $(RELOAD)
+	rm -f /etc/systemd/system/*.wants/addonce.*; $(RELOAD); update-initramfs -u, dracut --force or mkinitcpio -P
 
 # Debian's tools leave their files beside and above the source, so they get a place of their own. -d: the Rust toolchain
 # need not be Debian's.

@@ -219,9 +219,9 @@ install: $(RENDERED)
 	done
 	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_EFFECT)"
 
-# The paths that `make install` installs, for those who compare.
+# The paths that `make install` installs, for those who compare; directories that are nobody else's end in a slash.
 list-installed:
-	@for each in $(INSTALLED); do echo $${each##*:}; done
+	@for each in $(INSTALLED) $(addsuffix /,$(INSTALLED_DIRS)); do echo $${each##*:}; done
 
 uninstall:
 	@set -e; for each in $(INSTALLED); do \

@@ -3,7 +3,6 @@
 # make         the program, its pages and the shells' completions
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
 # make check   everything that is tested: formatting, lints, tests, the oracle, an installation, the guests
-# make check-boot     a whole Debian booted from a disk, with and without the package (as root; not part of make check)
 # make bench   what a duplicate, a storm, a client costs, beside its peers: writes docs/PERFORMANCE.md and its picture. An
 #              hour and a half on 2 idle cores; stopped and begun again it goes on where it was (BENCH_ROUNDS=1 for less)
 # make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
@@ -111,7 +110,7 @@ demo: build lab
 run: build
 	tools/run $(ADDONCE)
 
-check: check-style check-msrv check-unit check-install check-units check-packages check-fuzz check-guest
+check: check-style check-msrv check-unit check-install check-units check-packages check-fuzz check-guest check-boot
 	@echo "check: all passed"
 
 check-style: build-packages
@@ -187,10 +186,12 @@ check-guest: build lab
 	$(LAB) demo addonce sync program --cpus 255 --addonce $(ADDONCE) --out target/check/ways.json
 	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
 
-# A whole Debian, as root: stock; with the package installed; with the daemon restarted and killed; with the package purged.
+# A whole Debian, as root: stock; with the package installed (an initramfs of update-initramfs, then the daemon restarted and
+# killed); an initramfs of dracut; one without udev; and with the package purged.
 check-boot: deb lab
 	@tools/packages $(BOOT_PACKAGES)
-	$(LAB) boot boot-service boot-restart boot-purged --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot.json
+	$(LAB) boot boot-service boot-dracut boot-busybox boot-purged --cpus 64 --deb target/packages/addonce_*.deb \
+		--out target/check/boot.json
 
 # What names other files that are installed is made for a PREFIX.
 RENDERED = $(filter $(FOR)/%,$(subst :, ,$(INSTALLED)))

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a boot of a whole Debian came to, beyond the modules: part of a result.
 //!
-//! Owns what the root file system's time is (from when PID 1 last became another program to when the boot had settled)
-//! and what is expected of a boot as such. Insert calls before, by the initramfs, and after, by the scenario's further
-//! steps, are numbers here and not among the result's calls.
+//! Owns what a boot is (from the kernel's start to when it had settled, the initramfs included), when the root file
+//! system's init took over in it (PID 1 became another program for the last time), and what is expected of a boot as such.
+//! Insert calls afterwards, by the scenario's further steps, are a number here and not among the result's calls.
 
 use crate::raw::Raw;
 use crate::trace::{Call, Trace};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
-    /// Insert calls before the root file system's init took over.
+    /// How many of the result's insert calls came before the root file system's init took over.
     pub initramfs_calls: u32,
     /// Insert calls after the boot had settled.
     pub later_calls: u32,
@@ -34,7 +34,7 @@ pub struct Boot {
     pub as_stock: bool,
 }
 
-/// The boot, and the calls that are the root file system's.
+/// The boot, and its calls.
 pub fn read(raw: &Raw, trace: Trace) -> Result<(Boot, Vec<Call>), String> {
     let root = trace.inits.last().ok_or("the trace does not say when PID 1 became an init")?;
     let booted = trace.marks.iter().find(|mark| mark.text == "booted");
@@ -56,8 +56,8 @@ pub fn read(raw: &Raw, trace: Trace) -> Result<(Boot, Vec<Call>), String> {
         ahead: (addonce > 0.0).then_some(trigger - addonce),
         ..Boot::default()
     };
-    let (from, to) = (root.calls, booted.calls);
-    Ok((boot, trace.calls.into_iter().take(to).skip(from).collect()))
+    let calls = booted.calls;
+    Ok((boot, trace.calls.into_iter().take(calls).collect()))
 }
 
 impl Boot {
@@ -112,9 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn only_calls_between_the_root_s_init_and_the_end_of_the_boot_are_the_boot_s() {
+    fn calls_before_the_end_of_the_boot_are_the_boot_s_the_initramfs_s_included() {
         let (boot, calls) = read(&Raw::parse(RAW).unwrap(), trace()).unwrap();
-        assert_eq!(calls.iter().map(|call| call.module.as_str()).collect::<Vec<_>>(), ["evdev", "button"]);
+        assert_eq!(
+            calls.iter().map(|call| call.module.as_str()).collect::<Vec<_>>(),
+            ["virtio_blk", "evdev", "button"]
+        );
         assert_eq!((boot.initramfs_calls, boot.later_calls), (1, 1));
         assert_eq!((boot.root_at, boot.userspace, boot.ahead), (7.0, 53.0, Some(0.5)));
     }

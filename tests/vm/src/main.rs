@@ -167,6 +167,7 @@ fn measure_in(run: &Run, scenario: scenario::Scenario) -> Result<LabResult, Stri
     }
     result.not_asked_for = scenario.not_asked_for;
     result.may_repeat = scenario.may_repeat;
+    result.twice = scenario.twice;
     Ok(result)
 }
 

@@ -60,6 +60,9 @@ pub struct LabResult {
     /// Loads were killed: that a module was tried more than once is no fault.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub may_repeat: bool,
+    /// Modules that were to fail first and then, with another cause, to come in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub twice: Vec<String>,
     /// The guest booted a whole Debian: what is counted here is what was loaded from its disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
@@ -163,7 +166,13 @@ impl LabResult {
             faults.extend(self.unlike(reference).map(|fault| format!("{}: {fault}", named(self))));
             return faults;
         }
-        let repeated: Vec<_> = self.repeated().iter().map(|(module, n)| format!("{module} ({n})")).collect();
+        let twice = self.twice.iter().filter(|module| !self.failed_once_and_came_in(module));
+        faults.extend(twice.map(|module| {
+            format!("{}: {module} was not tried twice, the second time with success", named(self))
+        }));
+        let repeated =
+            self.repeated().into_iter().filter(|(module, _)| !self.twice.iter().any(|other| other == module));
+        let repeated: Vec<_> = repeated.map(|(module, n)| format!("{module} ({n})")).collect();
         if !repeated.is_empty() && !self.may_repeat {
             faults.push(format!("{}: inserted more than once: {}", named(self), repeated.join(", ")));
         }
@@ -171,6 +180,13 @@ impl LabResult {
             self.untold().map(|module| format!("{}: `addonce failed` is silent about {module}", named(self))),
         );
         faults
+    }
+
+    fn failed_once_and_came_in(&self, module: &str) -> bool {
+        let attempts = self.attempts.get(module);
+        attempts.is_some_and(|errnos| {
+            errnos.len() == 2 && errnos.values().all(|n| *n == 1) && errnos.contains_key("0")
+        })
     }
 
     /// What tells this run from one of stock's: other modules, or another one who loads them. How often each is tried

@@ -164,3 +164,22 @@ fn a_boot_that_went_wrong_is_a_fault_whatever_it_loaded() {
     let run = LabResult { boot: Some(Boot::default()), ..with(&["evdev"], &[("evdev", 1)]) };
     assert!(run.faults_against(&stock)[0].contains("multi-user"), "{:?}", run.faults_against(&stock));
 }
+
+#[test]
+fn a_module_that_is_to_fail_first_has_to_and_no_other_may() {
+    let tried = |module: &str, errnos: &[(&str, u32)]| {
+        let errnos = errnos.iter().map(|(errno, n)| (errno.to_string(), *n)).collect();
+        LabResult { attempts: [(module.to_string(), errnos)].into(), ..LabResult::default() }
+    };
+    let faults = |run: LabResult| {
+        LabResult { twice: vec!["virtio_rng".into()], ..run }.faults_against(&LabResult::default())
+    };
+    assert_eq!(faults(tried("virtio_rng", &[("ENOENT", 1), ("0", 1)])), [""; 0]);
+    assert!(faults(tried("virtio_rng", &[("0", 1)]))[0].contains("virtio_rng was not tried twice"));
+    assert!(
+        faults(tried("virtio_rng", &[("ENOENT", 2), ("0", 1)]))[0].contains("virtio_rng was not tried twice")
+    );
+    assert!(
+        faults(tried("evdev", &[("ENOENT", 1), ("0", 1)])).iter().any(|fault| fault.contains("evdev (2)"))
+    );
+}

@@ -11,7 +11,7 @@
 //! A line `# boots: debian` says that the guest boots a whole Debian from a disk. `install.sh`, if there, then changes that
 //! Debian beforehand, in a chroot, and `run.sh` may define `afterwards()`, which is called when the boot is done. There,
 //! `# needs: deb` says that the run must name addonce's package, and `# modules: as with stock` that the boot must come to
-//! what it comes to without.
+//! what it comes to without; `# tried twice: NAME ...` names modules that fail first, and then, with another cause, come in.
 //! Adding a scenario is adding a directory.
 
 use crate::tools;
@@ -33,6 +33,8 @@ pub struct Scenario {
     pub not_asked_for: Vec<String>,
     /// Loads are killed, so a module may be tried more than once.
     pub may_repeat: bool,
+    /// These fail first and then come in.
+    pub twice: Vec<String>,
     /// The guest boots a Debian from a disk.
     pub boots: bool,
     pub needs_deb: bool,
@@ -82,8 +84,10 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
     }
     let script = String::from_utf8_lossy(&tools::read(&dir.join("run.sh"))?).into_owned();
     let says = |header: &str| script.lines().any(|line| line.trim() == header);
-    let not_asked_for = script.lines().filter_map(|line| line.trim().strip_prefix("# not asked for: "));
-    let not_asked_for = not_asked_for.flat_map(str::split_whitespace).map(Into::into).collect();
+    let named = |header: &str| {
+        let lines = script.lines().filter_map(|line| line.trim().strip_prefix(header));
+        lines.flat_map(str::split_whitespace).map(Into::into).collect()
+    };
     Ok(Scenario {
         name: name.into(),
         dir,
@@ -93,7 +97,8 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         needs_order: says("# needs: order"),
         order: Vec::new(),
         bare: says("# modules: none"),
-        not_asked_for,
+        not_asked_for: named("# not asked for: "),
+        twice: named("# tried twice: "),
         may_repeat: says("# modules: may be tried again"),
         boots: says("# boots: debian"),
         needs_deb: says("# needs: deb"),

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The image is busybox and addonce, without udev: what docs/initramfs.md describes.
+
+dpkg -i /lab/addonce.deb
+release=$(ls /usr/lib/modules)
+image=/lab/image
+mkdir -p $image/usr/bin $image/etc
+ln -s usr/bin usr/lib usr/lib64 $image/
+# shellcheck disable=SC2046 # paths, a word each
+cp --parents /usr/bin/addonce $(ldd /usr/bin/addonce /usr/bin/busybox | grep -o '/[^ ]*') $image
+cp -a /usr/bin/busybox $image/usr/bin/
+cp -a /etc/modprobe.d $image/etc/
+cp /usr/share/doc/addonce/examples/initramfs-busybox-init $image/init
+chmod +x $image/init
+cd "/usr/lib/modules/$release" || exit
+cp -a --parents modules.builtin modules.builtin.modinfo modules.order kernel/arch kernel/crypto kernel/drivers/acpi \
+    kernel/drivers/ata kernel/drivers/block kernel/drivers/char kernel/drivers/virtio kernel/fs/ext4 kernel/fs/jbd2 \
+    kernel/fs/mbcache.ko kernel/lib -t "$(mkdir -p "$image$PWD" && echo "$image$PWD")"
+depmod -b $image "$release"
+cd $image || exit
+find . | busybox cpio -o -H newc 2>/dev/null | zstd -q -1 >"/boot/initrd.img-$release"

@@ -31,6 +31,7 @@ BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
 MAN_PACKAGES = scdoc
 INSTALL_TEST_PACKAGES = groff-base udev util-linux
 UNIT_TEST_PACKAGES = systemd udev
+INITRAMFS_TEST_PACKAGES = bash busybox-static udev
 DEB_PACKAGES = debhelper dpkg-dev systemd udev
 RPM_PACKAGES = rpm
 PACKAGES_TEST_PACKAGES = lintian
@@ -110,7 +111,7 @@ demo: build lab
 run: build
 	tools/run $(ADDONCE)
 
-check: check-style check-msrv check-unit check-install check-units check-packages check-fuzz check-guest check-boot
+check: check-style check-msrv check-unit check-install check-initramfs check-units check-packages check-fuzz check-guest check-boot
 	@echo "check: all passed"
 
 check-style: build-packages
@@ -133,6 +134,10 @@ check-unit: build lab
 check-install: all
 	@tools/packages $(INSTALL_TEST_PACKAGES)
 	tools/check-install $(MAKE)
+
+check-initramfs: all
+	@tools/packages $(INITRAMFS_TEST_PACKAGES)
+	tools/check-initramfs $(MAKE)
 
 check-units: build
 	@tools/packages $(UNIT_TEST_PACKAGES)
@@ -268,4 +273,4 @@ clean:
 	$(CARGO) clean
 
 .PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
-	check-install check-units check-packages check-fuzz check-guest check-boot fuzz bench install list-installed uninstall deb rpm clean
+	check-install check-initramfs check-units check-packages check-fuzz check-guest check-boot fuzz bench install list-installed uninstall deb rpm clean

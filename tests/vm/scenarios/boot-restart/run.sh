@@ -56,7 +56,10 @@ afterwards() {
     for module in $unloaded; do
         [ "$(cat /sys/module/$module/initstate)" = live ] || fail "$module is not live again"
     done
-    failed | section failed-attempts
+    failed | tee /run/lab/failed-again | section failed-attempts
+    for attempts in $(sed -n 's/.*"attempts": \([0-9]*\).*/\1/p' /run/lab/failed-again); do
+        [ "$attempts" -le $((1 + 2 * STORMS)) ] || fail "a module was tried $attempts times in $STORMS storms"
+    done
     echo "insert calls in the storms: $(($(inserts) - calls))" >>$LOG
     systemctl list-units --failed --plain --no-legend | grep -q . && fail "units failed in the storms"
 }

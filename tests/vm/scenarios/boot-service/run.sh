@@ -72,6 +72,8 @@ afterwards() {
     sleep 6
     addonce failed | section failed
     addonce plot --json | section storm
+    addonce status --json >>$LOG
+    journalctl --boot --no-pager --no-hostname --output short-monotonic --unit addonce.service >>$LOG
     restarted
     killed_in_storms
 }

@@ -47,6 +47,11 @@ impl Measured {
     pub fn of(&self, way: &str, cpus: u32) -> Vec<&LabResult> {
         self.results.iter().filter(|result| result.scenario == way && result.cpus == cpus).collect()
     }
+
+    /// All but the boots.
+    pub fn storms(&self) -> impl Iterator<Item = &LabResult> {
+        self.results.iter().filter(|result| result.boot.is_none())
+    }
 }
 
 pub fn read(path: &Path) -> Result<Measured, String> {

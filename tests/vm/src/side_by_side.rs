@@ -42,9 +42,9 @@ pub fn figure(measured: &Measured, way: &str, cpus: u32, quantity: Quantity) -> 
     Figure::of(&values(measured, way, cpus, quantity))
 }
 
-/// The numbers of CPUs that were measured, from the least on.
+/// The numbers of CPUs that storms were measured at, from the least on.
 pub fn sizes(measured: &Measured) -> Vec<u32> {
-    measured.results.iter().map(|result| result.cpus).collect::<BTreeSet<_>>().into_iter().collect()
+    measured.storms().map(|result| result.cpus).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn ways(measured: &Measured, cpus: &[u32]) -> impl Iterator<Item = &'static str> {

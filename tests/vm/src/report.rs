@@ -24,9 +24,10 @@ fn joined(measured: &[Measured]) -> Result<Measured, String> {
     let (first, others) = measured.split_first().ok_or("nothing was measured")?;
     let mut joined = first.clone();
     for other in others {
-        if (&other.machine, &other.addonce) != (&joined.machine, &joined.addonce) {
-            return Err("these files are of different machines or different addonces".into());
+        if !joined.goes_with(other) {
+            return Err("these files are of different machines, addonces or packages".into());
         }
+        joined.deb = joined.deb.or_else(|| other.deb.clone());
         joined.results.extend(other.results.iter().cloned());
     }
     let boots = || joined.results.iter().filter(|result| result.boot.is_some());

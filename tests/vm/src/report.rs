@@ -8,7 +8,7 @@ use crate::bench::Measured;
 use crate::figure::plain;
 use crate::result::LabResult;
 use crate::side_by_side::{self, CALLS, figure, sizes};
-use crate::{benches, daemon, goals, template};
+use crate::{benches, boots, daemon, goals, template};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -68,6 +68,7 @@ fn of_the_guests(measured: &Measured) -> Result<BTreeMap<String, String>, String
         ("goals", goals::table(measured, most)),
         ("ratios", side_by_side::ratios(measured)),
         ("figures", tables.collect::<Vec<_>>().join("\n")),
+        ("boots", boots::table(measured)),
         ("daemon", daemon::table(measured, &sizes)),
     ];
     Ok(places.map(|(name, text)| (name.to_string(), text.trim_end().to_string())).into())

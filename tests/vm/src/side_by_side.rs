@@ -11,7 +11,7 @@ use crate::table;
 use std::collections::BTreeSet;
 
 /// What is compared: its name, its unit for people, and how it is read in that unit.
-type Quantity = (&'static str, fn(&LabResult) -> f64);
+pub type Quantity = (&'static str, fn(&LabResult) -> f64);
 
 pub const SECONDS: Quantity = ("seconds", |result| result.seconds);
 pub const CPU: Quantity = ("CPU seconds", |result| result.cpu_jiffies as f64 / 100.0);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! All that is measured beside each other: every way to load modules, at every number of CPUs, several times.
+//! All that is measured beside each other: every way to load modules, at every number of CPUs, several times; and, with a
+//! package, a whole Debian that boots without and with it.
 //!
 //! Owns the list of ways, the order of the turns and the file they are kept in. It promises that each way has its turn before
 //! any has its next, so that what the host does meets all; that the file is whole after every guest, and what is in it is
-//! not run again; and that it never holds the runs of two machines, kernels or addonces.
+//! not run again; and that it never holds the runs of two machines, kernels, addonces or packages.
 
+use crate::boots::{self, BOOTS};
 use crate::machine::Machine;
 use crate::options::{Run, default_timeout};
 use crate::result::LabResult;
@@ -23,6 +25,8 @@ pub struct Asked {
     pub rounds: u32,
     pub cpus: Vec<u32>,
     pub addonce: PathBuf,
+    /// Its package, to be booted with.
+    pub deb: Option<PathBuf>,
     pub out: PathBuf,
     pub seconds: Option<u32>,
 }
@@ -32,6 +36,9 @@ pub struct Measured {
     pub machine: Machine,
     /// What its bytes come to: another build is another addonce.
     pub addonce: String,
+    /// The same of its package, once that is booted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deb: Option<String>,
     pub results: Vec<LabResult>,
 }
 
@@ -43,9 +50,27 @@ struct Turn {
     way: &'static str,
 }
 
+impl Turn {
+    fn boots(&self) -> bool {
+        BOOTS.contains(&self.way)
+    }
+}
+
 impl Measured {
     pub fn of(&self, way: &str, cpus: u32) -> Vec<&LabResult> {
         self.results.iter().filter(|result| result.scenario == way && result.cpus == cpus).collect()
+    }
+
+    /// All but the boots.
+    pub fn storms(&self) -> impl Iterator<Item = &LabResult> {
+        self.results.iter().filter(|result| result.boot.is_none())
+    }
+
+    /// Whether both are of one machine and one addonce, and of one package, if each has one.
+    pub fn goes_with(&self, other: &Self) -> bool {
+        let debs = self.deb.as_ref().zip(other.deb.as_ref());
+        (&self.machine, &self.addonce) == (&other.machine, &other.addonce)
+            && debs.is_none_or(|(own, other)| own == other)
     }
 }
 
@@ -103,14 +128,15 @@ fn one(
         let stock = measured.of("stock", turn.cpus);
         scenario.order = stock.last().map(|stock| stock.order.clone()).unwrap_or_default();
     }
+    let command = if turn.boots() { "boot" } else { "bench" };
     let timeout =
-        asked.seconds.map_or_else(|| default_timeout("bench", turn.cpus), |s| Duration::from_secs(s.into()));
+        asked.seconds.map_or_else(|| default_timeout(command, turn.cpus), |s| Duration::from_secs(s.into()));
     let addonce = Some(asked.addonce.clone());
     let run = Run {
         scenario: turn.way.into(),
         cpus: turn.cpus,
         addonce,
-        deb: None,
+        deb: asked.deb.clone(),
         after: None,
         out: None,
         timeout,
@@ -118,37 +144,37 @@ fn one(
     measure(&run, scenario)
 }
 
-/// What the file has already, if it is of the same machine and the same addonce; else whoever asks has to say what is to
+/// What the file has already, if it is of the same machine, addonce and package; else whoever asks has to say what is to
 /// become of it.
 fn resumed(asked: &Asked) -> Result<Measured, String> {
-    let bytes = tools::read(&asked.addonce)?;
-    let addonce = format!("{:016x}", host::fingerprint(&bytes));
-    let measured = Measured { machine: Machine::read()?, addonce, results: Vec::new() };
+    let print = |path: &PathBuf| tools::read(path).map(|bytes| format!("{:016x}", host::fingerprint(&bytes)));
+    let (addonce, deb) = (print(&asked.addonce)?, asked.deb.as_ref().map(print).transpose()?);
+    let measured = Measured { machine: Machine::read()?, addonce, deb, results: Vec::new() };
     if !asked.out.exists() {
         return Ok(measured);
     }
     let before = read(&asked.out)?;
-    if (&before.machine, &before.addonce) != (&measured.machine, &measured.addonce) {
+    if !before.goes_with(&measured) {
         let out = asked.out.display();
         return Err(format!(
-            "{out} holds runs of another addonce or machine: remove it, or name another file"
+            "{out} holds runs of another addonce, package or machine: remove it, or name another file"
         ));
     }
-    Ok(before)
+    Ok(Measured { deb: measured.deb.or(before.deb), ..before })
 }
 
 fn turns(asked: &Asked, measured: &Measured) -> Vec<Turn> {
     let mut turns = Vec::new();
     for round in 1..=asked.rounds {
-        for &cpus in &asked.cpus {
-            let missing = |way: &&str| measured.of(way, cpus).len() < round as usize;
-            turns.extend(WAYS.into_iter().filter(missing).map(|way| Turn { round, cpus, way }));
-        }
+        let storms = asked.cpus.iter().flat_map(|&cpus| WAYS.map(|way| Turn { round, cpus, way }));
+        let boots = asked.deb.iter().flat_map(|_| BOOTS.map(|way| Turn { round, cpus: boots::CPUS, way }));
+        let missing = |turn: &Turn| measured.of(turn.way, turn.cpus).len() < round as usize;
+        turns.extend(storms.chain(boots).filter(missing));
     }
     turns
 }
 
-/// How long these will take, by what the same took, or any at so many CPUs; before the first of them, by experience.
+/// How long these will take, by what the same took, or any of the kind at so many CPUs; before the first, by experience.
 fn left(turns: &[Turn], took: &[(Turn, Duration)]) -> Duration {
     let mean = |alike: &dyn Fn(&Turn) -> bool| {
         let alike: Vec<_> = took.iter().filter(|(turn, _)| alike(turn)).map(|(_, took)| *took).collect();
@@ -156,8 +182,9 @@ fn left(turns: &[Turn], took: &[(Turn, Duration)]) -> Duration {
     };
     let expected = |turn: &Turn| {
         let same = mean(&|other| (other.way, other.cpus) == (turn.way, turn.cpus));
-        let usual = Duration::from_secs(25 + u64::from(turn.cpus) / 4);
-        same.or_else(|| mean(&|other| other.cpus == turn.cpus)).unwrap_or(usual)
+        let alike = || mean(&|other| (other.boots(), other.cpus) == (turn.boots(), turn.cpus));
+        let usual = if turn.boots() { 150 } else { 25 + u64::from(turn.cpus) / 4 };
+        same.or_else(alike).unwrap_or(Duration::from_secs(usual))
     };
     turns.iter().map(expected).sum()
 }

@@ -8,7 +8,7 @@ fn asked(name: &str, rounds: u32) -> Asked {
     let dir = std::env::temp_dir().join(format!("addonce-lab-bench-{name}-{}", std::process::id()));
     let addonce = dir.join("addonce");
     tools::write(&addonce, "an addonce").expect("written");
-    Asked { rounds, cpus: vec![8, 64], addonce, out: dir.join("out.json"), seconds: None }
+    Asked { rounds, cpus: vec![8, 64], addonce, deb: None, out: dir.join("out.json"), seconds: None }
 }
 
 fn result(way: &str, cpus: u32) -> LabResult {
@@ -30,6 +30,31 @@ fn each_way_has_its_turn_before_any_has_its_next() {
 }
 
 #[test]
+fn with_a_package_a_round_ends_with_the_boots() {
+    let asked = Asked { deb: Some("addonce.deb".into()), ..asked("boots", 2) };
+    let mut measured = Measured::default();
+    let all = turns(&asked, &measured);
+    let boots = |turns: &[Turn]| {
+        let boots = turns.iter().filter(|turn| turn.boots());
+        boots.map(|turn| (turn.way, turn.cpus, turn.round)).collect::<Vec<_>>()
+    };
+    let of_a_round = |round| BOOTS.map(|way| (way, boots::CPUS, round));
+    assert_eq!(boots(&all), [of_a_round(1), of_a_round(2)].concat());
+    assert_eq!(boots(&all[2 * WAYS.len()..][..2]), of_a_round(1));
+    measured.results = vec![result("boot-stock", boots::CPUS)];
+    assert_eq!(boots(&turns(&asked, &measured))[0], ("boot-service", boots::CPUS, 1));
+}
+
+#[test]
+fn a_file_may_get_its_boots_later_but_never_those_of_another_package() {
+    let with = |deb: Option<&str>| Measured { deb: deb.map(Into::into), ..Measured::default() };
+    assert!(with(None).goes_with(&with(Some("a"))) && with(Some("a")).goes_with(&with(None)));
+    assert!(with(Some("a")).goes_with(&with(Some("a"))));
+    assert!(!with(Some("a")).goes_with(&with(Some("b"))));
+    assert!(!with(None).goes_with(&Measured { addonce: "another".into(), ..with(None) }));
+}
+
+#[test]
 fn what_is_left_is_judged_by_what_was_done() {
     let turn = |way, cpus| Turn { round: 1, cpus, way };
     let took = [(turn("stock", 8), Duration::from_secs(10)), (turn("scan", 8), Duration::from_secs(20))];
@@ -37,6 +62,7 @@ fn what_is_left_is_judged_by_what_was_done() {
     assert_eq!(left(&[turn("stock", 8)]), 10);
     assert_eq!(left(&[turn("floor", 8), turn("scan", 8)]), 15 + 20);
     assert!(left(&[turn("stock", 255)]) > left(&[turn("stock", 64)]));
+    assert!(left(&[turn("boot-stock", 8)]) > 100, "a boot is no storm");
 }
 
 /// Guests without QEMU: all succeed but this one. The file is written for real.
@@ -66,6 +92,15 @@ fn a_guest_that_fails_keeps_nobody_from_their_turn_and_is_made_up_for_the_next_t
     let (end, seen) = ran(&asked, "");
     assert_eq!((end, seen), (Ok(()), vec!["scan-8".to_string(), "scan-64".into()]));
     assert_eq!(read(&asked.out).unwrap().results.len(), 2 * WAYS.len());
+    let deb = asked.out.with_file_name("addonce.deb");
+    tools::write(&deb, "a package").expect("written");
+    let asked = Asked { deb: Some(deb.clone()), ..asked };
+    let (end, seen) = ran(&asked, "");
+    assert_eq!((end, seen), (Ok(()), vec!["boot-stock-64".to_string(), "boot-service-64".into()]));
+    tools::write(&deb, "another package").expect("written");
+    assert!(ran(&asked, "").0.unwrap_err().contains("another addonce, package"));
+    let asked = Asked { deb: None, ..asked };
+    assert_eq!(ran(&asked, ""), (Ok(()), vec![]), "what was booted is no hindrance to who boots nothing");
     tools::write(&asked.addonce, "another addonce").expect("written");
     assert!(ran(&asked, "").0.unwrap_err().contains("another addonce"));
     std::fs::remove_dir_all(asked.out.parent().expect("a directory")).expect("removed");

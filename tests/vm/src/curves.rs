@@ -49,7 +49,7 @@ pub fn of(measured: &Measured) -> Result<Picture, String> {
     }
     // What is bold is drawn last, over what is faint.
     curves.sort_by_key(|curve| !curve.says.is_empty());
-    let of_guest = &measured.results[0];
+    let of_guest = measured.storms().next().ok_or("the file holds no run")?;
     Ok(Picture {
         title: format!("Memory taken by the storm of {cpus} CPUs"),
         facts: format!(

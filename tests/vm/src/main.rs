@@ -10,6 +10,7 @@
 mod bench;
 mod benches;
 mod boot;
+mod boots;
 mod cases;
 mod cpio;
 mod curves;

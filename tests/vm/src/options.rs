@@ -12,9 +12,10 @@ pub const USAGE: &str = "\
 usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT.json]
                [--out FILE.json] [--timeout SECONDS]
                                                 --after: the modules that are inserted (floor)
-       lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--timeout SECONDS]
+       lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--deb FILE] [--timeout SECONDS]
                                                 what is measured beside its peers, by turns; what FILE has of this
-                                                addonce already is not run again
+                                                addonce already is not run again; --deb: a whole Debian boots, too,
+                                                as root, stock and with that package
        lab report FILE.json... --benches DIR    docs/PERFORMANCE.md, of what was measured and docs/PERFORMANCE.in.md
        lab curves FILE.json                     memory over time, for the example `curves` to draw
        lab demo [SCENARIO...] --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
@@ -109,7 +110,9 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
                     value()?.split(',').map(|n| number(&arg, n, MOST_CPUS)).collect::<Result<_, _>>()?;
             }
             "--rounds" if command == "bench" => rounds = Some(number(&arg, &value()?, 1000)?),
-            "--deb" if matches!(command.as_str(), "run" | "boot") => deb = Some(PathBuf::from(value()?)),
+            "--deb" if matches!(command.as_str(), "run" | "boot" | "bench") => {
+                deb = Some(PathBuf::from(value()?))
+            }
             "--out" if may_run => out = Some(PathBuf::from(value()?)),
             "--cpus" if may_run => cpus = Some(number(&arg, &value()?, MOST_CPUS)?),
             "--timeout" if may_run => seconds = Some(number(&arg, &value()?, 86_400)?),
@@ -150,6 +153,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
                 rounds: rounds.ok_or("--rounds N is missing")?,
                 cpus: Some(several).filter(|several| !several.is_empty()).ok_or("--cpus N,... is missing")?,
                 addonce: addonce.ok_or("--addonce BINARY is missing")?,
+                deb,
                 out: out.ok_or("--out FILE.json is missing")?,
                 seconds,
             }))
@@ -238,6 +242,16 @@ mod tests {
         assert_eq!(seen("demo --cpus 4"), ("stock", "addonce".into()));
         assert_eq!(seen("boot --cpus 4 --deb x"), ("boot-stock", "boot-service".into()));
         assert_eq!(seen("boot boot-purged x --cpus 4"), ("boot-stock", "boot-purged x".into()));
+    }
+
+    #[test]
+    fn a_bench_boots_a_debian_if_a_package_is_named() {
+        let seen = |line| match parsed(line) {
+            Ok(Command::Bench(asked)) => asked.deb,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(seen("bench --cpus 8 --rounds 3 --addonce a --out b"), None);
+        assert_eq!(seen("bench --cpus 8 --rounds 3 --addonce a --out b --deb c"), Some("c".into()));
     }
 
     #[test]

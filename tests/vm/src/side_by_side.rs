@@ -11,7 +11,7 @@ use crate::table;
 use std::collections::BTreeSet;
 
 /// What is compared: its name, its unit for people, and how it is read in that unit.
-type Quantity = (&'static str, fn(&LabResult) -> f64);
+pub type Quantity = (&'static str, fn(&LabResult) -> f64);
 
 pub const SECONDS: Quantity = ("seconds", |result| result.seconds);
 pub const CPU: Quantity = ("CPU seconds", |result| result.cpu_jiffies as f64 / 100.0);
@@ -42,9 +42,9 @@ pub fn figure(measured: &Measured, way: &str, cpus: u32, quantity: Quantity) -> 
     Figure::of(&values(measured, way, cpus, quantity))
 }
 
-/// The numbers of CPUs that were measured, from the least on.
+/// The numbers of CPUs that storms were measured at, from the least on.
 pub fn sizes(measured: &Measured) -> Vec<u32> {
-    measured.results.iter().map(|result| result.cpus).collect::<BTreeSet<_>>().into_iter().collect()
+    measured.storms().map(|result| result.cpus).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn ways(measured: &Measured, cpus: &[u32]) -> impl Iterator<Item = &'static str> {

@@ -4,11 +4,10 @@
 dpkg -i /lab/addonce.deb
 release=$(ls /usr/lib/modules)
 image=/lab/image
-mkdir -p $image/usr/bin $image/etc
+mkdir -p $image/usr/bin $image/usr/lib $image/usr/lib64 $image/etc
 ln -s usr/bin usr/lib usr/lib64 $image/
 # shellcheck disable=SC2046 # paths, a word each
-cp --parents /usr/bin/addonce $(ldd /usr/bin/addonce /usr/bin/busybox | grep -o '/[^ ]*') $image
-cp -a /usr/bin/busybox $image/usr/bin/
+cp --parents /usr/bin/addonce $(ldd /usr/bin/addonce /usr/bin/busybox | grep -o '/[^ :]*') $image
 cp -a /etc/modprobe.d $image/etc/
 cp /usr/share/doc/addonce/examples/initramfs-busybox-init $image/init
 chmod +x $image/init

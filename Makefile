@@ -68,14 +68,14 @@ INSTALLED = \
 		755:$(FOR)/initramfs/dracut/$(file):$(DRACUT)/90addonce/$(file)) \
 	$(foreach file,install/addonce hooks/addonce,644:$(FOR)/initramfs/mkinitcpio/$(file):$(MKINITCPIO)/$(file)) \
 	644:docs/initramfs.md:$(PREFIX)/share/doc/addonce/initramfs.md \
-	644:initramfs/busybox/init:$(PREFIX)/share/doc/addonce/examples/initramfs-busybox-init \
+	755:initramfs/busybox/init:$(PREFIX)/lib/addonce/initramfs-busybox-init \
 	644:README.md:$(PREFIX)/share/doc/addonce/README.md \
 	$(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
 	644:$(COMPLETIONS)/addonce.bash:$(PREFIX)/share/bash-completion/completions/addonce \
 	644:$(COMPLETIONS)/_addonce:$(PREFIX)/share/zsh/site-functions/_addonce \
 	644:$(COMPLETIONS)/addonce.fish:$(PREFIX)/share/fish/vendor_completions.d/addonce.fish
 # Directories that are nobody else's.
-INSTALLED_DIRS = $(PREFIX)/share/doc/addonce/examples $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/90addonce
+INSTALLED_DIRS = $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/90addonce
 
 all: build man completions
 

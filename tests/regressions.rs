@@ -220,3 +220,29 @@ fn a_duplicate_by_the_short_way_uses_failures_in_the_order_of_the_long_one() {
     s.replay("/devices/0", "c");
     assert_eq!(s.core.failures().map(|(name, _)| &**name).collect::<Vec<_>>(), ["a", "c"]);
 }
+
+/// `udevadm trigger` announced a module whose init was running; when that failed, the kernel took the announcement back, and
+/// the `remove` was believed to be an unload that may have ended a conflict: one attempt too many.
+#[test]
+fn a_module_that_was_announced_before_its_init_failed_was_neither_live_nor_unloaded() {
+    let mut s = world("cpu:* -> a b\na => ENODEV\nb => ENODEV\nc needs b");
+    s.replay("/devices/system/cpu/cpu0", "cpu:x");
+    s.settle();
+    for name in ["a", "b"] {
+        let now = s.now();
+        s.core.module_added(&mut s.world, name, now);
+        s.core.module_removed(name);
+    }
+    for cpu in 1..8 {
+        s.replay(&format!("/devices/system/cpu/cpu{cpu}"), "cpu:x");
+    }
+    s.pass(ms(100_000));
+    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (1, 1));
+    // One that was live is unloaded when it is removed, and that is another thing.
+    s.loaded_by_hand("c");
+    s.replay("/devices/1", "c");
+    s.unloaded("c");
+    s.replay("/devices/system/cpu/cpu9", "cpu:x");
+    s.settle();
+    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (2, 2));
+}

@@ -155,38 +155,6 @@ impl Coalescer {
         self.depart(now);
     }
 
-    /// The kernel announced a live module, whoever loaded it.
-    pub fn module_added(&mut self, modules: &mut dyn Modules, name: &str, now: Time) {
-        let Some(id) = self.table.find(name) else { return };
-        if self.slots.is_loading(id) {
-            // Ours, most likely; in any case the load's own end is near and says more.
-            return;
-        }
-        if self.flights.get(id).is_some() {
-            self.land(modules, id, Outcome::Live, now);
-        } else {
-            self.table.set(id, State::Live);
-            let promised = self.failures.forget(id, &name.into());
-            self.orphans.extend(promised);
-        }
-        self.depart(now);
-    }
-
-    /// The kernel announced that a module is gone.
-    pub fn module_removed(&mut self, name: &str) {
-        self.failures.unloaded();
-        if let Some(id) = self.table.find(name).filter(|&id| self.table.state(id) == State::Live) {
-            self.table.set(id, State::Idle);
-        }
-    }
-
-    /// Uevents were lost: what we believe to be live may have been unloaded, and so may what stood in the way.
-    pub fn events_lost(&mut self) {
-        self.failures.unloaded();
-        self.failures.doubt();
-        self.table.doubt();
-    }
-
     /// Somebody says that something has changed: it is looked at now, and nothing that was resolved or compared before is
     /// believed any more. Failures are kept, for they go by their causes. Returns whether the modules' world had changed.
     pub fn reload(&mut self, modules: &mut dyn Modules, now: Time) -> bool {

@@ -15,6 +15,7 @@
 //! | [`flight`] | the flights in the air, and who waits for whom |
 //! | [`slots`] | how many loads run at a time |
 //! | `landing` | an outcome, and everybody who waits for it |
+//! | `announced` | what the kernel says of modules themselves |
 //! | [`failures`] | the memory for failed loads |
 //! | [`shelf`] | an LRU whose places have numbers |
 //! | [`asked`] | who asked for one attempt |
@@ -38,6 +39,7 @@
 //! | [`fake`] | a world by declaration, for tests and replays |
 //! | [`simulation`] | the core in such a world, with a clock of its own |
 
+mod announced;
 pub mod asked;
 pub mod askers;
 pub mod bins;

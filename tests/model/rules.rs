@@ -242,7 +242,8 @@ impl Model {
             return;
         }
         module.live = false;
-        if seen {
+        // What was not known to be live, and is known to have failed, is thought to have been announced in vain.
+        if seen && module.flight.is_none() && module.failure.is_none() {
             module.believed_live = false;
             self.unloads += 1;
         }

@@ -7,10 +7,9 @@ image=/lab/image
 mkdir -p $image/usr/bin $image/usr/lib $image/usr/lib64 $image/etc
 ln -s usr/bin usr/lib usr/lib64 $image/
 # shellcheck disable=SC2046 # paths, a word each
-cp --parents /usr/bin/addonce $(ldd /usr/bin/addonce /usr/bin/busybox | grep -o '/[^ :]*') $image
+cp --parents $(ldd /usr/bin/addonce /usr/bin/busybox | grep -o '/[^ :]*' | sort -u) $image
 cp -a /etc/modprobe.d $image/etc/
-cp /usr/share/doc/addonce/examples/initramfs-busybox-init $image/init
-chmod +x $image/init
+cp /usr/lib/addonce/initramfs-busybox-init $image/init
 cd "/usr/lib/modules/$release" || exit
 cp -a --parents modules.builtin modules.builtin.modinfo modules.order kernel/arch kernel/crypto kernel/drivers/acpi \
     kernel/drivers/ata kernel/drivers/block kernel/drivers/char kernel/drivers/virtio kernel/fs/ext4 kernel/fs/jbd2 \

@@ -11,9 +11,9 @@ cp --parents $(ldd /usr/bin/addonce /usr/bin/busybox | grep -o '/[^ :]*' | sort 
 cp -a /etc/modprobe.d $image/etc/
 cp /usr/lib/addonce/initramfs-busybox-init $image/init
 cd "/usr/lib/modules/$release" || exit
-cp -a --parents modules.builtin modules.builtin.modinfo modules.order kernel/arch kernel/crypto kernel/drivers/acpi \
-    kernel/drivers/ata kernel/drivers/block kernel/drivers/char kernel/drivers/virtio kernel/fs/ext4 kernel/fs/jbd2 \
-    kernel/fs/mbcache.ko kernel/lib -t "$(mkdir -p "$image$PWD" && echo "$image$PWD")"
+mkdir -p "$image$PWD"
+cp -a --parents modules.builtin modules.builtin.modinfo modules.order kernel/crypto kernel/drivers/block \
+    kernel/drivers/virtio kernel/fs/ext4 kernel/fs/jbd2 kernel/fs/mbcache.ko kernel/lib "$image$PWD"
 depmod -b $image "$release"
 cd $image || exit
 find . | busybox cpio -o -H newc 2>/dev/null | zstd -q -1 >"/boot/initrd.img-$release"

@@ -3,5 +3,5 @@
 
 dpkg -i /lab/addonce.deb
 release=$(ls /usr/lib/modules)
-dracut --quiet --force --no-hostonly --no-hostonly-cmdline --add-drivers virtio_rng --omit-drivers rng-core \
+dracut --quiet --force --no-hostonly --no-hostonly-cmdline --add-drivers virtio_net --omit-drivers net_failover \
     "/boot/initrd.img-$release" "$release"

@@ -29,7 +29,7 @@ pub fn render(results: &[LabResult]) -> String {
         let boot = |name: &str, of: &dyn Fn(&Boot) -> String| {
             row(name, results, |r| r.boot.as_ref().map_or("-".into(), of))
         };
-        rows.push(boot("insert calls before, by the initramfs", &|b| b.initramfs_calls.to_string()));
+        rows.push(boot("  of all calls, by the initramfs", &|b| b.initramfs_calls.to_string()));
         rows.push(boot("units failed", &|b| b.failed_units.len().to_string()));
         rows.push(boot("root file system's init at, s", &|b| format!("{:.1}", b.root_at)));
         rows.push(boot("its boot, s, as systemd says", &|b| format!("{:.1}", b.userspace)));

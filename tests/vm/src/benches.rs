@@ -169,16 +169,21 @@ fn exec(path: &Path) -> Result<String, String> {
     let mut rows = vec![words(&["", "ms", "ratio to `modprobe -b`", "goal"])];
     let mut turns = turns::rows(&result.log.unwrap_or_default())?;
     // Beside a daemon first, and each time what the others are compared with.
-    turns.sort_by_key(|turn| (turn.place != "daemon", turn.what != "modprobe"));
+    turns.sort_by_key(|turn| (turn.place != "daemon", turn.place != "alone", turn.what != "modprobe"));
     for turn in turns {
         let (goal, what) = match (turn.what.as_str(), turn.place.as_str()) {
             ("env", _) => continue,
             ("addonce-load", "daemon") => (Some(0.35), "`addonce-load`, asking a daemon"),
-            ("addonce-load", _) => (None, "`addonce-load`, no daemon (which runs `addonce load`)"),
+            ("addonce-load", "alone") => (Some(1.1), "`addonce-load`, no daemon"),
+            ("addonce-load", _) => {
+                (None, "`addonce-load`, no daemon, nothing known (which runs `addonce load`)")
+            }
             ("addonce", "daemon") => (None, "`addonce load`, asking a daemon"),
-            ("addonce", _) => (Some(1.1), "`addonce load`, no daemon"),
+            ("addonce", "alone") => (None, "`addonce load`, no daemon"),
+            ("addonce", _) => (None, "`addonce load`, no daemon, nothing known"),
             ("modprobe", "daemon") => (None, "`modprobe -b`, beside a daemon"),
-            _ => (None, "`modprobe -b`"),
+            ("modprobe", "alone") => (None, "`modprobe -b`"),
+            _ => (None, "`modprobe -b`, beside what follows"),
         };
         let goal = goal.map(|goal| format!("{goal}: {}", verdict(turn.ratio <= goal)));
         let mut row = words(&[what]);

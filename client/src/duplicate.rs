@@ -8,12 +8,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::known::Known;
+use crate::known::{Known, mentions};
 use crate::places::{MODPROBE_D, MODULES};
 use crate::stamp::Stamp;
 
 /// Whether all modules of a modalias are known, by the file beside this socket, and live.
 pub fn is_duplicate(socket: &Path, alias: &[u8]) -> bool {
+    // In a storm most ask for what has failed, and is not there.
+    if !mentions(socket, alias) {
+        return false;
+    }
     let Ok(kernel) = fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
     let directory = Path::new(MODULES).join(kernel.trim_end());
     let stamp = Stamp::take(&directory, &MODPROBE_D.map(PathBuf::from));

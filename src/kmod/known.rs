@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use super::stamp::Stamp;
 use crate::escape::escape;
 
+const NAME: &str = "known";
 /// What the format is called; another one is not read.
 const FORMAT: &str = "addonce-known-1";
 /// As many modaliases as are memoised.
@@ -46,7 +47,7 @@ impl Known {
         let mut hasher = DefaultHasher::new();
         (boot, stamp).hash(&mut hasher);
         let header = format!("{FORMAT} {:016x}\n", hasher.finish());
-        Some(Self { path: socket.with_file_name("known"), header })
+        Some(Self { path: socket.with_file_name(NAME), header })
     }
 
     /// The modules that are to be loaded for a modalias; none where it is not known.
@@ -82,16 +83,29 @@ impl Known {
         fs::rename(&new, &self.path)
     }
 
-    /// What follows the header, if the file is root's and for us.
+    /// What follows the header, if the file is for us.
     fn read(&self) -> Option<String> {
-        let data = fs::symlink_metadata(&self.path).ok()?;
-        // A regular file: a pipe in its place would have us wait for a writer.
-        if !data.is_file() || data.uid() != 0 || data.mode() & 0o022 != 0 || data.len() > LARGEST as u64 {
-            return None;
-        }
-        let mut content = fs::read_to_string(&self.path).ok()?;
+        let mut content = content(&self.path)?;
         content.starts_with(&self.header).then(|| content.split_off(self.header.len()))
     }
+}
+
+/// Whether the file beside this socket has a line for a modalias, void or not: where it has none, there is no need to take a
+/// stamp, which costs more than the look.
+pub fn mentions(socket: &Path, alias: &[u8]) -> bool {
+    let alias = escape(alias);
+    content(&socket.with_file_name(NAME))
+        .is_some_and(|content| lines(&content).any(|(known, _)| known == alias))
+}
+
+/// The file, if it is root's.
+fn content(path: &Path) -> Option<String> {
+    let data = fs::symlink_metadata(path).ok()?;
+    // A regular file: a pipe in its place would have us wait for a writer.
+    if !data.is_file() || data.uid() != 0 || data.mode() & 0o022 != 0 || data.len() > LARGEST as u64 {
+        return None;
+    }
+    fs::read_to_string(path).ok()
 }
 
 fn lines(content: &str) -> impl Iterator<Item = (&str, &str)> {

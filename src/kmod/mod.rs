@@ -32,7 +32,7 @@ pub mod tree;
 
 pub use explanation::{Explanation, explain};
 pub use insert::{DryRun, KernelLoader, Loader};
-pub use known::Known;
+pub use known::{Known, mentions};
 pub use plan::{Step, ordered};
 pub use presence::presence;
 pub use resolver::Resolver;

@@ -11,8 +11,8 @@ STORMS=4
 pid() { systemctl show -P MainPID addonce.service; }
 inserts() { grep -cE 'sys_(finit|init)_module\(' $T/trace; }
 count() { addonce status --json | sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p"; }
-# Each module that failed, with how often it was tried.
-failed() { addonce failed --json | grep -E '^ *"(module|attempts)": '; }
+# Each module that failed, with how often it was tried; which was asked for last, and so comes first, does not matter.
+failed() { addonce failed --json | grep -E '^ *"(module|attempts)": ' | paste - - | sort; }
 # The service manager starts it again, and its first scan is over: killed PID
 again() {
     while [ "$(pid)" = "$1" ] || [ "$(systemctl is-active addonce.service)" != active ]; do sleep 0.1; done
@@ -36,7 +36,7 @@ restarted() {
     again "$before"
     [ "$(inserts)" = "$calls" ] || fail "a restart alone brought $(($(inserts) - calls)) insert calls"
     failed >/run/lab/failed-again
-    cmp -s /run/lab/failed /run/lab/failed-again || fail "a restart alone changed what is known of failures"
+    diff /run/lab/failed /run/lab/failed-again >>$LOG || fail "a restart alone changed what is known of failures"
 }
 killed_in_storms() {
     unloaded=

@@ -122,6 +122,13 @@ fn what_comes_after_a_sigterm_is_the_next_daemons() {
     });
 }
 
+/// A tree, and a supervisor that listens where no daemon runs.
+fn supervised() -> (Fixture, tempfile::TempDir, Supervisor) {
+    let directory = directory();
+    let supervisor = Supervisor::listen(&directory);
+    (Fixture::build("semantics"), directory, supervisor)
+}
+
 #[test]
 fn a_client_whose_daemon_is_killed_waits_for_the_next_and_does_not_take_the_supervisors_place() {
     alone(
@@ -153,9 +160,7 @@ fn a_client_whose_daemon_is_killed_waits_for_the_next_and_does_not_take_the_supe
 #[test]
 fn a_supervisor_that_gives_up_leaves_clients_to_themselves() {
     alone("a_supervisor_that_gives_up_leaves_clients_to_themselves", || {
-        let fixture = Fixture::build("semantics");
-        let directory = directory();
-        let supervisor = Supervisor::listen(&directory);
+        let (fixture, _directory, supervisor) = supervised();
         let mut load = addonce();
         load.args(["load", "fx_twin", "--dry-run", "--socket"]).arg(supervisor.path()).args(fixture.flags());
         let early = load.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("addonce");
@@ -169,9 +174,7 @@ fn a_supervisor_that_gives_up_leaves_clients_to_themselves() {
 #[test]
 fn a_daemon_by_hand_does_not_take_a_supervisors_socket() {
     alone("a_daemon_by_hand_does_not_take_a_supervisors_socket", || {
-        let fixture = Fixture::build("semantics");
-        let directory = directory();
-        let supervisor = Supervisor::listen(&directory);
+        let (fixture, _directory, supervisor) = supervised();
         let mut command = addonce();
         command.args(["daemon", "--dry-run", "--socket"]).arg(supervisor.path()).args(fixture.flags());
         let output = command.output().expect("addonce");

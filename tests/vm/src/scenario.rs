@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A scenario: a directory of `scenarios/`, with what a guest does and what it needs for it.
 //!
-//! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's
-//! root; `*.ko` files in `modules/`, if there, join the guest's module tree, indexes included. A comment line
-//! `# needs: addonce` says that the run must name an addonce binary, which becomes /usr/bin/addonce, with its addonce-load
-//! beside it; `# needs: order` says that the run must name a result, whose modules become /lab/order, a line each; `# needs: rules` installs addonce's udev rules; `# needs: fixtures` adds the modules of `fixtures/` to the tree; `# modules: none` leaves all others out of it, indexes included, so that
-//! nothing else loads; `# modules: may be tried again` says that a second insert call is no fault, for loads are killed; a line `# not asked for: NAME ...` names modules that nothing asks for here, though stock udev
-//! loads them by a rule of its own.
+//! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's root; `*.ko`
+//! files in `modules/`, if there, join the guest's module tree, indexes included. Adding a scenario is adding a directory.
+//! Comment lines of `run.sh` say what it needs:
 //!
-//! A line `# boots: debian` says that the guest boots a whole Debian from a disk. `install.sh`, if there, then changes that
-//! Debian beforehand, in a chroot, and `run.sh` may define `afterwards()`, which is called when the boot is done. There,
-//! `# needs: deb` says that the run must name addonce's package, and `# modules: as with stock` that the boot must come to
-//! what it comes to without; `# tried twice: NAME ...` names modules that fail first, and then, with another cause, come in.
-//! Adding a scenario is adding a directory.
+//! | line | |
+//! |---|---|
+//! | `# needs: addonce` | the run names an addonce binary: /usr/bin/addonce, with its addonce-load beside it |
+//! | `# needs: rules` | addonce's udev rules are installed |
+//! | `# needs: order` | the run names a result, whose modules become /lab/order, a line each |
+//! | `# needs: fixtures` | the modules of `fixtures/` join the tree |
+//! | `# modules: none` | all others are left out of it, indexes included, so that nothing else loads |
+//! | `# modules: may be tried again` | a second insert call is no fault, for loads are killed |
+//! | `# not asked for: NAME ...` | nothing asks for these here, though stock udev loads them by a rule of its own |
+//! | `# boots: debian` | the guest boots a whole Debian from a disk |
+//! | `# needs: deb` | of those: the run names addonce's package |
+//! | `# modules: as with stock` | of those: the boot comes to what it comes to without |
+//! | `# tried twice: NAME ...` | of those: these fail first, and then, with another cause, come in |
+//!
+//! Where a Debian is booted, `install.sh`, if there, changes it beforehand, in a chroot, and `run.sh` may define
+//! `afterwards()`, which is called when the boot is done.
 
 use crate::tools;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 #
 # make         the program, its pages and the shells' completions
 # make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
-# make check   everything that is tested: formatting, lints, tests, the oracle, an installation, packages, the guests
-# make check-boot    whole Debians booted from a disk, as root: ten minutes, and not part of make check
+# make check   everything that is tested: formatting, lints, tests, the oracle, an installation, packages, the guests; as root,
+#              for it boots whole Debians from a disk
 # make bench   what a duplicate, a storm, a client, a boot costs, beside its peers: writes docs/PERFORMANCE.md and its
 #              picture. As root, for it boots a whole Debian. An hour and three quarters on 2 idle cores (of each round, 5
 #              minutes are the boots); stopped and begun again it goes on where it was (BENCH_ROUNDS=1 for less)
@@ -113,7 +113,8 @@ demo: build lab
 run: build
 	tools/run $(ADDONCE)
 
-check: check-style check-msrv check-unit check-install check-initramfs check-units check-packages check-fuzz check-guest
+check: check-root check-style check-msrv check-unit check-install check-initramfs check-units check-packages check-fuzz \
+	check-guest check-boot
 	@echo "check: all passed"
 
 check-style: build-packages
@@ -174,7 +175,7 @@ BENCH_ROUNDS ?= 3
 BENCH_CPUS ?= 8,64,255
 BENCHES = target/bench
 GUESTS = $(BENCHES)/guests.json
-bench: bench-root deb lab
+bench: check-root deb lab
 	@tools/packages $(BOOT_PACKAGES)
 	$(CARGO) bench --locked --bench duplicate --bench memory --bench clients
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
@@ -187,8 +188,8 @@ bench: bench-root deb lab
 	cp $(BENCHES)/PERFORMANCE.md $(BENCHES)/memory.svg docs/
 
 # At once, and not when the first Debian is to boot.
-bench-root:
-	@[ "$$(id -u)" = 0 ] || { echo "bench: a whole Debian is booted, which needs root: run it as root" >&2; exit 1; }
+check-root:
+	@[ "$$(id -u)" = 0 ] || { echo "$(MAKECMDGOALS): a whole Debian is booted, which needs root: run it as root" >&2; exit 1; }
 
 # At 255 CPUs: stock, and each of the ways in which udev and addonce share the work; modules that fail and are fixed. At
 # 64: the demo, addonce alone, and each way again while whoever loads is killed.
@@ -202,7 +203,7 @@ check-guest: build lab
 
 # A whole Debian, as root: stock; with the package installed (an initramfs of update-initramfs, then the daemon restarted and
 # killed); an initramfs of dracut; one without udev; and with the package purged.
-check-boot: deb lab
+check-boot: check-root deb lab
 	@tools/packages $(BOOT_PACKAGES)
 	$(LAB) boot boot-service boot-dracut boot-busybox boot-purged --cpus 64 --deb target/packages/addonce_*.deb \
 		--out target/check/boot.json
@@ -282,5 +283,5 @@ clean:
 	$(CARGO) clean
 
 .PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
-	check-install check-initramfs check-units check-packages check-fuzz check-guest check-boot fuzz bench bench-root install \
+	check-install check-initramfs check-units check-packages check-fuzz check-guest check-boot check-root fuzz bench install \
 	list-installed uninstall deb rpm clean

@@ -54,7 +54,7 @@ fn a_malformed_datagram_is_named_and_counted_and_nothing_else_happens() {
     alone("a_malformed_datagram_is_named_and_counted_and_nothing_else_happens", || {
         let fixture = Fixture::build("semantics");
         let mut running = Running::start(&fixture.flags());
-        inject("add@relative\0ACTION=add\0");
+        inject("add@relative\0ACTION=add\0MODALIAS=fxopt:1\0");
         let line = running.wait_for("was not understood");
         assert!(line.contains("add@relative"), "{line}");
         appear("/devices/x", "fxopt:1");

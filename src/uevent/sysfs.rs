@@ -155,7 +155,7 @@ impl Scan {
             return Ok(None);
         }
         let mut contents = [0; FILE_MAX];
-        let read = read_up_to(&self.root.join(OsStr::from_bytes(&device)).join("uevent"), &mut contents)?;
+        let read = read(&self.root.join(OsStr::from_bytes(&device)).join("uevent"), &mut contents)?;
         Ok(message::modalias_of_file(read).map(|modalias| {
             let devpath = [b"/", device.as_slice()].concat();
             Device { devpath, modalias: modalias.to_vec() }
@@ -203,18 +203,15 @@ fn resolve(link: &Path, target: &Path) -> Option<Vec<u8>> {
     (parts.len() > 1 && parts[0] == b"devices").then(|| parts.join(&b'/'))
 }
 
-fn read_up_to<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+/// The kernel gives an attribute whole with the first read (`sysfs_kf_seq_show`): no second one asks for its end.
+fn read<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     let mut file = File::open(path)?;
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
+    loop {
+        match file.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            length => return length.map(|length| &buffer[..length]),
         }
     }
-    Ok(&buffer[..filled])
 }
 
 #[cfg(test)]

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! # What a modalias and a module cost, in process
+//!
+//! Requests by 64, 8192 and 100 000 devices: each with a modalias of its own, each for a module of its own, and all for the
+//! same module once more. Once in the core alone, where the answers are at hand, and once with those of libkmod and hwdb
+//! over the module tree that ADDONCE_TREE names. Nothing is inserted, and no socket is read.
+//!
+//! That each request was what was meant to be measured is made sure of by the core's own counters.
+
+#[path = "../tests/common/figures.rs"]
+mod figures;
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use addonce::kmod::{Resolver, Tree};
+use addonce::once::coalescer::{Action, Coalescer};
+use addonce::once::limits::Limits;
+use addonce::once::outcome::Outcome;
+use addonce::once::request::{Device, Origin, Request, Time};
+use addonce::once::tally::Tally;
+use addonce::once::world::{Candidate, Cause, Modules, Name, Plan, Presence, Resolution, Verdict, Work};
+use figures::Figures;
+use serde_json::json;
+
+const ROUNDS: usize = 5;
+/// Requests whose answers are not followed up at once, as an event loop takes them.
+const BATCH: usize = 512;
+
+/// A world in which each modalias is a module of its own, or the same one, or none: what the core alone costs.
+struct AtHand(&'static str);
+
+/// The real answers of a tree. The kernel of this machine is not asked.
+struct OfTree(Resolver);
+
+fn main() -> ExitCode {
+    let Some(tree) = std::env::var_os("ADDONCE_TREE").map(PathBuf::from) else {
+        eprintln!(
+            "ADDONCE_TREE is not set: `ADDONCE_TREE=$(target/release/lab tree) cargo bench --bench once`"
+        );
+        return ExitCode::FAILURE;
+    };
+    let modules = modules_of(&tree);
+    let of_tree = || OfTree(Resolver::open(described(&tree)).expect("a module tree"));
+    let mut figures = Figures::of("once");
+    for devices in [64, 8192, 100_000] {
+        let unknown: Vec<_> = (0..devices).map(|n| pci("DEADBEEF", n)).collect();
+        let known: Vec<_> = (0..devices).map(|n| pci("00008086", n)).collect();
+        let same = vec!["pci:v00008086d0000100E".to_owned(); devices];
+        let some = &modules[..devices.min(modules.len())];
+        let mut add = |what: &str, requests: usize, ns: u64| {
+            println!("{what}, {devices} devices: {ns} ns");
+            figures.add(&json!({"what": what, "devices": devices, "requests": requests, "ns": ns}));
+        };
+        add("a modalias without a module, the core alone", devices, none(|| AtHand(""), &unknown));
+        add("a modalias without a module, libkmod asked", devices, none(of_tree, &unknown));
+        add("a module that comes in, the core alone", devices, once(|| AtHand("each"), &known));
+        add("a module that comes in, libkmod asked", some.len(), once(of_tree, some));
+        add("a duplicate of a live module, the core alone", devices, again(|| AtHand("one"), &same));
+    }
+    ExitCode::SUCCESS
+}
+
+/// Each device has a modalias that no module is for.
+fn none<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
+    median(|| {
+        let mut world = world();
+        let mut core = Coalescer::new(Limits::default());
+        let ns = timed(aliases.len(), || ask(&mut core, &mut world, aliases));
+        assert_eq!(core.tally().no_module, aliases.len() as u64);
+        ns
+    })
+}
+
+/// Each device has a module of its own, which comes in.
+fn once<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
+    median(|| {
+        let mut world = world();
+        let mut core = Coalescer::new(Limits::default());
+        let ns = timed(aliases.len(), || ask(&mut core, &mut world, aliases));
+        assert!(core.tally().attempts >= aliases.len() as u64 && core.is_settled());
+        ns
+    })
+}
+
+/// All devices ask for one live module, and have done so before.
+fn again<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
+    median(|| {
+        let mut world = world();
+        let mut core = Coalescer::new(Limits::default());
+        ask(&mut core, &mut world, aliases);
+        let before: Tally = *core.tally();
+        let ns = timed(aliases.len(), || ask(&mut core, &mut world, aliases));
+        assert_eq!(core.tally().duplicates_live - before.duplicates_live, aliases.len() as u64);
+        ns
+    })
+}
+
+/// The requests of a trigger, and all that comes of them.
+fn ask(core: &mut Coalescer, world: &mut impl Modules, aliases: &[String]) {
+    for (number, alias) in aliases.iter().enumerate() {
+        let devpath = format!("/devices/pci0000:00/{number:06x}");
+        let device = Device { devpath: devpath.as_bytes(), genuine: false };
+        let origin = Origin::Event { device, seqnum: number as u64 };
+        core.request(world, Request { alias: alias.as_bytes(), origin }, Time::ZERO);
+        if number % BATCH == BATCH - 1 || number == aliases.len() - 1 {
+            follow_up(core, world);
+        }
+    }
+}
+
+/// Every load ends well, at once.
+fn follow_up(core: &mut Coalescer, world: &mut impl Modules) {
+    while let Some(action) = core.next_action() {
+        if let Action::Load(plan) = action {
+            core.landed(world, &plan.module, Outcome::Live, Time::ZERO);
+        }
+    }
+}
+
+fn timed(requests: usize, run: impl FnOnce()) -> u64 {
+    let began = Instant::now();
+    run();
+    (began.elapsed().as_nanos() / requests as u128) as u64
+}
+
+fn median(run: impl Fn() -> u64) -> u64 {
+    let mut times: Vec<u64> = (0..ROUNDS).map(|_| run()).collect();
+    times.sort_unstable();
+    times[ROUNDS / 2]
+}
+
+fn pci(vendor: &str, number: usize) -> String {
+    format!("pci:v{vendor}d0000FFFFsv{number:08X}sd00000000bcFFscFFi00")
+}
+
+/// The only kernel of this tree.
+fn described(tree: &Path) -> Tree {
+    let directory = tree.join("lib/modules");
+    let kernel = std::fs::read_dir(&directory).expect("kernels").next().expect("a kernel").expect("readable");
+    let kernel = kernel.file_name().into_string().expect("text");
+    Tree::new(Some(directory), Some(kernel), None, Vec::new()).expect("a tree")
+}
+
+/// The names of all modules that depmod listed.
+fn modules_of(tree: &Path) -> Vec<String> {
+    let listed = described(tree).directory().join("modules.dep");
+    let listed = std::fs::read_to_string(listed).expect("modules.dep");
+    let name = |line: &str| {
+        let file = line.split(':').next()?.rsplit('/').next()?;
+        Some(file.split(".ko").next()?.replace('-', "_"))
+    };
+    listed.lines().filter_map(name).collect()
+}
+
+impl Modules for AtHand {
+    fn refresh(&mut self) -> bool {
+        false
+    }
+
+    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+        let module = match self.0 {
+            "" => return Resolution::default(),
+            "one" => "one",
+            _ => std::str::from_utf8(alias).expect("text"),
+        };
+        let candidate = Candidate {
+            module: module.into(),
+            verdict: Verdict::Load,
+            options: None,
+            policy: Arc::default(),
+        };
+        Resolution { candidates: vec![candidate] }
+    }
+
+    fn plan(&mut self, module: &Name, _: Option<&CString>) -> Plan {
+        let work = Work::Insert { file: "/a.ko".into(), inode: None, options: CString::default() };
+        let (deps, pre, post, policy) = Default::default();
+        Plan { module: module.clone(), work, bytes: 1, deps, pre, post, cause: Cause(0), policy }
+    }
+
+    fn presence(&mut self, _: &str) -> Presence {
+        Presence::Absent
+    }
+
+    fn exists(&mut self, _: &Path) -> bool {
+        false
+    }
+}
+
+impl Modules for OfTree {
+    fn refresh(&mut self) -> bool {
+        false
+    }
+
+    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+        self.0.resolve(alias)
+    }
+
+    fn plan(&mut self, module: &Name, options: Option<&CString>) -> Plan {
+        self.0.plan(module, options)
+    }
+
+    fn presence(&mut self, _: &str) -> Presence {
+        Presence::Absent
+    }
+
+    fn exists(&mut self, path: &Path) -> bool {
+        self.0.exists(path)
+    }
+}

@@ -167,10 +167,11 @@ fuzz: build-packages
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0; \
 	done
 
-# What a duplicate costs, what a storm of 8192 CPUs takes of memory, and what a thousand clients cost it; a million hostile
-# devices; in guests, what udev pays for one question, and each way to load modules, by turns; and a whole Debian that boots,
-# stock and with the package. Nothing else should run meanwhile. The guests' file is kept and completed: remove it to measure
-# the same build again. Guests come first: benches are built with other features, and leave another addonce behind.
+# What a duplicate costs, a modalias and a module, what a storm of 8192 CPUs takes of memory, and what a thousand clients cost
+# it; a million hostile devices; in guests, what udev pays for one question, and each way to load modules, by turns; and a
+# whole Debian that boots, stock and with the package. Nothing else should run meanwhile. The guests' file is kept and
+# completed: remove it to measure the same build again. Guests come first: benches are built with other features, and leave
+# another addonce behind.
 BENCH_ROUNDS ?= 3
 BENCH_CPUS ?= 8,64,255
 BENCHES = target/bench
@@ -180,7 +181,8 @@ bench: check-root deb lab
 	$(LAB) run exec --cpus 2 --addonce $(ADDONCE) --out $(BENCHES)/exec.json
 	$(LAB) bench --rounds $(BENCH_ROUNDS) --cpus $(BENCH_CPUS) --addonce $(ADDONCE) \
 		--deb target/packages/addonce_*.deb --out $(GUESTS)
-	$(CARGO) bench --locked --bench duplicate --bench memory --bench clients
+	ADDONCE_TREE="$$($(LAB) tree)" \
+		$(CARGO) bench --locked --bench duplicate --bench once --bench memory --bench clients
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
 	$(LAB) report $(GUESTS) --benches $(BENCHES) >$(BENCHES)/PERFORMANCE.md
 	$(LAB) curves $(GUESTS) >$(BENCHES)/memory.json

@@ -75,14 +75,17 @@ fn none<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
     })
 }
 
-/// Each device has a module of its own, which comes in.
+/// Each device has a module of its own, which comes in. A distribution forbids a few of its modules, so the time is shared
+/// among those that were loaded.
 fn once<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
     median(|| {
         let mut world = world();
         let mut core = Coalescer::new(Limits::default());
-        let ns = timed(aliases.len(), || ask(&mut core, &mut world, aliases));
-        assert!(core.tally().attempts >= aliases.len() as u64 && core.is_settled());
-        ns
+        let began = Instant::now();
+        ask(&mut core, &mut world, aliases);
+        let (took, tally) = (began.elapsed().as_nanos(), core.tally());
+        assert!(core.is_settled() && tally.failed == 0 && tally.attempts > aliases.len() as u64 * 9 / 10);
+        (took / u128::from(tally.attempts)) as u64
     })
 }
 

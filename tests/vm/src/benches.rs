@@ -18,17 +18,20 @@ struct Bench {
 }
 
 /// The names of the places in the template.
-pub const PLACES: [&str; 5] = ["duplicate", "duplicate.bare", "memory", "clients", "exec"];
+pub const PLACES: [&str; 7] =
+    ["duplicate", "duplicate.bare", "once", "once.modules", "memory", "clients", "exec"];
 
 /// What stands in those places.
 pub fn tables(dir: &Path) -> Result<BTreeMap<String, String>, String> {
-    let [duplicate, memory, clients, flood] =
-        ["duplicate", "memory", "clients", "flood"].map(|name| Bench::read(dir, name));
-    let (duplicate, memory) = (duplicate?, memory?);
+    let [duplicate, once, memory, clients, flood] =
+        ["duplicate", "once", "memory", "clients", "flood"].map(|name| Bench::read(dir, name));
+    let (duplicate, once, memory) = (duplicate?, once?, memory?);
     let bare = format!("{:.0} ns", duplicate.first()?.number("bare_ns")?);
     let texts = [
         duplicates(&duplicate)?,
         bare,
+        requests(&once)?,
+        modules(&once)?,
         memory_table(&memory, &flood?)?,
         clients_table(&clients?)?,
         exec(&dir.join("exec.json"))?,
@@ -88,32 +91,72 @@ fn words(words: &[&str]) -> Vec<String> {
 const MOST_PER_DUPLICATE: f64 = 1.25;
 const MOST_GROWTH: f64 = 1.15;
 
-/// Rows by what is asked for, columns by the number of CPUs.
-fn duplicates(bench: &Bench) -> Result<String, String> {
-    let mut kinds: Vec<(&str, Vec<(u64, f64)>)> = Vec::new();
+/// A kind of request, with a figure for each size of a machine.
+type Kind<'a> = (&'a str, Vec<(u64, f64)>);
+
+/// The figures of a file by kind, in its order.
+fn kinds<'a>(
+    bench: &'a Bench,
+    size: &str,
+    figure: impl Fn(&Row<'a>) -> Result<f64, String>,
+) -> Result<Vec<Kind<'a>>, String> {
+    let mut kinds: Vec<Kind<'a>> = Vec::new();
     for row in bench.rows() {
-        let (what, cpus) = (row.text("what")?, row.number("cpus")? as u64);
-        let ratio = row.number("addonce_ns")? / row.number("bare_ns")?;
+        let (what, at) = (row.text("what")?, (row.number(size)? as u64, figure(&row)?));
         match kinds.iter_mut().find(|(kind, _)| *kind == what) {
-            Some((_, ratios)) => ratios.push((cpus, ratio)),
-            None => kinds.push((what, vec![(cpus, ratio)])),
+            Some((_, figures)) => figures.push(at),
+            None => kinds.push((what, vec![at])),
         }
     }
+    Ok(kinds)
+}
+
+fn growth(figures: &[(u64, f64)]) -> f64 {
+    figures.last().zip(figures.first()).map_or(f64::NAN, |((_, last), (_, first))| last / first)
+}
+
+/// Rows by what is asked for, columns by the number of CPUs.
+fn duplicates(bench: &Bench) -> Result<String, String> {
+    let kinds = kinds(bench, "cpus", |row| Ok(row.number("addonce_ns")? / row.number("bare_ns")?))?;
     let columns = kinds.first().map(|(_, ratios)| ratios.clone()).unwrap_or_default();
     let mut head = words(&["what is asked for"]);
     head.extend(columns.iter().map(|(cpus, _)| format!("{cpus} CPUs")));
     head.extend([format!("goal: {MOST_PER_DUPLICATE:.2}"), format!("growth, goal: {MOST_GROWTH:.2}")]);
     let mut rows = vec![head];
     for (what, ratios) in kinds {
-        let all: Vec<f64> = ratios.iter().map(|(_, ratio)| *ratio).collect();
-        let growth = all.last().zip(all.first()).map_or(f64::NAN, |(last, first)| last / first);
         let mut row = words(&[what]);
-        row.extend(all.iter().map(|ratio| format!("{ratio:.2}")));
-        row.push(verdict(all.iter().all(|ratio| *ratio <= MOST_PER_DUPLICATE)).into());
-        row.push(format!("{growth:.2}, {}", verdict(growth <= MOST_GROWTH)));
+        row.extend(ratios.iter().map(|(_, ratio)| format!("{ratio:.2}")));
+        row.push(verdict(ratios.iter().all(|(_, ratio)| *ratio <= MOST_PER_DUPLICATE)).into());
+        row.push(format!("{:.2}, {}", growth(&ratios), verdict(growth(&ratios) <= MOST_GROWTH)));
         rows.push(row);
     }
     Ok(table::align(rows, &[0]))
+}
+
+/// Rows by what is asked for, columns by the number of devices; in microseconds.
+fn requests(bench: &Bench) -> Result<String, String> {
+    let kinds = kinds(bench, "devices", |row| Ok(row.number("ns")? / 1000.0))?;
+    let columns = kinds.first().map(|(_, times)| times.clone()).unwrap_or_default();
+    let mut head = words(&["µs each"]);
+    head.extend(columns.iter().map(|(devices, _)| format!("{devices} devices")));
+    head.push("growth".into());
+    let mut rows = vec![head];
+    for (what, times) in kinds {
+        let mut row = words(&[what]);
+        row.extend(times.iter().map(|(_, time)| format!("{time:.2}")));
+        row.push(format!("{:.2}", growth(&times)));
+        rows.push(row);
+    }
+    Ok(table::align(rows, &[0]))
+}
+
+/// How many modules the module tree has: the fewest of what was asked for on the largest machine.
+fn modules(bench: &Bench) -> Result<String, String> {
+    let most = bench.rows().map(|row| row.number("devices")).collect::<Result<Vec<_>, _>>()?;
+    let most = most.into_iter().fold(0.0, f64::max);
+    let asked: Result<Vec<f64>, _> =
+        bench.rows().filter(|row| row.line["devices"] == most).map(|row| row.number("requests")).collect();
+    Ok(format!("{:.0}", asked?.into_iter().fold(most, f64::min)))
 }
 
 fn memory_table(storm: &Bench, flood: &Bench) -> Result<String, String> {
@@ -219,6 +262,25 @@ mod tests {
         };
         assert_eq!(row("| live")[2..6], ["1.14", "1.20", "reached", "1.05, reached"]);
         assert_eq!(row("| failed")[2..6], ["1.10", "1.40", "**missed**", "1.27, **missed**"]);
+    }
+
+    #[test]
+    fn a_kind_of_request_is_a_row_and_a_number_of_devices_a_column() {
+        let line = |what: &str, devices: u32, requests: u32, ns: u32| {
+            format!("{{\"what\":\"{what}\",\"devices\":{devices},\"requests\":{requests},\"ns\":{ns}}}\n")
+        };
+        let text = [
+            line("a", 64, 64, 1500),
+            line("b", 64, 64, 60),
+            line("a", 9000, 4000, 3000),
+            line("b", 9000, 9000, 66),
+        ];
+        let once = bench(&text.concat());
+        let table = requests(&once).unwrap();
+        let row = table.lines().find(|line| line.starts_with("| a")).unwrap();
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells[2..5], ["1.50", "3.00", "2.00"]);
+        assert_eq!(modules(&once).unwrap(), "4000");
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub fn of(measured: &Measured) -> Result<Picture, String> {
     Ok(Picture {
         title: format!("Memory taken by the storm of {cpus} CPUs"),
         facts: format!(
-            "MemAvailable below its value at the start, five times a second · Linux {}, systemd {}, kmod {} · bold: the median turn",
+            "MemAvailable below its value at the start, five times a second · Linux {}, systemd {}, kmod {} · bold: the turn of median memory",
             of_guest.kernel, of_guest.udev, of_guest.kmod
         ),
         x: Axis { head: "since the storm began", unit: "s" },

@@ -30,8 +30,16 @@ const ROUNDS: usize = 5;
 /// Requests whose answers are not followed up at once, as an event loop takes them.
 const BATCH: usize = 512;
 
-/// A world in which each modalias is a module of its own, or the same one, or none: what the core alone costs.
-struct AtHand(&'static str);
+/// A world that answers at once: what the core alone costs. A modalias is for
+#[derive(Clone, Copy)]
+enum AtHand {
+    /// no module,
+    None,
+    /// the same module as any other,
+    One,
+    /// or a module of its own.
+    Each,
+}
 
 /// The real answers of a tree. The kernel of this machine is not asked.
 struct OfTree(Resolver);
@@ -55,11 +63,11 @@ fn main() -> ExitCode {
             println!("{what}, {devices} devices: {ns} ns");
             figures.add(&json!({"what": what, "devices": devices, "requests": requests, "ns": ns}));
         };
-        add("a modalias without a module, the core alone", devices, none(|| AtHand(""), &unknown));
+        add("a modalias without a module, the core alone", devices, none(|| AtHand::None, &unknown));
         add("a modalias without a module, libkmod asked", devices, none(of_tree, &unknown));
-        add("a module that comes in, the core alone", devices, once(|| AtHand("each"), &known));
+        add("a module that comes in, the core alone", devices, once(|| AtHand::Each, &known));
         add("a module that comes in, libkmod asked", some.len(), once(of_tree, some));
-        add("a duplicate of a live module, the core alone", devices, again(|| AtHand("one"), &same));
+        add("a duplicate of a live module, the core alone", devices, again(|| AtHand::One, &same));
     }
     ExitCode::SUCCESS
 }
@@ -165,10 +173,10 @@ impl Modules for AtHand {
     }
 
     fn resolve(&mut self, alias: &[u8]) -> Resolution {
-        let module = match self.0 {
-            "" => return Resolution::default(),
-            "one" => "one",
-            _ => std::str::from_utf8(alias).expect("text"),
+        let module = match self {
+            Self::None => return Resolution::default(),
+            Self::One => "one",
+            Self::Each => std::str::from_utf8(alias).expect("text"),
         };
         let candidate = Candidate {
             module: module.into(),

@@ -2,17 +2,21 @@
 //! # Kernel facts: what the uevent room leans on
 //!
 //! Each test pins one behaviour of the running kernel that the code relies on and no document promises. When one
-//! fails, the kernel has changed and the code has to be thought over, not the test. All but the last run in
+//! fails, the kernel has changed and the code has to be thought over, not the test. All but the last two run in
 //! a network namespace of their own, where no hardware speaks, and need no root.
 
 mod common;
 
+use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use addonce::uevent::message::{self, Action};
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use addonce::uevent::sysfs::Scan;
 use common::namespace::alone;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -204,7 +208,7 @@ fn a_filter_leaves_what_was_queued_before_it() {
 #[test]
 fn an_event_that_was_asked_for_carries_synth_uuid() {
     let path = "/sys/devices/virtual/mem/null/uevent";
-    let mut file = match std::fs::OpenOptions::new().write(true).open(path) {
+    let mut file = match fs::OpenOptions::new().write(true).open(path) {
         Ok(file) => file,
         Err(error) => return eprintln!("SYNTH_UUID is not looked at: {path}: {error}"),
     };
@@ -235,6 +239,28 @@ fn an_event_that_was_asked_for_carries_synth_uuid() {
     expect("add", &["SYNTH_UUID=0"]);
     let uuid = "fe4d7c9d-b8c6-4a70-9ef1-3d8a58d18eed";
     expect(&format!("add {uuid} A=1"), &[&format!("SYNTH_UUID={uuid}"), "SYNTH_ARG_A=1"]);
+}
+
+/// Of the driver core: a uevent is sent for what has a bus or a class, and those have links.
+#[test]
+fn this_machine_has_no_device_that_the_links_miss() {
+    fn walk(directory: &Path, found: &mut Vec<Vec<u8>>) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                walk(&entry.path(), found);
+            } else if entry.file_name() == "uevent"
+                && fs::read(entry.path()).is_ok_and(|text| message::modalias_of_file(&text).is_some())
+            {
+                found.push(directory.as_os_str().as_bytes()["/sys".len()..].to_vec());
+            }
+        }
+    }
+    let mut walked = Vec::new();
+    walk(Path::new("/sys/devices"), &mut walked);
+    let mut scanned: Vec<_> = Scan::new("/sys").map(|device| device.devpath).collect();
+    walked.sort();
+    scanned.sort();
+    assert_eq!(scanned, walked);
 }
 
 fn kobject_socket(kind: SockType) -> std::os::fd::OwnedFd {

@@ -22,10 +22,19 @@
 //! The NUL byte that ends each string goes without saying, and a lone backslash at the end of a line says that it is
 //! missing. Backslash and bytes outside of printable ASCII are written `\xNN`; so are a NUL where an empty
 //! string would make an empty line, and a `#` where it would make a comment. Times are kept to the
-//! microsecond. Readers and writers work record by record and hold one: at most [`message::LONGEST`] bytes.
+//! microsecond.
+//!
+//! This file owns the format's words: the record and what can be wrong with a text. [`Writer`] and [`Reader`] work
+//! record by record and hold one: at most [`message::LONGEST`] bytes.
 
-use std::io::{self, BufRead, Read, Write};
+mod reader;
+mod writer;
+
+use std::io;
 use std::time::Duration;
+
+pub use reader::Reader;
+pub use writer::Writer;
 
 use super::message;
 
@@ -76,184 +85,6 @@ pub enum Fault {
     /// The file could not be read.
     #[error("{0}")]
     Io(#[from] io::Error),
-}
-
-/// Writes a capture. What it is given should be buffered; nothing is flushed but by [`Writer::flush`].
-#[derive(Debug)]
-pub struct Writer<W> {
-    to: W,
-}
-
-impl<W: Write> Writer<W> {
-    /// Begins a capture.
-    pub fn new(mut to: W) -> io::Result<Writer<W>> {
-        writeln!(to, "{HEADER}")?;
-        Ok(Writer { to })
-    }
-
-    /// Adds one datagram. InvalidInput if it is too long to be read back.
-    pub fn write(&mut self, at: Duration, datagram: &[u8]) -> io::Result<()> {
-        if datagram.len() > message::LONGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, Fault::TooLong));
-        }
-        write!(self.to, "\n{}.{:06} ", at.as_secs(), at.subsec_micros())?;
-        let (mut line_is_empty, mut rest) = (false, datagram);
-        while let Some((&byte, next)) = rest.split_first() {
-            match byte {
-                // It ends the line, unless the next line would be empty: then it is spelt out in this one.
-                0 if next.first() != Some(&0) => {
-                    self.to.write_all(b"\n")?;
-                    line_is_empty = true;
-                    rest = next;
-                    continue;
-                }
-                b'#' if line_is_empty => write!(self.to, "\\x23")?,
-                b'\\' | ..b' ' | 0x7f.. => write!(self.to, "\\x{byte:02x}")?,
-                plain => self.to.write_all(&[plain])?,
-            }
-            line_is_empty = false;
-            rest = next;
-        }
-        if datagram.last() == Some(&0) && line_is_empty { Ok(()) } else { self.to.write_all(b"\\\n") }
-    }
-
-    /// Adds a comment, one line of it: between records, where it is about what is not there.
-    pub fn comment(&mut self, text: &str) -> io::Result<()> {
-        let text = text.replace(|byte: char| byte.is_control(), " ");
-        writeln!(self.to, "\n# {text}")
-    }
-
-    /// Hands on what is buffered: a capture that is cut short afterwards reads up to here.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-
-    /// Gives back what was written to.
-    pub fn into_inner(self) -> W {
-        self.to
-    }
-}
-
-/// Reads a capture, record by record. After an error it yields no more.
-#[derive(Debug)]
-pub struct Reader<R> {
-    from: R,
-    text: Vec<u8>,
-    line: usize,
-    done: bool,
-}
-
-impl<R: BufRead> Reader<R> {
-    /// Begins to read; fails if this is no capture.
-    pub fn new(from: R) -> Result<Reader<R>, Unreadable> {
-        let mut reader = Reader { from, text: Vec::new(), line: 0, done: false };
-        match reader.next_line() {
-            Ok(true) if reader.text == HEADER.as_bytes() => Ok(reader),
-            Err(Fault::Io(error)) => Err(reader.fail(error.into())),
-            _ => Err(reader.fail(Fault::Header)),
-        }
-    }
-
-    fn next_line(&mut self) -> Result<bool, Fault> {
-        self.text.clear();
-        self.line += 1;
-        self.from.by_ref().take(LINE_MAX as u64 + 1).read_until(b'\n', &mut self.text)?;
-        if self.text.len() > LINE_MAX {
-            return Err(Fault::TooLong);
-        }
-        if self.text.is_empty() {
-            return Ok(false);
-        }
-        if self.text.last() == Some(&b'\n') {
-            self.text.pop();
-        }
-        Ok(true)
-    }
-
-    fn record(&mut self) -> Result<Option<Record>, Fault> {
-        let mut record: Option<Record> = None;
-        let mut terminated = true;
-        while self.next_line()? {
-            if self.text.first() == Some(&b'#') {
-                continue;
-            }
-            if self.text.is_empty() {
-                match record {
-                    Some(_) => break,
-                    None => continue,
-                }
-            }
-            if !terminated {
-                return Err(Fault::Unterminated);
-            }
-            let (record, string) = match &mut record {
-                Some(record) => (record, self.text.as_slice()),
-                None => {
-                    let space = self.text.iter().position(|&byte| byte == b' ').ok_or(Fault::Time)?;
-                    let at = time(&self.text[..space]).ok_or(Fault::Time)?;
-                    (record.insert(Record { at, datagram: Vec::new() }), &self.text[space + 1..])
-                }
-            };
-            terminated = unescape(string, &mut record.datagram)?;
-            if record.datagram.len() > message::LONGEST {
-                return Err(Fault::TooLong);
-            }
-        }
-        Ok(record)
-    }
-
-    fn fail(&mut self, why: Fault) -> Unreadable {
-        self.done = true;
-        Unreadable { line: self.line, why }
-    }
-}
-
-impl<R: BufRead> Iterator for Reader<R> {
-    type Item = Result<Record, Unreadable>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let record = self.record().map_err(|why| self.fail(why)).transpose();
-        self.done |= record.is_none();
-        record
-    }
-}
-
-/// Appends what a line stands for. False if its NUL byte is said to be missing.
-fn unescape(line: &[u8], to: &mut Vec<u8>) -> Result<bool, Fault> {
-    let mut rest = line;
-    while let Some((&byte, next)) = rest.split_first() {
-        rest = next;
-        match byte {
-            b'\\' if next.is_empty() => return Ok(false),
-            b'\\' => {
-                let [b'x', high, low, ..] = *next else { return Err(Fault::Escape) };
-                to.push(digit(high)? << 4 | digit(low)?);
-                rest = &next[3..];
-            }
-            b' '..=b'~' => to.push(byte),
-            other => return Err(Fault::Bare(other)),
-        }
-    }
-    to.push(0);
-    Ok(true)
-}
-
-fn digit(digit: u8) -> Result<u8, Fault> {
-    let value = char::from(digit).to_digit(16).ok_or(Fault::Escape)?;
-    Ok(value as u8)
-}
-
-fn time(text: &[u8]) -> Option<Duration> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(seconds) || !digits(fraction) || fraction.len() > 9 {
-        return None;
-    }
-    Some(Duration::new(seconds.parse().ok()?, format!("{fraction:0<9}").parse().ok()?))
 }
 
 #[cfg(test)]

@@ -17,12 +17,10 @@ use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use addonce::once::fake::FakeModules;
-use addonce::once::limits::Limits;
-use addonce::once::request::{Device, Origin, Request};
-use addonce::once::simulation::Simulation;
-use addonce::once::tally::Tally;
-use addonce::uevent::alike::Alike;
+use addonce::once::{Limits, Origin, Request, Stats};
+use addonce::replay::fake::FakeModules;
+use addonce::replay::simulation::Simulation;
+use addonce::uevent::message;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
 use figures::Figures;
@@ -75,7 +73,6 @@ struct Bench {
     cpus: usize,
     next: usize,
     buffer: Vec<u8>,
-    alike: Alike,
 }
 
 impl Bench {
@@ -89,8 +86,8 @@ impl Bench {
         }
         let netlink = Netlink::open(64 << 20).expect("a socket");
         let sender = Sender::open().expect("a sender");
-        let (alias, buffer, alike) = (alias.into(), vec![0; BUFFER], Alike::default());
-        Self { storm, netlink, sender, simulation, alias, cpus, next: 0, buffer, alike }
+        let (alias, buffer) = (alias.into(), vec![0; BUFFER]);
+        Self { storm, netlink, sender, simulation, alias, cpus, next: 0, buffer }
     }
 
     fn measure(&mut self, what: &str, figures: &mut Figures) {
@@ -100,7 +97,7 @@ impl Bench {
             self.begin();
             bare.push(self.timed(Self::drain_bare));
             self.begin();
-            let before = *self.simulation.core.tally();
+            let before = *self.simulation.core.stats();
             ours.push(self.timed(Self::drain));
             self.make_sure(&before);
             self.next += BATCH;
@@ -129,8 +126,8 @@ impl Bench {
     }
 
     /// Every event was the kind of duplicate that it was meant to be, for all modules.
-    fn make_sure(&self, before: &Tally) {
-        let after = self.simulation.core.tally();
+    fn make_sure(&self, before: &Stats) {
+        let after = self.simulation.core.stats();
         let [live, failed, deferred] = [
             after.duplicates_live - before.duplicates_live,
             after.duplicates_failed - before.duplicates_failed,
@@ -177,10 +174,10 @@ impl Bench {
         let now = self.simulation.now();
         let mut read = 0;
         while let Received::Datagram(datagram) = self.netlink.receive(&mut self.buffer) {
-            let uevent = self.alike.parse(datagram).expect("a uevent");
-            let device = Device { devpath: uevent.devpath, genuine: uevent.genuine };
-            let origin = Origin::Event { device, seqnum: uevent.seqnum };
-            let request = Request { alias: uevent.modalias.expect("a modalias"), origin };
+            let uevent = message::parse(datagram).expect("a uevent");
+            let message::Uevent { devpath, seqnum, genuine, .. } = uevent;
+            let origin = Origin::Uevent { devpath, seqnum, synthetic: !genuine };
+            let request = Request { alias: uevent.modalias.expect("a modalias"), origin, client: None };
             self.simulation.core.request(&mut self.simulation.world, request, now);
             read += 1;
         }

@@ -39,4 +39,5 @@ pub mod fatal;
 pub mod kmod;
 pub mod once;
 pub mod plot;
+pub mod replay;
 pub mod uevent;

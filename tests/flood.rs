@@ -12,10 +12,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use addonce::kmod::Resolver;
-use addonce::once::coalescer::{Action, Coalescer};
-use addonce::once::limits::Limits;
-use addonce::once::outcome::Outcome;
-use addonce::once::request::{Device, Origin, Request};
+use addonce::once::Outcome;
+use addonce::once::{Action, Limits, Origin, Request, Scheduler};
 use addonce::uevent::netlink::Sender;
 use common::figures::Figures;
 use common::fixture::Fixture;
@@ -91,15 +89,16 @@ fn a_million_hostile_modaliases_leave_the_core_as_it_was() {
     alone("a_million_hostile_modaliases_leave_the_core_as_it_was", || {
         let fixture = Fixture::build("semantics");
         let mut resolver = Resolver::open(fixture.tree()).unwrap();
-        let mut core = Coalescer::new(Limits { memo: NonZeroUsize::new(1024).unwrap(), ..Limits::default() });
-        let ask = |core: &mut Coalescer, resolver: &mut Resolver, alias: &[u8], n: u64| {
+        let mut core =
+            Scheduler::new(Limits { aliases: NonZeroUsize::new(1024).unwrap(), ..Limits::default() });
+        let ask = |core: &mut Scheduler, resolver: &mut Resolver, alias: &[u8], n: u64| {
             let devpath = format!("/devices/{n}");
-            let device = Device { devpath: devpath.as_bytes(), genuine: true };
-            let origin = Origin::Event { device, seqnum: n };
-            core.request(resolver, Request { alias, origin }, Duration::from_micros(20 * n));
+            let (devpath, synthetic) = (devpath.as_bytes(), false);
+            let origin = Origin::Uevent { devpath, seqnum: n, synthetic };
+            core.request(resolver, Request { alias, origin, client: None }, Duration::from_micros(20 * n));
             while let Some(action) = core.next_action() {
                 if let Action::Load(plan) = action {
-                    core.landed(resolver, &plan.module, Outcome::Live, Duration::from_micros(20 * n));
+                    core.finished(resolver, &plan.module, Outcome::Live, Duration::from_micros(20 * n));
                 }
             }
         };
@@ -113,7 +112,7 @@ fn a_million_hostile_modaliases_leave_the_core_as_it_was() {
         let peak = peak_memory(std::process::id());
         println!("{count} hostile modaliases: {idle} KiB before, {peak} KiB at the peak");
         assert!(peak - idle <= MEMORY, "{idle} KiB before, {peak} KiB at the peak");
-        let tally = core.tally();
+        let tally = core.stats();
         assert_eq!((tally.requests, tally.no_module), (count + 2, count));
         assert_eq!((tally.attempts, tally.live, tally.duplicates_live), (1, 1, 1));
         assert!(core.is_settled() && core.failures().next().is_none());

@@ -16,7 +16,7 @@ use std::time::Duration;
 use addonce::daemon::handover::Handover;
 use addonce::daemon::{Daemon, Settings, Until};
 use addonce::kmod::{DryRun, Known, Resolver, Tree};
-use addonce::once::limits::Limits;
+use addonce::once::Limits;
 use common::devices::Devices;
 use common::fixture::Fixture;
 use common::namespace::{alone, as_user};

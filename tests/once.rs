@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use addonce::once::fake::FakeModules;
-use addonce::once::limits::Limits;
-use addonce::once::outcome::{Outcome, Stage};
-use addonce::once::party::Standing;
-use addonce::once::policy::{Mode, Policy};
-use addonce::once::request::{Device, Origin};
-use addonce::once::simulation::Simulation;
+use addonce::once::Limits;
+use addonce::once::Status;
+use addonce::once::{Mode, Policy};
+use addonce::once::{Origin, Request};
+use addonce::once::{Outcome, Stage};
+use addonce::replay::fake::FakeModules;
+use addonce::replay::simulation::Simulation;
 
 fn world(declaration: &str) -> Simulation {
     world_with(declaration, Limits { jobs: 8, ..Limits::default() })
@@ -40,7 +40,7 @@ fn a_storm_of_255_cpus_is_one_attempt() {
     s.pass(seconds(120));
     assert_eq!(s.attempts_of("pcc_cpufreq"), 1);
     assert_eq!(s.published.len(), 1);
-    let tally = s.core.tally();
+    let tally = s.core.stats();
     assert_eq!((tally.requests, tally.duplicates()), (255, 254));
 }
 
@@ -144,7 +144,7 @@ fn a_failure_knows_how_many_asked() {
         s.pass(seconds(100));
     }
     for (name, failure) in s.core.failures() {
-        assert_eq!((failure.asked.requests, failure.asked.devices), (64, 64), "{name}");
+        assert_eq!((failure.requesters.requests, failure.requesters.devices()), (64, 64), "{name}");
     }
 }
 
@@ -191,9 +191,9 @@ fn a_failed_dependency_is_tried_once_and_named() {
     let failed: Vec<_> = s.published.iter().map(|record| (&*record.module, record.outcome.clone())).collect();
     assert_eq!(failed.len(), 3);
     for (module, outcome) in &failed[1..] {
-        let Outcome::Failed(refusal) = outcome else { panic!("{module} cannot be live") };
-        assert_eq!(refusal.stage, Stage::Dependency("nfit".into()));
-        assert_eq!(refusal.errno, libc::ENOENT);
+        let Outcome::Failed(error) = outcome else { panic!("{module} cannot be live") };
+        assert_eq!(error.stage, Stage::Dependency("nfit".into()));
+        assert_eq!(error.errno, libc::ENOENT);
     }
     cpus(&mut s, 64);
     s.pass(seconds(100));
@@ -236,7 +236,7 @@ fn two_hundred_clients_share_one_load_and_one_answer() {
     s.settle();
     assert_eq!(s.attempts.len(), 1);
     assert_eq!(s.answers.len(), 200);
-    assert!(s.answers.iter().all(|(_, answers)| *answers == [("slow".into(), Standing::Live)]));
+    assert!(s.answers.iter().all(|(_, answers)| *answers == [("slow".into(), Status::Live)]));
 }
 
 #[test]
@@ -244,11 +244,11 @@ fn a_client_that_asks_within_the_backoff_does_not_hang() {
     let mut s = world(FAILING);
     cpus(&mut s, 1);
     s.settle();
-    let device = Device { devpath: b"/devices/system/cpu/cpu0", genuine: false };
-    s.request(b"cpu:type:x", Origin::Client { client: 7, device: Some(device) });
+    let origin = Origin::Uevent { devpath: b"/devices/system/cpu/cpu0", seqnum: 0, synthetic: true };
+    s.ask(Request { alias: b"cpu:type:x", origin, client: Some(7) });
     let (7, answers) = &s.answers[0] else { panic!("client 7 is answered") };
-    let Standing::Failed { refusal, again: Some(again) } = &answers[0].1 else { panic!("with the failure") };
-    assert_eq!(refusal.errno, libc::ENODEV);
+    let Status::Failed { error, retry_at: Some(again) } = &answers[0].1 else { panic!("with the failure") };
+    assert_eq!(error.errno, libc::ENODEV);
     assert!(*again > s.now());
 }
 
@@ -330,7 +330,7 @@ fn a_module_announced_by_the_kernel_while_it_waits_is_live() {
     s.loaded_by_hand("a");
     s.settle();
     assert_eq!(s.attempts_of("a"), 0);
-    assert_eq!(s.core.tally().live, 2);
+    assert_eq!(s.core.stats().live, 2);
 }
 
 #[test]
@@ -433,21 +433,6 @@ fn a_modalias_without_a_module_is_looked_up_again_when_the_index_changes() {
     s.pass(seconds(1));
     s.replay("/devices/x", "x:y");
     assert_eq!(s.attempts.len(), 1);
-}
-
-#[test]
-fn an_evicted_failure_costs_one_more_attempt_and_keeps_its_promise() {
-    let mut s = world_with(
-        "x:a -> a\nx:b -> b\na => ENODEV\nb => ENODEV",
-        Limits { failures: 1.try_into().expect("not zero"), ..Limits::default() },
-    );
-    s.replay("/devices/a", "x:a");
-    s.pass(Duration::from_millis(10));
-    s.replay("/devices/a", "x:a");
-    assert_eq!(s.attempts_of("a"), 1, "promised for the end of the backoff");
-    s.replay("/devices/b", "x:b");
-    s.pass(Duration::from_millis(10));
-    assert_eq!(s.attempts_of("a"), 2, "the entry had to go, the promise is kept at once");
 }
 
 #[test]

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use addonce::once::fake::FakeModules;
-use addonce::once::limits::Limits;
-use addonce::once::party::Standing;
-use addonce::once::request::{Device, Origin};
-use addonce::once::simulation::Simulation;
+use addonce::once::Limits;
+use addonce::once::Status;
+use addonce::once::{Origin, Request};
+use addonce::replay::fake::FakeModules;
+use addonce::replay::simulation::Simulation;
 
 fn world(declaration: &str) -> Simulation {
     let world = FakeModules::parse(declaration).expect("a declaration");
@@ -104,9 +104,9 @@ fn after_lost_events_a_failed_module_may_turn_out_to_be_live() {
     s.pass(ms(5000));
     s.world.live.insert("a".into());
     s.core.events_lost();
-    let device = Device { devpath: b"/devices/9", genuine: false };
-    s.request(b"a", Origin::Client { client: 1, device: Some(device) });
-    assert_eq!(s.answers[0].1[0].1, Standing::Live);
+    let origin = Origin::Uevent { devpath: b"/devices/9", seqnum: 0, synthetic: true };
+    s.ask(Request { alias: b"a", origin, client: Some(1) });
+    assert_eq!(s.answers[0].1[0].1, Status::Live);
 }
 
 /// Two failed dependencies of one dependent took each other's promised attempt for a request that must be served.
@@ -185,7 +185,7 @@ fn a_storm_that_waits_for_its_turn_is_one_request_in_line() {
     }
     s.pass(ms(10_000));
     assert_eq!(s.attempts_of("a"), 2);
-    assert!(s.core.tally().duplicates() <= 1001, "{:?}", s.core.tally());
+    assert!(s.core.stats().duplicates() <= 1001, "{:?}", s.core.stats());
 }
 
 /// With --sync-udev every event came twice, from the kernel and from udev's program, and the second counted as the device
@@ -196,14 +196,22 @@ fn udevs_word_for_an_event_is_no_second_request_of_its_device() {
     for cpu in 0..8 {
         let devpath = format!("/devices/system/cpu/cpu{cpu}");
         s.replay(&devpath, "cpu:x");
-        s.request(b"cpu:x", Origin::Echo { client: cpu, devpath: devpath.as_bytes() });
+        s.ask(Request {
+            alias: b"cpu:x",
+            origin: Origin::Scan { devpath: devpath.as_bytes() },
+            client: Some(cpu),
+        });
     }
     s.pass(ms(100_000));
     assert_eq!(s.attempts.len(), 1);
     assert_eq!(s.answers.len(), 8);
     // Its own next event is: a trigger is one more attempt, with its echo and without.
     s.replay("/devices/system/cpu/cpu3", "cpu:x");
-    s.request(b"cpu:x", Origin::Echo { client: 9, devpath: b"/devices/system/cpu/cpu3" });
+    s.ask(Request {
+        alias: b"cpu:x",
+        origin: Origin::Scan { devpath: b"/devices/system/cpu/cpu3" },
+        client: Some(9),
+    });
     s.settle();
     assert_eq!(s.attempts.len(), 2);
 }

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use addonce::once::coalescer::Coalescer;
-use addonce::once::fake::FakeModules;
-use addonce::once::limits::Limits;
-use addonce::once::simulation::Simulation;
-use addonce::once::snapshot::Snapshot;
+use addonce::once::Limits;
+use addonce::once::Scheduler;
+use addonce::once::Snapshot;
+use addonce::replay::fake::FakeModules;
+use addonce::replay::simulation::Simulation;
 use serde_json::Value;
 
 const FAILING: &str = "x:a -> a\nx:b -> b\na => ENODEV\nb => ENODEV";
@@ -26,7 +26,7 @@ fn restart(s: &mut Simulation, limits: Limits, change: impl FnOnce(&mut Value)) 
     let mut value = serde_json::to_value(s.core.snapshot()).expect("a value");
     change(&mut value);
     let snapshot: Snapshot = serde_json::from_value(value).expect("a snapshot");
-    s.core = Coalescer::restore(limits, snapshot, s.now());
+    s.core = Scheduler::restore(limits, snapshot, s.now());
 }
 
 fn same(_: &mut Value) {}
@@ -67,7 +67,7 @@ fn the_backoff_goes_on_doubling() {
         restart(&mut s, Limits::default(), same);
     }
     let (_, failure) = s.core.failures().next().expect("a failure");
-    assert_eq!((failure.attempts, failure.retry_at - failure.failed), (3, seconds(4)));
+    assert_eq!((failure.attempts, failure.retry_at - failure.failed_at), (3, seconds(4)));
 }
 
 #[test]
@@ -95,42 +95,13 @@ fn what_was_fixed_between_two_processes_is_attempted_by_the_first_who_asks() {
 }
 
 #[test]
-fn a_smaller_memory_keeps_what_was_used_last_and_the_promises_of_the_others() {
-    let mut s = world(FAILING);
-    s.appear("/devices/0", "x:a");
-    s.appear("/devices/0", "x:b");
-    s.pass(Duration::from_millis(10));
-    s.appear("/devices/0", "x:a");
-    s.replay("/devices/1", "x:b");
-    let one = Limits { failures: 1.try_into().expect("not zero"), sightings: 1, ..Limits::default() };
-    restart(&mut s, one, same);
-    assert_eq!(s.core.failures().map(|(name, _)| &**name).collect::<Vec<_>>(), ["b"]);
-    assert_eq!(s.core.sighted(), 1);
-    s.pass(Duration::from_millis(1));
-    assert_eq!(s.attempts_of("a"), 2, "at once, as whenever a failure is evicted");
-}
-
-#[test]
-fn what_nobody_has_to_know_any_more_is_left_behind() {
-    let mut s = world(FAILING);
-    for cpu in 0..20 {
-        s.replay(&format!("/devices/cpu{cpu}"), "x:a");
-        s.pass(seconds(1));
-    }
-    assert_eq!(s.core.sighted(), 20);
-    s.loaded_by_hand("a");
-    restart(&mut s, Limits::default(), same);
-    assert_eq!(s.core.sighted(), 0);
-}
-
-#[test]
 fn times_that_cannot_be_lock_nobody_out() {
     let mut s = world(FAILING);
     s.replay("/devices/0", "x:a");
     s.pass(seconds(10));
     restart(&mut s, Limits::default(), |value| {
-        value["failures"][0]["failed"]["secs"] = (1_u64 << 40).into();
-        value["failures"][0]["retry_at"]["secs"] = ((1_u64 << 40) + 1).into();
+        value["failures"][0][1]["failed_at"]["secs"] = (1_u64 << 40).into();
+        value["failures"][0][1]["retry_at"]["secs"] = ((1_u64 << 40) + 1).into();
     });
     s.appear("/devices/0", "x:a");
     s.pass(seconds(2));

@@ -12,18 +12,15 @@ use std::os::unix::ffi::OsStrExt;
 use crate::escape::escape;
 
 /// The flags that may be named: the limits of `daemon` and `scan`, and the level of the log.
-pub const NAMES: [&str; 12] = [
-    "bars",
+pub const NAMES: [&str; 9] = [
+    "aliases",
     "clients",
-    "failures",
     "jobs",
     "landing-time",
     "log",
-    "memo",
     "patience",
     "receive-buffer",
     "root-clients",
-    "sightings",
     "threads",
 ];
 

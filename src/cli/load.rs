@@ -27,7 +27,7 @@ use crate::escape::{escape, unescape};
 use crate::fatal::Fatal;
 use crate::kmod::stamp::Stamp;
 use crate::kmod::{Known, all_there};
-use crate::once::world::{Name, Verdict};
+use crate::once::{Name, Verdict};
 
 /// Load the modules of a modalias, or a module by its name, and wait until they have landed.
 ///

@@ -4,7 +4,6 @@
 //! Owns the command line: what may be said, and which file does it. Every command returns its exit code (0 done,
 //! 1 the module's answer is a failure) or a [`Fatal`], which has one of its own.
 
-mod answering;
 mod arguments;
 mod asking;
 mod cmdline;

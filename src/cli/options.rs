@@ -13,7 +13,7 @@ use clap::Args;
 use crate::control::SOCKET;
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, Tree};
-use crate::once::limits::Limits;
+use crate::once::Limits;
 
 /// Which module tree is meant: this machine's, but for what is given.
 #[derive(Args, Clone, Debug)]
@@ -75,16 +75,7 @@ pub struct CoreOptions {
     threads: NonZeroUsize,
     /// Modaliases whose resolution is kept.
     #[arg(long, value_name = "N", default_value = "1024")]
-    memo: NonZeroUsize,
-    /// Failed modules that are remembered.
-    #[arg(long, value_name = "N", default_value = "256")]
-    failures: NonZeroUsize,
-    /// Sightings that are remembered: a device that asked for a module that was not live is one.
-    #[arg(long, value_name = "N", default_value = "57344")]
-    sightings: NonZeroUsize,
-    /// Landings that are kept of a storm, for its timeline.
-    #[arg(long, value_name = "N", default_value = "1024")]
-    bars: NonZeroUsize,
+    aliases: NonZeroUsize,
 }
 
 /// The bound of the uevent socket.
@@ -111,12 +102,9 @@ impl CoreOptions {
     /// As the core wants them.
     pub fn limits(&self) -> Limits {
         Limits {
-            memo: self.memo,
-            failures: self.failures,
-            sightings: self.sightings.get(),
+            aliases: self.aliases,
             jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
             threads: self.threads.get(),
-            bars: self.bars.get(),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// in the status).
 type Metric = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const METRICS: [Metric; 14] = [
+const METRICS: [Metric; 12] = [
     (
         "addonce_requests_total",
         "counter",
@@ -44,25 +44,6 @@ const METRICS: [Metric; 14] = [
         "counter",
         "Flights by outcome.",
         &[("{outcome=\"live\"}", "/live"), ("{outcome=\"failed\"}", "/failed")],
-    ),
-    (
-        "addonce_failures_total",
-        "counter",
-        "Failed flights by the stage at which they failed.",
-        &[
-            ("{stage=\"plan\"}", "/failed_by_stage/plan"),
-            ("{stage=\"dependency\"}", "/failed_by_stage/dependency"),
-            ("{stage=\"read\"}", "/failed_by_stage/read"),
-            ("{stage=\"insert\"}", "/failed_by_stage/insert"),
-            ("{stage=\"install\"}", "/failed_by_stage/install"),
-            ("{stage=\"disabled\"}", "/failed_by_stage/disabled"),
-        ],
-    ),
-    (
-        "addonce_spared_bytes_total",
-        "counter",
-        "Bytes of module files that duplicates would have read.",
-        &[("", "/spared_bytes")],
     ),
     ("addonce_uevents_read_total", "counter", "Datagrams read from the kernel.", &[("", "/uevents/read")]),
     (

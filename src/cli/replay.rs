@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::answering::Answering;
 use super::asking::{print, print_json};
 use super::options::{CoreOptions, TreeOptions};
 use crate::control::shapes;
 use crate::daemon::intake::{Fact, facts};
 use crate::daemon::report;
 use crate::fatal::Fatal;
-use crate::once::fake::FakeModules;
-use crate::once::simulation::{Simulation, World};
+use crate::replay::fake::FakeModules;
+use crate::replay::simulation::{Simulation, World};
+use crate::replay::tree::TreeWorld;
 use crate::uevent::capture::{Reader, Record};
 use crate::uevent::message;
 use crate::uevent::netlink::Sender;
@@ -79,7 +79,7 @@ impl Command {
             None => {
                 let kernel =
                     self.kernel_answers.as_deref().map_or(Ok(FakeModules::default()), declaration)?;
-                self.simulate(records, Answering::new(self.tree.open()?, kernel))
+                self.simulate(records, TreeWorld::new(self.tree.open()?, kernel))
             }
         }
     }
@@ -108,20 +108,20 @@ impl Command {
     }
 
     fn tell<W>(&self, simulation: &Simulation<W>, contents: &Contents) -> Result<(), Fatal> {
-        let (tally, Contents { uevents, malformed, time }) = (simulation.core.tally(), contents);
+        let (stats, Contents { uevents, malformed, time }) = (simulation.core.stats(), contents);
         if self.json {
             let landings: Vec<_> = simulation.published.iter().map(shapes::add_once).collect();
             return print_json(&json!({
                 "uevents": uevents,
                 "malformed": malformed,
                 "seconds": time.as_secs_f64(),
-                "requests": tally.requests,
-                "no_module": tally.no_module,
-                "duplicates": tally.duplicates(),
-                "deferred": tally.deferred,
-                "attempts": tally.attempts,
-                "live": tally.live,
-                "failed": tally.failed,
+                "requests": stats.requests,
+                "no_module": stats.no_module,
+                "duplicates": stats.duplicates(),
+                "deferred": stats.deferred,
+                "attempts": stats.attempts,
+                "live": stats.live,
+                "failed": stats.failed,
                 "add_once": landings,
             }));
         }
@@ -134,12 +134,12 @@ impl Command {
             "replay: {uevents} uevents in {:.1} s, {malformed} not understood: {} requests, {} without a module, \
              {} duplicates, {} attempts, {} live, {} failed\n",
             time.as_secs_f64(),
-            tally.requests,
-            tally.no_module,
-            tally.duplicates(),
-            tally.attempts,
-            tally.live,
-            tally.failed
+            stats.requests,
+            stats.no_module,
+            stats.duplicates(),
+            stats.attempts,
+            stats.live,
+            stats.failed
         );
         print(&text)
     }

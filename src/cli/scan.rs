@@ -52,13 +52,13 @@ impl Command {
             notifier: None,
         };
         let core = Daemon::new(self.tree.open()?, settings)?.run()?;
-        let tally = core.tally();
+        let stats = core.stats();
         log::info!(
             "scan: {} requests, {} duplicates, {} modules came in, {} failed",
-            tally.requests,
-            tally.duplicates(),
-            tally.live,
-            tally.failed
+            stats.requests,
+            stats.duplicates(),
+            stats.live,
+            stats.failed
         );
         Ok(ExitCode::SUCCESS)
     }

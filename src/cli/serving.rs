@@ -17,7 +17,7 @@ use crate::control::server::Bounds;
 use crate::daemon::handover::Handover;
 use crate::daemon::{Control, Daemon, Settings, Until};
 use crate::fatal::Fatal;
-use crate::once::limits::Limits;
+use crate::once::Limits;
 
 /// Clients served beside ourselves: udev's workers, who are root.
 const BOUNDS: Bounds = Bounds { clients: 64, root_clients: 512, patience: Duration::from_secs(10) };

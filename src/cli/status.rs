@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::asking::{Asking, print, print_json};
-use super::paint::{Paint, bytes, count, time};
+use super::paint::{Paint, count, time};
 use super::prometheus::metrics;
 use crate::escape::head;
 use crate::fatal::Fatal;
@@ -57,7 +57,7 @@ fn page_of_askers(top: &Value) -> String {
         };
         format!("{:>10}  {title}\n{}", "REQUESTS", askers.iter().map(line).collect::<String>())
     };
-    section("modaliases", "MODALIAS") + &section("devices", "DEVICES BELOW")
+    section("modaliases", "MODALIAS")
 }
 
 fn screen(status: &Value, storm: &Value, paint: Paint) -> String {
@@ -70,12 +70,11 @@ fn screen(status: &Value, storm: &Value, paint: Paint) -> String {
         (
             "duplicates",
             format!(
-                "{} collapsed: {} live, {} in flight, {} failed; {} of module files not read again",
+                "{} collapsed: {} live, {} loading, {} failed",
                 duplicates.iter().sum::<u64>(),
                 duplicates[0],
                 duplicates[1],
-                duplicates[2],
-                bytes(number("/spared_bytes"))
+                duplicates[2]
             ),
         ),
         ("attempts", format!("{}, {} of them after a backoff", number("/attempts"), number("/deferred"))),
@@ -136,27 +135,21 @@ fn timeline(storm: &Value) -> String {
         false => "going on".into(),
     };
     let bars = storm["bars"].as_array().map_or(0, Vec::len) as u64;
-    let left_out = storm["bars_left_out"].as_u64().unwrap_or_default();
     format!(
         "{} in {}, {when}, {} (`addonce plot` draws it)",
         count(sum("requests"), "request"),
         time(lasted),
-        count(bars + left_out, "landing")
+        count(bars, "load")
     )
 }
 
 fn failed(status: &Value, paint: Paint) -> String {
-    let stages = status["failed_by_stage"].as_object().into_iter().flatten();
-    let stages: Vec<String> = stages
-        .filter_map(|(stage, n)| n.as_u64().filter(|&n| n > 0).map(|n| format!("{n} at stage {stage}")))
-        .collect();
     let [failed, remembered] = ["failed", "remembered"].map(|key| status[key].as_u64().unwrap_or_default());
     match (failed, remembered) {
         (0, 0) => "nothing".into(),
         _ => format!(
-            "{} ({}); {} remembered: see `addonce failed`",
-            paint.bad(&count(failed, "landing")),
-            stages.join(", "),
+            "{}; {} remembered: see `addonce failed`",
+            paint.bad(&count(failed, "load")),
             count(remembered, "module")
         ),
     }

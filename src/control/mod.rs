@@ -9,7 +9,6 @@
 //! | [`server`] | who is connected |
 //! | [`door`] | the listening socket and its name |
 //! | `peer` | one connection: its bytes and their bounds |
-//! | [`timeline`] | a storm, who asks most and what failed where, as JSON |
 //! | [`lock`] | who listens: one addonce at a time |
 //! | [`client`] | one call, from the command line |
 
@@ -21,7 +20,6 @@ mod peer;
 pub mod protocol;
 pub mod server;
 pub mod shapes;
-pub mod timeline;
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/addonce/io.addonce";

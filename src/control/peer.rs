@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use mio::net::UnixStream;
 
 use super::protocol::{Order, Reply};
-use crate::once::request::Time;
+use crate::once::Time;
 
 /// The longest message of a client: a modalias is about 2 KiB at most, four times that when escaped.
 pub const LONGEST: usize = 64 << 10;

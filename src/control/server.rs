@@ -21,7 +21,7 @@ use super::door::Door;
 use super::peer::{End, LONGEST, Manner, Peer, UNREAD};
 use super::protocol::{Call, Order, Reply};
 use crate::fatal::Fatal;
-use crate::once::request::{ClientId, Time};
+use crate::once::{ClientId, Time};
 
 /// How a server is bounded.
 #[derive(Clone, Copy, Debug)]

@@ -12,31 +12,26 @@ use serde_json::{Value, json};
 use super::protocol::Reply;
 use crate::escape::escape;
 use crate::kmod::Explanation;
-use crate::once::failures::Failure;
-use crate::once::outcome::{AddOnce, Outcome, Refusal, Stage};
-use crate::once::party::{Answer, Standing};
-use crate::once::request::Time;
-use crate::once::world::Name;
+use crate::once::{AddOnce, Answer, Failure, LoadError, Name, Outcome, Stage, Status, Time};
 
 /// The answers to `Load` and `Retry`.
 pub fn answers(answers: &[Answer], now: Time) -> Reply {
-    let answers: Vec<Value> =
-        answers.iter().map(|(module, standing)| answer(module, standing, now)).collect();
+    let answers: Vec<Value> = answers.iter().map(|(module, status)| answer(module, status, now)).collect();
     Reply::of(json!({ "answers": answers }))
 }
 
-fn answer(module: &Name, standing: &Standing, now: Time) -> Value {
-    let state = match standing {
-        Standing::Live => "live",
-        Standing::Builtin => "builtin",
-        Standing::Blacklisted => "blacklisted",
-        Standing::RuledOut => "ruled_out",
-        Standing::InAir => "in_air",
-        Standing::Failed { refusal, again } => {
-            let mut value = refused(refusal);
+fn answer(module: &Name, status: &Status, now: Time) -> Value {
+    let state = match status {
+        Status::Live => "live",
+        Status::Builtin => "builtin",
+        Status::Blacklisted => "blacklisted",
+        Status::RuledOut => "ruled_out",
+        Status::Loading => "loading",
+        Status::Failed { error, retry_at } => {
+            let mut value = refused(error);
             value["module"] = json!(&**module);
             value["state"] = json!("failed");
-            value["again_in_ms"] = json!(again.map(|at| millis(at.saturating_sub(now))));
+            value["again_in_ms"] = json!(retry_at.map(|at| millis(at.saturating_sub(now))));
             return value;
         }
     };
@@ -45,18 +40,18 @@ fn answer(module: &Name, standing: &Standing, now: Time) -> Value {
 
 /// A flight has landed: all of it, nothing shortened.
 pub fn add_once(record: &AddOnce) -> Value {
-    let refusal = match &record.outcome {
+    let error = match &record.outcome {
         Outcome::Live => None,
-        Outcome::Failed(refusal) => Some(refusal),
+        Outcome::Failed(error) => Some(error),
     };
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     json!({
         "module": &*record.module,
-        "outcome": if refusal.is_some() { "failed" } else { "live" },
-        "errno": refusal.map_or(0, |refusal| refusal.errno),
-        "error": refusal.map(Refusal::errno_name),
-        "stage": refusal.map(|refusal| refusal.stage.word()),
-        "because_of": refusal.and_then(because_of),
+        "outcome": if error.is_some() { "failed" } else { "live" },
+        "errno": error.map_or(0, |error| error.errno),
+        "error": error.map(LoadError::errno_name),
+        "stage": error.map(|error| error.stage.word()),
+        "because_of": error.and_then(because_of),
         "modalias": escape(&record.alias),
         "devpath": record.devpath.as_deref().map(escape),
         "first_seqnum": record.seqnums.0,
@@ -65,6 +60,28 @@ pub fn add_once(record: &AddOnce) -> Value {
         "waited_us": micros(record.waited),
         "load_us": micros(record.load),
         "pulled_in_by": record.pulled_in_by.as_deref(),
+    })
+}
+
+/// A load that ended, as a bar of a timeline.
+pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
+    let since_began = |at: Time| millis(at.saturating_sub(began));
+    let started = ended.saturating_sub(record.load);
+    let (state, error) = match &record.outcome {
+        Outcome::Live => ("live", None),
+        Outcome::Failed(error) => ("failed", Some(error.errno_name())),
+    };
+    json!({
+        "module": &*record.module,
+        "state": state,
+        "error": error,
+        "asked_ms": since_began(started.saturating_sub(record.waited)),
+        "start_ms": since_began(started),
+        "end_ms": since_began(ended),
+        "alias": escape(&record.alias),
+        "devpath": record.devpath.as_deref().map(escape),
+        "pulled_in_by": record.pulled_in_by.as_deref(),
+        "asked": record.asked,
     })
 }
 
@@ -88,32 +105,32 @@ pub fn explained(alias: &str, modules: &[(Explanation, Option<Value>)]) -> Value
 
 /// A remembered failure.
 pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
-    let mut value = refused(&failure.refusal);
+    let mut value = refused(&failure.error);
     value["module"] = json!(&**module);
     value["alias"] = json!(escape(&failure.alias));
     value["attempts"] = json!(failure.attempts);
-    value["asked"] = json!(failure.asked.requests);
-    value["devices"] = json!(failure.asked.devices);
-    value["failed_ms_ago"] = json!(millis(now.saturating_sub(failure.failed)));
+    value["asked"] = json!(failure.requesters.requests);
+    value["devices"] = json!(failure.requesters.devices());
+    value["failed_ms_ago"] = json!(millis(now.saturating_sub(failure.failed_at)));
     value["backoff_ms"] = json!(millis(failure.retry_at.saturating_sub(now)));
     value["again_in_ms"] =
         json!(failure.pending.as_ref().map(|_| millis(failure.retry_at.saturating_sub(now))));
     value
 }
 
-fn refused(refusal: &Refusal) -> Value {
+fn refused(error: &LoadError) -> Value {
     json!({
-        "errno": refusal.errno,
-        "error": refusal.errno_name(),
-        "stage": refusal.stage.word(),
-        "because_of": because_of(refusal),
-        "reason": refusal.to_string(),
+        "errno": error.errno,
+        "error": error.errno_name(),
+        "stage": error.stage.word(),
+        "because_of": because_of(error),
+        "reason": error.to_string(),
     })
 }
 
 /// The module that failed first.
-fn because_of(refusal: &Refusal) -> Option<&str> {
-    match &refusal.stage {
+fn because_of(error: &LoadError) -> Option<&str> {
+    match &error.stage {
         Stage::Dependency(root) => Some(root),
         _ => None,
     }

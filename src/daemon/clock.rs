@@ -6,7 +6,7 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::once::request::Time;
+use crate::once::Time;
 
 /// The time since the machine was booted.
 pub fn now() -> Time {

@@ -10,18 +10,15 @@ use mio::event::Event;
 use serde_json::{Value, json};
 
 use super::active::Active;
+use super::history::History;
 use super::intake::Intake;
 use crate::control::protocol::{Load, Order, Reply};
 use crate::control::server::Server;
 use crate::control::shapes::{self, millis};
-use crate::control::timeline;
-use crate::escape::unescape;
+use crate::escape::{escape, unescape};
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, explain};
-use crate::once::coalescer::Coalescer;
-use crate::once::outcome::AddOnce;
-use crate::once::party::Answer;
-use crate::once::request::{ClientId, Device, Origin, Request, Time};
+use crate::once::{AddOnce, Answer, ClientId, Origin, Request, Scheduler, Time};
 
 /// Orders carried out at a time: uevents and landings get their turn in between.
 const ORDERS: usize = 16;
@@ -87,9 +84,10 @@ impl Desk {
     /// Takes orders that have come in, up to a budget.
     pub fn serve(
         &mut self,
-        core: &mut Coalescer,
+        core: &mut Scheduler,
         resolver: &mut Resolver,
         intake: &Intake,
+        history: &History,
         now: Time,
     ) -> Busy {
         self.server.tick(now);
@@ -118,11 +116,8 @@ impl Desk {
                 }
                 Order::Status => Reply::of(self.status(core, intake, now)),
                 Order::Failures => Reply::of(failures(core, now)),
-                Order::Top(limit) => Reply::of(timeline::askers(&core.askers(limit))),
-                Order::Storm => {
-                    let storm = core.storm(now).map(|storm| timeline::timeline(&storm, now));
-                    Reply::of(json!({ "storm": storm }))
-                }
+                Order::Top(limit) => Reply::of(top(core, limit)),
+                Order::Storm => Reply::of(json!({ "storm": history.storm(now) })),
                 Order::Explain(alias) => explanation(core, resolver, &alias, now),
             };
             self.server.reply(client, &reply, now);
@@ -147,13 +142,13 @@ impl Desk {
         self.server.publish(|| json!({ "add_once": shapes::add_once(record) }), now);
     }
 
-    fn status(&self, core: &Coalescer, intake: &Intake, now: Time) -> Value {
-        let tally = core.tally();
+    fn status(&self, core: &Scheduler, intake: &Intake, now: Time) -> Value {
+        let stats = core.stats();
         let counters = intake.netlink().map(|netlink| netlink.counters()).unwrap_or_default();
         let (malformed, drops) = intake.losses();
         let (visits, (clients, limit)) = (self.server.visits(), self.server.clients());
         let loading: Vec<_> = core
-            .loading()
+            .running()
             .map(|(name, since)| json!({ "module": &**name, "ms": millis(now.saturating_sub(since)) }))
             .collect();
         json!({
@@ -161,21 +156,19 @@ impl Desk {
             "uptime_ms": millis(now.saturating_sub(self.began)),
             "disabled": core.is_disabled(),
             "settled": core.is_settled(),
-            "in_air": core.in_air(),
+            "in_air": core.loading(),
             "loading": loading,
-            "requests": tally.requests,
-            "no_module": tally.no_module,
+            "requests": stats.requests,
+            "no_module": stats.no_module,
             "duplicates": {
-                "live": tally.duplicates_live,
-                "in_flight": tally.duplicates_in_flight,
-                "failed": tally.duplicates_failed,
+                "live": stats.duplicates_live,
+                "in_flight": stats.duplicates_loading,
+                "failed": stats.duplicates_failed,
             },
-            "deferred": tally.deferred,
-            "attempts": tally.attempts,
-            "live": tally.live,
-            "failed": tally.failed,
-            "failed_by_stage": timeline::failed(&tally.failed_at),
-            "spared_bytes": tally.spared_bytes,
+            "deferred": stats.deferred,
+            "attempts": stats.attempts,
+            "live": stats.live,
+            "failed": stats.failed,
             "remembered": core.failures().count(),
             "uevents": {
                 "read": counters.datagrams,
@@ -197,7 +190,7 @@ impl Desk {
 
 /// Hands a `Load` to the core, or says what is wrong with it.
 fn load_of(
-    core: &mut Coalescer,
+    core: &mut Scheduler,
     resolver: &mut Resolver,
     intake: &Intake,
     client: ClientId,
@@ -208,23 +201,29 @@ fn load_of(
     let Ok(devpath) = load.devpath.as_deref().map(|path| unescape(path).ok_or(())).transpose() else {
         return Some(Reply::invalid_parameter("devpath"));
     };
-    let genuine = load.genuine.unwrap_or_default();
+    let synthetic = !load.genuine.unwrap_or_default();
     let origin = match devpath.as_deref() {
-        Some(devpath) if intake.netlink().is_some() => Origin::Echo { client, devpath },
-        Some(devpath) => Origin::Client { client, device: Some(Device { devpath, genuine }) },
-        None => Origin::Client { client, device: None },
+        // The kernel tells us of the same event: that asks, and the client waits.
+        Some(devpath) if intake.netlink().is_some() => Origin::Scan { devpath },
+        Some(devpath) => Origin::Uevent { devpath, seqnum: 0, synthetic },
+        None => Origin::Admin,
     };
-    core.request(resolver, Request { alias: &alias, origin }, now);
+    core.request(resolver, Request { alias: &alias, origin, client: Some(client) }, now);
     None
 }
 
-fn failures(core: &Coalescer, now: Time) -> Value {
+fn top(core: &Scheduler, limit: usize) -> Value {
+    let asked = |(alias, requests)| json!({ "who": escape(alias), "requests": requests });
+    json!({ "modaliases": core.top_aliases(limit).into_iter().map(asked).collect::<Vec<_>>() })
+}
+
+fn failures(core: &Scheduler, now: Time) -> Value {
     let failures: Vec<_> =
         core.failures().map(|(module, failure)| shapes::failure(module, failure, now)).collect();
     json!({ "failures": failures })
 }
 
-fn explanation(core: &Coalescer, resolver: &mut Resolver, alias: &str, now: Time) -> Reply {
+fn explanation(core: &Scheduler, resolver: &mut Resolver, alias: &str, now: Time) -> Reply {
     let Some(bytes) = unescape(alias) else { return Reply::invalid_parameter("alias") };
     let modules: Vec<_> = explain(resolver, &bytes)
         .into_iter()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::desk::Desk;
 use super::settings::Until;
 use super::workers::Workers;
-use crate::once::request::Time;
+use crate::once::Time;
 
 /// When the loop ends.
 #[derive(Debug)]

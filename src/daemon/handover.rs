@@ -24,11 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::clock;
 use crate::kmod::Known;
 use crate::kmod::stamp::Stamp;
-use crate::once::coalescer::Coalescer;
-use crate::once::limits::Limits;
-use crate::once::request::Time;
-use crate::once::secret::Secret;
-use crate::once::snapshot::{Changes, Snapshot};
+use crate::once::{Changes, Limits, Scheduler, Snapshot, Time};
 
 /// What the format is called; another one is not read.
 const FORMAT: u32 = 1;
@@ -58,8 +54,6 @@ pub struct Handover {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Header {
     format: u32,
-    /// [`Secret::dialect`]: fingerprints of causes and hashes of devices are compared with ours.
-    dialect: u64,
     boot: String,
     /// What a dry run takes for live is not.
     dry_run: bool,
@@ -106,15 +100,15 @@ impl Handover {
     }
 
     /// The core that goes on where another one ended, or one that knows nothing yet.
-    pub fn take_over(&mut self, limits: Limits, now: Time) -> Coalescer {
+    pub fn take_over(&mut self, limits: Limits, now: Time) -> Scheduler {
         let core = match self.read() {
             Ok(snapshot) => {
                 log::info!("{}: {} failed modules are remembered", self.path.display(), snapshot.failures());
-                Coalescer::restore(limits, snapshot, now)
+                Scheduler::restore(limits, snapshot, now)
             }
             Err(unfit) => {
                 self.leave(&unfit);
-                Coalescer::new(limits)
+                Scheduler::new(limits)
             }
         };
         self.written = core.changes();
@@ -122,17 +116,17 @@ impl Handover {
     }
 
     /// When something is to be written.
-    pub fn due(&self, core: &Coalescer) -> Option<Time> {
+    pub fn due(&self, core: &Scheduler) -> Option<Time> {
         (self.boot.is_some() && core.changes() != self.written).then_some(self.not_before)
     }
 
     /// Whether the file lacks a failure, or has one that is over.
-    pub fn lacks_failures(&self, core: &Coalescer) -> bool {
+    pub fn lacks_failures(&self, core: &Scheduler) -> bool {
         core.changes().failures != self.written.failures
     }
 
     /// Writes what has changed. What could not be written is said once.
-    pub fn write(&mut self, core: &Coalescer) {
+    pub fn write(&mut self, core: &Scheduler) {
         let Some(boot) = self.boot.clone().filter(|_| core.changes() != self.written) else { return };
         self.written = core.changes();
         let header = Header { boot, ..self.header() };
@@ -152,16 +146,16 @@ impl Handover {
 
     /// Leaves to udev's program what is known of modaliases, so that it need not ask for what is live. A dry run takes for
     /// live what is not.
-    pub fn leave_known(&self, core: &Coalescer, stamp: &Stamp) {
+    pub fn leave_known(&self, core: &Scheduler, stamp: &Stamp) {
         let known = Known::beside(&self.path, stamp).filter(|_| !self.dry_run);
-        let Some(Err(error)) = known.map(|known| known.add(core.all_live())) else { return };
+        let Some(Err(error)) = known.map(|known| known.add(core.live_aliases())) else { return };
         log::warn!("{}: {error}", self.path.with_file_name("known").display());
     }
 
     /// What another process of ours writes before what it remembers.
     fn header(&self) -> Header {
         let boot = self.boot.clone().unwrap_or_default();
-        Header { format: FORMAT, dialect: Secret::dialect(), boot, dry_run: self.dry_run }
+        Header { format: FORMAT, boot, dry_run: self.dry_run }
     }
 
     fn read(&self) -> Result<Snapshot, Unfit> {
@@ -186,7 +180,7 @@ impl Handover {
         if header.boot != ours.boot {
             return Err(Unfit::Others("another boot's"));
         }
-        if (header.format, header.dialect) != (ours.format, ours.dialect) {
+        if header.format != ours.format {
             return Err(Unfit::Broken("it was written by another version of addonce".into()));
         }
         if header.dry_run != ours.dry_run {

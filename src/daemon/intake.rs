@@ -11,8 +11,7 @@ use std::path::PathBuf;
 
 use crate::escape::escape;
 use crate::fatal::Fatal;
-use crate::once::request::{Device, Origin, Request};
-use crate::uevent::alike::Alike;
+use crate::once::{Origin, Request};
 use crate::uevent::message::{self, Action};
 use crate::uevent::netlink::{self, Netlink, Received};
 use crate::uevent::sysfs::{Scan, Step};
@@ -49,7 +48,6 @@ pub struct Intake {
     drops: u32,
     malformed: u64,
     buffer: Vec<u8>,
-    alike: Alike,
 }
 
 /// Overflows and the scans that make good for them.
@@ -74,8 +72,8 @@ impl Intake {
     pub fn new(netlink: Option<Netlink>, sysfs: PathBuf) -> Self {
         let lost = netlink.as_ref().and_then(|netlink| netlink.drops().ok()).is_some_and(|drops| drops > 0);
         let buffer = vec![0; netlink::BUFFER];
-        let (scan, scan_again, episode, drops, malformed, alike) = Default::default();
-        Self { netlink, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer, alike }
+        let (scan, scan_again, episode, drops, malformed) = Default::default();
+        Self { netlink, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer }
     }
 
     /// The socket, to be polled and asked for its counters.
@@ -115,7 +113,7 @@ impl Intake {
         let Some(netlink) = &mut self.netlink else { return Ok(Left::Nothing) };
         for _ in 0..EVENTS {
             match netlink.receive(&mut self.buffer) {
-                Received::Datagram(datagram) => match self.alike.parse(datagram) {
+                Received::Datagram(datagram) => match message::parse(datagram) {
                     Ok(uevent) => facts(&uevent, &mut *tell),
                     Err(why) => {
                         self.malformed += 1;
@@ -159,7 +157,7 @@ impl Intake {
             match scan.step() {
                 Step::Device(device) => {
                     let origin = Origin::Scan { devpath: &device.devpath };
-                    tell(Fact::Request(Request { alias: &device.modalias, origin }));
+                    tell(Fact::Request(Request { alias: &device.modalias, origin, client: None }));
                 }
                 Step::Nothing => {}
                 Step::Done => {
@@ -200,7 +198,8 @@ pub fn facts(uevent: &message::Uevent<'_>, mut tell: impl FnMut(Fact<'_>)) {
         }
     }
     if let (Action::Add, Some(alias)) = (uevent.action, uevent.modalias) {
-        let device = Device { devpath: uevent.devpath, genuine: uevent.genuine };
-        tell(Fact::Request(Request { alias, origin: Origin::Event { device, seqnum: uevent.seqnum } }));
+        let message::Uevent { devpath, seqnum, genuine, .. } = *uevent;
+        let origin = Origin::Uevent { devpath, seqnum, synthetic: !genuine };
+        tell(Fact::Request(Request { alias, origin, client: None }));
     }
 }

@@ -25,6 +25,7 @@ pub mod clock;
 pub mod desk;
 mod ending;
 pub mod handover;
+mod history;
 pub mod intake;
 pub mod notify;
 pub mod report;
@@ -42,11 +43,12 @@ use nix::sys::signal::Signal;
 use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
-use crate::once::coalescer::{Action, Coalescer};
+use crate::once::{Action, Scheduler};
 use active::Active;
 use desk::Desk;
 use ending::Ending;
 use handover::Handover;
+use history::History;
 use intake::{Fact, Intake, Left};
 use notify::Notifier;
 pub use settings::{Control, Settings, Until};
@@ -64,12 +66,13 @@ pub struct Daemon {
     poll: Poll,
     signals: Signals,
     resolver: Resolver,
-    core: Coalescer,
+    core: Scheduler,
     intake: Intake,
     workers: Workers,
     desk: Option<Desk>,
     active: Option<Active>,
     handover: Option<Handover>,
+    history: History,
     notifier: Option<Notifier>,
     ending: Ending,
 }
@@ -107,7 +110,7 @@ impl Daemon {
         let mut handover = settings.handover;
         let core = match &mut handover {
             Some(handover) => handover.take_over(settings.limits, now),
-            None => Coalescer::new(settings.limits),
+            None => Scheduler::new(settings.limits),
         };
         Ok(Self {
             poll,
@@ -119,6 +122,7 @@ impl Daemon {
             desk,
             active: None,
             handover,
+            history: History::default(),
             notifier: settings.notifier,
             ending: Ending::new(settings.until, settings.landing_time),
         })
@@ -138,7 +142,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`Fatal::System`] when a socket or epoll itself fails.
-    pub fn run(mut self) -> Result<Coalescer, Fatal> {
+    pub fn run(mut self) -> Result<Scheduler, Fatal> {
         let mut events = Events::with_capacity(128);
         let mut left = Left::More;
         // The scan has begun, and is not waited for: nobody who asks us gets another answer because of it, and drivers
@@ -190,7 +194,7 @@ impl Daemon {
     fn turn(&mut self) -> Result<Left, Fatal> {
         let now = clock::now();
         while let Some((module, outcome)) = self.workers.landed() {
-            self.core.landed(&mut self.resolver, &module, outcome, now);
+            self.core.finished(&mut self.resolver, &module, outcome, now);
         }
         if self.ending.is_stopping() {
             self.remember(now);
@@ -204,11 +208,11 @@ impl Daemon {
             Fact::ModuleRemoved(name) => core.module_removed(name),
             Fact::Lost => core.events_lost(),
         })?;
+        self.history.sample(self.core.stats(), now);
         // After the events: who asks to be told of settling means all that was announced before it asked.
-        let busy = self
-            .desk
-            .as_mut()
-            .is_some_and(|desk| desk.serve(&mut self.core, &mut self.resolver, &self.intake, now));
+        let busy = self.desk.as_mut().is_some_and(|desk| {
+            desk.serve(&mut self.core, &mut self.resolver, &self.intake, &self.history, now)
+        });
         self.core.tick(&mut self.resolver, now);
         self.remember(now);
         self.act();
@@ -226,7 +230,7 @@ impl Daemon {
     }
 
     /// The end: what is remembered is left to who comes next.
-    fn end(mut self) -> Coalescer {
+    fn end(mut self) -> Scheduler {
         if let Some(handover) = &mut self.handover {
             handover.write(&self.core);
             handover.leave_known(&self.core, self.resolver.stamp());
@@ -242,6 +246,7 @@ impl Daemon {
                 Action::Load(plan) => self.workers.load(plan),
                 Action::Publish(record) => {
                     report::landed(&record);
+                    self.history.add(&record, now);
                     if let Some(desk) = &mut self.desk {
                         desk.publish(&record, now);
                     }

@@ -19,8 +19,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::escape::escape;
-use crate::once::coalescer::Coalescer;
-use crate::once::request::Time;
+use crate::once::Scheduler;
+use crate::once::Time;
 
 /// Between two lines of status.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -102,7 +102,7 @@ impl Notifier {
     }
 
     /// Says what is due; `loading` loads are running.
-    pub fn tick(&mut self, core: &Coalescer, loading: usize, now: Time) {
+    pub fn tick(&mut self, core: &Scheduler, loading: usize, now: Time) {
         if self.again <= now {
             self.pay(now);
         }
@@ -119,7 +119,7 @@ impl Notifier {
     }
 
     /// When something is due next.
-    pub fn deadline(&self, core: &Coalescer, loading: usize) -> Option<Time> {
+    pub fn deadline(&self, core: &Scheduler, loading: usize) -> Option<Time> {
         let owed = (!self.owed.is_empty()).then_some(self.again);
         let status = (self.said != Some(Standing::of(core, loading))).then_some(self.next_status);
         [owed, self.beat.map(|_| self.next_beat), status].into_iter().flatten().min()
@@ -157,15 +157,15 @@ impl Notifier {
 }
 
 impl Standing {
-    fn of(core: &Coalescer, loading: usize) -> Self {
-        Self { live: core.tally().live, failed: core.failures().count(), loading }
+    fn of(core: &Scheduler, loading: usize) -> Self {
+        Self { live: core.stats().live, failed: core.failures().count(), loading }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::once::limits::Limits;
+    use crate::once::Limits;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -173,7 +173,7 @@ mod tests {
         socket: UnixDatagram,
         _directory: tempfile::TempDir,
         notifier: Notifier,
-        core: Coalescer,
+        core: Scheduler,
     }
 
     impl Manager {
@@ -183,7 +183,7 @@ mod tests {
             let socket = UnixDatagram::bind(&path).expect("bind");
             socket.set_nonblocking(true).expect("nonblocking");
             let notifier = Notifier::new(path.as_os_str(), watchdog).expect("an address");
-            let core = Coalescer::new(Limits::default());
+            let core = Scheduler::new(Limits::default());
             Self { socket, _directory: directory, notifier, core }
         }
 

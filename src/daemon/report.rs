@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::control::shapes;
 use crate::escape::head;
-use crate::once::outcome::AddOnce;
+use crate::once::AddOnce;
 
 /// So much of an alias is logged; Monitor and JSON have all of it.
 const ALIAS: usize = 64;

@@ -15,7 +15,7 @@ use crate::control::door::Door;
 use crate::control::server::Bounds;
 use crate::fatal::Fatal;
 use crate::kmod::Loader;
-use crate::once::limits::Limits;
+use crate::once::Limits;
 use crate::uevent::netlink::Netlink;
 
 /// What a daemon is made of.

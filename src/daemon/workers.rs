@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use mio::Waker;
 
 use crate::kmod::Loader;
-use crate::once::outcome::{Outcome, Refusal, Stage};
-use crate::once::world::{Name, Plan};
+use crate::once::{LoadError, Outcome, Stage};
+use crate::once::{Name, Plan};
 
 /// A worker's stack: libkmod's decompressors need little, and address space is all that is reserved.
 const STACK: usize = 256 << 10;
@@ -51,7 +51,7 @@ impl Workers {
                 &self.sender,
                 &self.waker,
                 module,
-                Outcome::Failed(Refusal { errno, stage: Stage::Insert }),
+                Outcome::Failed(LoadError { errno, stage: Stage::Insert }),
             );
         }
     }

@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 
 use super::{Resolver, ordered};
-use crate::once::policy::Mode;
-use crate::once::world::{Candidate, Modules, Name, Presence, Verdict};
+use crate::once::Mode;
+use crate::once::{Candidate, InitState, Modules, Name, Verdict};
 
 /// One module of an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +27,13 @@ pub struct Explanation {
 
 /// The modules of an alias or a name, in the order in which they are tried.
 pub fn explain(resolver: &mut Resolver, alias: &[u8]) -> Vec<Explanation> {
-    let candidates = resolver.resolve(alias).candidates;
+    let candidates = resolver.resolve(alias);
     candidates.iter().map(|candidate| one(resolver, candidate)).collect()
 }
 
 fn one(resolver: &mut Resolver, candidate: &Candidate) -> Explanation {
-    let plan = ordered(resolver, &candidate.module, candidate.options.as_deref());
+    let plan =
+        ordered(resolver, &candidate.module, candidate.options.as_ref().map(|options| options.as_c_str()));
     let unless = candidate.policy.unless.clone();
     let verdict = match candidate.verdict {
         Verdict::Builtin => "builtin",
@@ -44,7 +45,7 @@ fn one(resolver: &mut Resolver, candidate: &Candidate) -> Explanation {
     Explanation {
         module: candidate.module.clone(),
         verdict,
-        live: candidate.verdict == Verdict::Load && resolver.presence(&candidate.module) == Presence::Live,
+        live: candidate.verdict == Verdict::Load && resolver.initstate(&candidate.module) == InitState::Live,
         unless,
         plan: plan.iter().map(|step| step.to_string().trim_end().to_owned()).collect(),
     }

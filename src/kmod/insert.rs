@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module, init_module};
 
-use crate::once::outcome::{Outcome, Refusal, Stage};
-use crate::once::world::{Plan, Presence, Work};
+use crate::once::{InitState, Plan, Work};
+use crate::once::{LoadError, Outcome, Stage};
 
+use super::initstate::initstate;
 use super::install::install;
-use super::presence::presence;
 use super::sys::Ctx;
 
 /// The kernel is to decompress the file: include/uapi/linux/module.h, since 5.17.
@@ -68,7 +68,7 @@ impl Loader for KernelLoader {
 }
 
 impl KernelLoader {
-    fn insert(&self, module: &str, path: &Path, options: &CStr) -> Result<(), Refusal> {
+    fn insert(&self, module: &str, path: &Path, options: &CStr) -> Result<(), LoadError> {
         let file = File::open(path).map_err(unreadable)?;
         let answer = match Format::of(&file).map_err(unreadable)? {
             Format::Plain => match finit_module(&file, options, ModuleInitFlags::empty()) {
@@ -83,7 +83,7 @@ impl KernelLoader {
         };
         match answer {
             Ok(()) => Ok(()),
-            Err(Errno::EEXIST) if presence(&self.sysfs, module) == Presence::Live => Ok(()),
+            Err(Errno::EEXIST) if initstate(&self.sysfs, module) == InitState::Live => Ok(()),
             Err(Errno::EPERM) if loading_is_disabled() => Err(refusal(Stage::Disabled, libc::EPERM)),
             Err(errno) => Err(refusal(Stage::Insert, errno as i32)),
         }
@@ -134,14 +134,14 @@ fn loading_is_disabled() -> bool {
 }
 
 /// Neither a file nor an install command is known.
-const MISSING: Refusal = Refusal { errno: libc::ENOENT, stage: Stage::Plan };
+const MISSING: LoadError = LoadError { errno: libc::ENOENT, stage: Stage::Plan };
 
-fn unreadable(error: io::Error) -> Refusal {
+fn unreadable(error: io::Error) -> LoadError {
     refusal(Stage::Read, error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-pub(super) fn refusal(stage: Stage, errno: i32) -> Refusal {
-    Refusal { errno, stage }
+pub(super) fn refusal(stage: Stage, errno: i32) -> LoadError {
+    LoadError { errno, stage }
 }
 
 impl Loader for DryRun {
@@ -165,20 +165,19 @@ impl Loader for DryRun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::once::policy::Policy;
-    use crate::once::world::Cause;
+    use crate::once::Cause;
+    use crate::once::Policy;
     use std::sync::Arc;
 
     fn load(work: Work) -> Outcome {
         let (deps, pre, post) = Default::default();
         let policy = Arc::new(Policy::default());
-        let plan =
-            Plan { module: "addonce_test".into(), work, bytes: 0, deps, pre, post, cause: Cause(0), policy };
+        let plan = Plan { module: "addonce_test".into(), work, deps, pre, post, cause: Cause(0), policy };
         KernelLoader { sysfs: "/sys".into(), open_files: None }.load(&plan)
     }
 
     fn insert(file: &Path) -> Outcome {
-        load(Work::Insert { file: file.to_owned(), inode: None, options: CString::default() })
+        load(Work::Insert { file: file.to_owned(), options: CString::default() })
     }
 
     fn failed(stage: Stage, errno: i32) -> Outcome {

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use super::insert::refusal;
-use crate::once::outcome::{Refusal, Stage};
+use crate::once::{LoadError, Stage};
 
 /// What a supervisor says to the process it started and to no other: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 const MEANT_FOR_US: [&str; 7] = [
@@ -31,7 +31,7 @@ const LIMITED: &str = "ulimit -S -n \"$1\"; exec /bin/sh -c \"$2\"";
 
 /// Runs a module's install command. Exit status 0 counts as success, whatever was loaded. Unlike kmod 30, a command that was
 /// killed has failed. It may open so many files, if a number is given, and else as many as we.
-pub(super) fn install(module: &str, command: &CStr, open_files: Option<u64>) -> Result<(), Refusal> {
+pub(super) fn install(module: &str, command: &CStr, open_files: Option<u64>) -> Result<(), LoadError> {
     let command = OsStr::from_bytes(command.to_bytes());
     let mut shell = Command::new("/bin/sh");
     match open_files {
@@ -58,14 +58,14 @@ mod tests {
     use nix::sys::resource::{Resource, getrlimit};
     use nix::sys::signal::{SigSet, Signal};
 
-    fn command(command: &CStr) -> Result<(), Refusal> {
+    fn command(command: &CStr) -> Result<(), LoadError> {
         let answer = install("addonce_test", command, None);
         let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         assert_eq!(install("addonce_test", command, Some(limit)), answer, "with a limit and without");
         answer
     }
 
-    fn failed(code: i32) -> Result<(), Refusal> {
+    fn failed(code: i32) -> Result<(), LoadError> {
         Err(refusal(Stage::Install(code), libc::EINVAL))
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Kmod: what the distribution's module tree says, and the kernel's door
 //!
-//! The real side of [`crate::once::world`]. Everything libkmod knows is asked in one thread and leaves the room as
+//! The real side of [`crate::once::Modules`]. Everything libkmod knows is asked in one thread and leaves the room as
 //! owned values; everything that loads is performed by workers that hold nothing but such a value.
 //!
 //! * [`Tree`]: which modules are meant: directory, kernel, sysfs, modprobe.d.
@@ -12,18 +12,18 @@
 //! * [`all_there`]: whether there is anything to load at all.
 //! * [`Known`]: what modaliases stand for, left where udev's program finds it.
 //! * [`explain`]: what would become of an alias, and why.
-//! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`presence()`] is what the
+//! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`initstate()`] is what the
 //!   kernel then says, `install` a command of modprobe.d in its place.
 //! * `sys`: libkmod, declared by hand; the only `unsafe` of the room.
 
 mod explanation;
 pub mod hwdb;
+pub mod initstate;
 pub mod insert;
 mod install;
 mod known;
 pub mod places;
 pub mod plan;
-pub mod presence;
 pub mod resolver;
 pub mod stamp;
 mod sys;
@@ -31,10 +31,10 @@ mod there;
 pub mod tree;
 
 pub use explanation::{Explanation, explain};
+pub use initstate::initstate;
 pub use insert::{DryRun, KernelLoader, Loader};
 pub use known::{Known, mentions};
 pub use plan::{Step, ordered};
-pub use presence::presence;
 pub use resolver::Resolver;
 pub use there::all_there;
 pub use tree::Tree;

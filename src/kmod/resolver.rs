@@ -16,10 +16,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::fatal::Fatal;
-use crate::once::world::{Candidate, Cause, Modules, Name, Plan, Presence, Resolution, Verdict, Work};
+use crate::once::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Work};
 
 use super::hwdb::Policies;
-use super::presence::presence;
+use super::initstate::initstate;
 use super::stamp::{FileStamp, Stamp};
 use super::sys::{Ctx, Found, Module};
 use super::tree::Tree;
@@ -81,7 +81,7 @@ impl Resolver {
             _ if &*module == "off" && found.module.path().is_none() => Verdict::Blacklisted,
             _ => Verdict::Load,
         };
-        let options = Some(found.module.options()).filter(|options| *options != own);
+        let options = Some(found.module.options()).filter(|options| *options != own).map(Arc::new);
         let policy = self.policies.lookup(&module, Some(alias));
         Some(Candidate { module, verdict, options, policy })
     }
@@ -90,7 +90,6 @@ impl Resolver {
         Plan {
             module: Arc::clone(module),
             work: Work::Missing,
-            bytes: 0,
             deps: Vec::new(),
             pre: Vec::new(),
             post: Vec::new(),
@@ -134,7 +133,7 @@ impl Modules for Resolver {
         }
     }
 
-    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> = Vec::new();
         for found in self.lookup(alias) {
             let Some(candidate) = self.candidate(&found, alias) else { continue };
@@ -142,7 +141,7 @@ impl Modules for Resolver {
                 candidates.push(candidate);
             }
         }
-        Resolution { candidates }
+        candidates
     }
 
     fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
@@ -154,28 +153,21 @@ impl Modules for Resolver {
         let options = options.cloned().unwrap_or_else(|| module.options());
         // libkmod's `ignorecmd`: a softdep line that leads to any module takes the install command's place.
         let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
-        let mut bytes = 0;
         let work = match (module.is_builtin(), install, module.path()) {
             (true, _, _) => Work::Builtin,
             (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
-            (_, None, Some(path)) => {
-                let file = to_path(&path).to_owned();
-                let stamp = FileStamp::of(&file);
-                bytes = stamp.map_or(0, |stamp| stamp.size());
-                let inode = stamp.map(|stamp| stamp.inode());
-                Work::Insert { file, inode, options }
-            }
+            (_, None, Some(path)) => Work::Insert { file: to_path(&path).to_owned(), options },
             (_, None, None) => Work::Missing,
         };
         let (pre, post) = (loadable(name, &pre), loadable(name, &post));
         let cause = self.cause(&module, &deps, &pre, &work);
         let policy = self.policies.lookup(name, None);
         let deps = deps.iter().filter_map(name_of).collect();
-        Plan { module: Arc::clone(name), work, bytes, deps, pre, post, cause, policy }
+        Plan { module: Arc::clone(name), work, deps, pre, post, cause, policy }
     }
 
-    fn presence(&mut self, module: &str) -> Presence {
-        presence(&self.tree.sysfs, module)
+    fn initstate(&mut self, module: &str) -> InitState {
+        initstate(&self.tree.sysfs, module)
     }
 
     fn exists(&mut self, path: &Path) -> bool {

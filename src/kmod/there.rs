@@ -7,11 +7,11 @@
 
 use std::ffi::CString;
 
-use super::presence::presence;
+use super::initstate::initstate;
 use super::resolver::name_of;
 use super::tree::Tree;
 use crate::fatal::Fatal;
-use crate::once::world::{Name, Presence, Verdict};
+use crate::once::{InitState, Name, Verdict};
 
 /// The modules of an alias, if each of them is live or builtin; none where there is something to load, or to decide.
 ///
@@ -26,7 +26,7 @@ pub fn all_there(tree: &Tree, alias: &[u8]) -> Result<Option<Vec<(Name, Verdict)
         let Some(name) = name_of(&each.module) else { return Ok(None) };
         let verdict = match each.builtin {
             true => Verdict::Builtin,
-            false if presence(&tree.sysfs, &name) == Presence::Live => Verdict::Load,
+            false if initstate(&tree.sysfs, &name) == InitState::Live => Verdict::Load,
             false => return Ok(None),
         };
         if modules.iter().all(|(known, _)| *known != name) {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Outcome: what the kernel said of one load
+//! What became of one load.
 //!
-//! Owns the values in which a module's answer travels: from the worker that performed a load, through the
-//! core, to log, clients and monitors. It is never an error of addonce's: a module that refuses has answered.
+//! A module that fails to load is an [`Outcome`], never an error of addonce's: those are [`Fatal`](crate::fatal::Fatal).
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::world::Name;
+use super::modules::Name;
 
 /// What the kernel (or the install command) said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +16,12 @@ pub enum Outcome {
     /// The module is live.
     Live,
     /// The module is not, and this is why.
-    Failed(Refusal),
+    Failed(LoadError),
 }
 
 /// A failed outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct LoadError {
     /// The errno, positive, as finit_module(2) or open(2) set it.
     pub errno: i32,
     /// Where it failed.
@@ -61,7 +60,10 @@ impl Stage {
     }
 }
 
-impl Refusal {
+impl LoadError {
+    /// What every load is answered once `kernel.modules_disabled` was found to be 1.
+    pub const DISABLED: Self = Self { errno: libc::EPERM, stage: Stage::Disabled };
+
     /// Whether the same attempt may succeed a moment later without anybody having done anything: another load of
     /// the name was just failing or going (EEXIST without being live, EBUSY), or the kernel was short of
     /// something (EINTR, EAGAIN, ENOMEM). kernel/module/main.c: `module_patient_check_exists()`.
@@ -70,8 +72,7 @@ impl Refusal {
             && matches!(self.errno, libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
     }
 
-    /// What it means for a module that depends on the one that was refused: the module at the root is named,
-    /// however long the chain.
+    /// What it means for a module that depends on the one that failed: the module at the root is named, however long the chain.
     pub fn of_dependency(self, dependency: &Name) -> Self {
         match self.stage {
             Stage::Dependency(_) | Stage::Disabled => self,
@@ -93,7 +94,7 @@ pub fn errno_name(errno: i32) -> String {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, words) = (self.errno_name(), nix::errno::Errno::from_raw(self.errno).desc());
         match &self.stage {
@@ -111,7 +112,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The one record published when a flight lands.
+/// The one record published when a load ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddOnce {
     /// The module.
@@ -122,7 +123,7 @@ pub struct AddOnce {
     pub alias: Box<[u8]>,
     /// The device of the first request, where a device asked.
     pub devpath: Option<Box<[u8]>>,
-    /// Sequence numbers of the first and the last uevent that asked before it landed; 0 where none did.
+    /// Sequence numbers of the first and the last uevent that asked before it ended; 0 where none did.
     pub seqnums: (u64, u64),
     /// How many requests got this outcome.
     pub asked: u64,

@@ -36,6 +36,7 @@ pub struct Timeline {
     /// The modules.
     pub bars: Vec<Bar>,
     /// How many modules more there were.
+    #[serde(default)]
     pub bars_left_out: u64,
 }
 

@@ -18,7 +18,6 @@
 //! [`sysfs::LINKS_MAX`] links; the socket's queue is the caller's number.
 
 pub mod activation;
-pub mod alike;
 pub mod capture;
 mod cut;
 pub mod filter;

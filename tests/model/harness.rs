@@ -5,15 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use addonce::once::coalescer::{Action, Coalescer};
-use addonce::once::fake::FakeModules;
-use addonce::once::outcome::{AddOnce, Outcome};
-use addonce::once::party::{Answer, Standing};
-use addonce::once::policy::Mode;
-use addonce::once::request::{Device, Origin, Request};
-use addonce::once::world::{Modules, Name, Plan, Presence, Resolution, Verdict};
+use addonce::once::Mode;
+use addonce::once::{Action, Scheduler};
+use addonce::once::{AddOnce, Outcome};
+use addonce::once::{Answer, Status};
+use addonce::once::{Candidate, InitState, Modules, Name, Plan, Verdict};
+use addonce::once::{Origin, Request};
+use addonce::replay::fake::FakeModules;
 
 use super::ledger::{Ledger, Who};
 use super::rules::FRESH;
@@ -69,7 +70,7 @@ struct Client {
 
 pub struct Harness<'a> {
     pub world: &'a World,
-    pub core: Coalescer,
+    pub core: Scheduler,
     pub tree: Tree,
     pub now: Duration,
     /// Every load that was started.
@@ -102,7 +103,7 @@ impl<'a> Harness<'a> {
         let tree = Tree { fake: world.fake(), resolves: 0, options: world.options };
         Self {
             world,
-            core: Coalescer::new(world.limits),
+            core: Scheduler::new(world.limits),
             tree,
             now: Duration::ZERO,
             attempts: Vec::new(),
@@ -221,21 +222,18 @@ impl<'a> Harness<'a> {
         let direct: Vec<usize> = direct.into_iter().filter(|m| !here(m)).collect();
         self.ledger.asked(self.world, self.now, alias, who, &direct);
         let (devpath, resolves) = (who.devpath(), self.tree.resolves);
-        let device = |genuine| Device { devpath: devpath.as_bytes(), genuine };
-        let origin = match (client, who) {
-            (Some(client), Who::Device(_, genuine)) => {
-                Origin::Client { client, device: Some(device(genuine)) }
-            }
-            (Some(client), _) => Origin::Client { client, device: None },
-            (None, Who::Device(_, genuine)) => {
+        let devpath = devpath.as_bytes();
+        let origin = match who {
+            Who::Administrator => Origin::Admin,
+            Who::Device(_, genuine) => {
                 self.seqnum += 1;
-                Origin::Event { device: device(genuine), seqnum: self.seqnum }
+                Origin::Uevent { devpath, seqnum: self.seqnum, synthetic: !genuine }
             }
-            (None, _) => Origin::Scan { devpath: devpath.as_bytes() },
+            Who::Scan(_) => Origin::Scan { devpath },
         };
         self.compare();
         let known = self.remembered(alias);
-        self.core.request(&mut self.tree, Request { alias: alias.as_bytes(), origin }, self.now);
+        self.core.request(&mut self.tree, Request { alias: alias.as_bytes(), origin, client }, self.now);
         let looked_up = self.tree.resolves - resolves;
         self.holds(Invariant::Bounds, looked_up == usize::from(!known), || {
             format!("{alias} was looked up {looked_up} times; a memo of its size knew it: {known}")
@@ -277,7 +275,7 @@ impl<'a> Harness<'a> {
         }
         let text = serde_json::to_string(&self.core.snapshot()).expect("a snapshot as text");
         let snapshot = serde_json::from_str(&text).expect("a snapshot");
-        self.core = Coalescer::restore(self.world.limits, snapshot, self.now);
+        self.core = Scheduler::restore(self.world.limits, snapshot, self.now);
         self.memo.clear();
         (self.compared, self.tree.fake.changed, self.disabled) = (None, false, 0);
         self.believe_nothing();
@@ -350,7 +348,7 @@ impl<'a> Harness<'a> {
             }
         }
         self.running.retain(|running| running.name != *name);
-        self.core.landed(&mut self.tree, name, outcome.clone(), self.now);
+        self.core.finished(&mut self.tree, name, outcome.clone(), self.now);
         self.act();
         if outcome == Outcome::Live && self.world.announce == 2 {
             self.core.module_added(&mut self.tree, name, self.now);
@@ -389,7 +387,7 @@ impl<'a> Harness<'a> {
         self.attempts.push((now, name.clone()));
         let young = self.running.iter().filter(|running| now - running.since < OLD).count();
         let (all, limits) = (self.running.len(), self.world.limits);
-        let attempt = self.ledger.attempted(self.world, now, plan);
+        let attempt = self.ledger.attempted(now, plan);
         let disabled = self.disabled > 0;
         self.holds(Invariant::OneFlight, !twice, || format!("{name} is loading already"));
         self.holds(Invariant::Bounds, young <= limits.jobs, || format!("{young} young loads"));
@@ -405,8 +403,8 @@ impl<'a> Harness<'a> {
 
     fn published(&mut self, record: &AddOnce) {
         let name = &record.module;
-        if let Outcome::Failed(refusal) = &record.outcome {
-            let named = self.ledger.check_blame(name, refusal, &self.tree.fake, &self.unseen);
+        if let Outcome::Failed(error) = &record.outcome {
+            let named = self.ledger.check_blame(name, error, &self.tree.fake, &self.unseen);
             self.holds(Invariant::Dependencies, named.is_ok(), || format!("{name}: {named:?}"));
         }
         let tries = self.ledger.check_tries(record);
@@ -432,8 +430,8 @@ impl<'a> Harness<'a> {
                 || self.unseen.contains(module)
                 || self.was_live.get(module).is_some_and(|&at| at >= asked);
             let holds = match standing {
-                Standing::InAir => false,
-                Standing::Live => live || self.tree.fake.modules[module].builtin,
+                Status::Loading => false,
+                Status::Live => live || self.tree.fake.modules[module].builtin,
                 _ => true,
             };
             self.holds(Invariant::Answers, holds, || {
@@ -445,29 +443,25 @@ impl<'a> Harness<'a> {
 
     /// What holds between any two actions.
     fn look(&mut self) {
-        let (now, limits) = (self.now, self.world.limits);
+        let now = self.now;
         let mut ours: Vec<&Name> = self.running.iter().map(|running| &running.name).collect();
-        let mut theirs: Vec<&Name> = self.core.loading().map(|(name, _)| name).collect();
+        let mut theirs: Vec<&Name> = self.core.running().map(|(name, _)| name).collect();
         ours.sort();
         theirs.sort();
         let same = ours == theirs;
-        let count = self.core.failures().count();
-        let most = self.core.sighted();
         let unanswered = self.clients.iter().find(|(_, client)| client.answers == 0 && !client.gone);
         let unanswered = unanswered.map(|(number, _)| *number).filter(|_| self.core.is_settled());
-        let stuck = self.core.in_air() > 0
+        let stuck = self.core.loading() > 0
             && self.running.is_empty()
             && self.core.next_deadline(now).is_none_or(|next| next > now + Duration::from_millis(200));
         self.ledger.remembers(self.core.failures().map(|(name, _)| name));
-        if self.core.in_air() == 0 {
+        if self.core.loading() == 0 {
             self.calm = now;
             if self.core.next_deadline(now).is_none() {
                 self.ledger.calm();
             }
         }
         self.holds(Invariant::OneFlight, same, || "the core's list of running loads is wrong".into());
-        self.holds(Invariant::Bounds, count <= limits.failures.get(), || format!("{count} failures"));
-        self.holds(Invariant::Bounds, most <= limits.sightings, || format!("{most} devices"));
         self.holds(Invariant::Answers, unanswered.is_none(), || {
             format!("all is settled, and client {unanswered:?} hangs")
         });
@@ -489,7 +483,7 @@ impl<'a> Harness<'a> {
         let place = self.memo.iter().position(|known| known == alias);
         place.map(|place| self.memo.remove(place));
         self.memo.push_back(alias.into());
-        if self.memo.len() > self.world.limits.memo.get() {
+        if self.memo.len() > self.world.limits.aliases.get() {
             self.memo.pop_front();
         }
         place.is_some()
@@ -564,7 +558,7 @@ impl<'a> Harness<'a> {
                 return;
             }
         }
-        let (air, loading) = (self.core.in_air(), self.running.len());
+        let (air, loading) = (self.core.loading(), self.running.len());
         self.holds(Invariant::Progress, false, || {
             format!(
                 "after all time {air} flights are in the air, {loading} are loading, and there is a deadline"
@@ -576,7 +570,7 @@ impl<'a> Harness<'a> {
 impl Tree {
     fn modules_of(&mut self, alias: &str) -> Vec<usize> {
         let resolution = self.fake.resolve(alias.as_bytes());
-        let load = resolution.candidates.iter().filter(|candidate| candidate.verdict == Verdict::Load);
+        let load = resolution.iter().filter(|candidate| candidate.verdict == Verdict::Load);
         load.map(|candidate| number(&candidate.module)).collect()
     }
 }
@@ -586,12 +580,12 @@ impl Modules for Tree {
         self.fake.refresh()
     }
 
-    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         self.resolves += 1;
         let mut resolution = self.fake.resolve(alias);
         if self.options && alias == b"x:0" {
-            for candidate in &mut resolution.candidates {
-                candidate.options = Some(CString::from(c"debug=1"));
+            for candidate in &mut resolution {
+                candidate.options = Some(Arc::new(CString::from(c"debug=1")));
             }
         }
         resolution
@@ -601,8 +595,8 @@ impl Modules for Tree {
         self.fake.plan(module, options)
     }
 
-    fn presence(&mut self, module: &str) -> Presence {
-        self.fake.presence(module)
+    fn initstate(&mut self, module: &str) -> InitState {
+        self.fake.initstate(module)
     }
 
     fn exists(&mut self, path: &Path) -> bool {

@@ -4,8 +4,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use addonce::once::party::{Answer, Standing};
-use addonce::once::policy::Mode;
+use addonce::once::Mode;
+use addonce::once::{Answer, Status};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
@@ -99,13 +99,13 @@ fn modules_without_relations_are_attempted_exactly_when_the_rules_say() {
         actual.sort();
         model.attempts.sort();
         equal("attempts", &actual, &model.attempts)?;
-        let word = |standing: &Standing| match standing {
-            Standing::Live => Word::Live,
-            Standing::Builtin => Word::Builtin,
-            Standing::Blacklisted => Word::Blacklisted,
-            Standing::RuledOut => Word::RuledOut,
-            Standing::Failed { refusal, again } => Word::Failed(refusal.errno, *again),
-            Standing::InAir => unreachable!("a client is never told so"),
+        let word = |standing: &Status| match standing {
+            Status::Live => Word::Live,
+            Status::Builtin => Word::Builtin,
+            Status::Blacklisted => Word::Blacklisted,
+            Status::RuledOut => Word::RuledOut,
+            Status::Failed { error, retry_at } => Word::Failed(error.errno, *retry_at),
+            Status::Loading => unreachable!("a client is never told so"),
         };
         let answer = |(at, answers): &(Duration, Vec<Answer>)| {
             let answers = answers.iter().map(|(module, standing)| (number(module), word(standing)));
@@ -267,9 +267,8 @@ fn foreseeable(mut case: Case) -> Case {
         }
     }
     let limits = &mut case.world.limits;
-    limits.sightings = 64;
     if any {
-        (limits.jobs, limits.threads, limits.failures) = (64, 64, 64.try_into().expect("not zero"));
+        (limits.jobs, limits.threads) = (64, 64);
     }
     case
 }

@@ -8,15 +8,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use addonce::once::fake::FakeModules;
-use addonce::once::outcome::{AddOnce, Outcome, Refusal, Stage};
-use addonce::once::policy::Mode;
-use addonce::once::world::{Cause, Name, Plan};
+use addonce::once::Mode;
+use addonce::once::{AddOnce, LoadError, Outcome, Stage};
+use addonce::once::{Cause, Name, Plan};
+use addonce::replay::fake::FakeModules;
 
 use super::world::{World, name, number};
-
-/// How many devices there are in scripts.
-const DEVICES: usize = 4;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,8 +111,6 @@ impl Ledger {
                 _ if always => Reason::AtOnce,
                 Who::Administrator => Reason::AtOnce,
                 Who::Device(_, true) => Reason::Later,
-                // Where not all devices can be remembered, a silence makes a request new.
-                Who::Device(_, false) if world.limits.sightings < DEVICES => Reason::Later,
                 Who::Device(_, false) | Who::Scan(_) if again => Reason::Later,
                 Who::Device(..) | Who::Scan(_) => Reason::Asked,
             };
@@ -128,8 +123,7 @@ impl Ledger {
         // A dependent's failure has no rules of its own: what counts is who asked for what failed it.
         let roots: Vec<usize> = certain.iter().map(|&module| self.root(module)).collect();
         for (&module, &root) in certain.iter().zip(&roots) {
-            let again =
-                |device| world.limits.sightings >= DEVICES && self.modules[root].counted.contains(&device);
+            let again = |device| self.modules[root].counted.contains(&device);
             let accepted = match who {
                 Who::Administrator | Who::Device(_, true) => true,
                 Who::Device(device, false) => again(device),
@@ -198,18 +192,16 @@ impl Ledger {
 
     /// A load ended.
     pub fn ended(&mut self, now: Duration, name: &Name, outcome: &Outcome) {
-        let transient = matches!(outcome, Outcome::Failed(refusal) if refusal.stage == Stage::Insert
-            && is_transient(refusal.errno));
+        let transient = matches!(outcome, Outcome::Failed(error) if error.stage == Stage::Insert
+            && is_transient(error.errno));
         if let Some(last) = self.modules[number(name)].tries.last_mut() {
             *last = Some((now, transient));
         }
     }
 
     /// A load starts. Says which rule would have been needed, where none allows it.
-    pub fn attempted(&mut self, world: &World, now: Duration, plan: &Plan) -> Result<(), String> {
+    pub fn attempted(&mut self, now: Duration, plan: &Plan) -> Result<(), String> {
         let module = number(&plan.module);
-        let evictable = world.limits.failures.get() < world.modules.len();
-        let evicted = evictable && !self.remembered.contains(&module);
         let hearing = self.hearing.take_if(|(_, certain)| certain.contains(&module));
         let seen = &mut self.modules[module];
         let nobodys = hearing.is_none() && seen.promised.is_none();
@@ -219,10 +211,13 @@ impl Ledger {
             seen.in_flight.insert(device);
             self.hearing = Some((device, certain));
         }
+        if seen.cause != Some(plan.cause) {
+            // Rule 1 holds for what is being loaded, too.
+            seen.tries.clear();
+        }
         let allowed = match seen.tries.last() {
             Some(_) => seen.may_try_again(now),
-            None if evicted => Ok(()),
-            None => seen.may_attempt(now, plan, evictable),
+            None => seen.may_attempt(now, plan),
         };
         if seen.tries.is_empty() && seen.cause != Some(plan.cause) {
             seen.cause = Some(plan.cause);
@@ -235,32 +230,34 @@ impl Ledger {
     /// A flight landed. What is tried again must have been tried three times, what is not only once.
     pub fn check_tries(&self, record: &AddOnce) -> Result<(), String> {
         let tries = self.modules[number(&record.module)].tries.len();
-        let Outcome::Failed(refusal) = &record.outcome else { return Ok(()) };
-        let right = match refusal.stage {
-            Stage::Insert if is_transient(refusal.errno) => tries == 3,
+        let Outcome::Failed(error) = &record.outcome else { return Ok(()) };
+        let right = match error.stage {
+            Stage::Insert if is_transient(error.errno) => tries == 3,
             Stage::Insert => (1..=3).contains(&tries),
+            // What was tried may need, by the time it failed, something else.
+            Stage::Dependency(_) => true,
             _ => tries == 0,
         };
-        if right { Ok(()) } else { Err(format!("{tries} tries, then {refusal:?}")) }
+        if right { Ok(()) } else { Err(format!("{tries} tries, then {error:?}")) }
     }
 
     /// Whether a failure names what failed.
     pub fn check_blame(
         &self,
         name: &Name,
-        refusal: &Refusal,
+        error: &LoadError,
         fake: &FakeModules,
         unseen: &BTreeSet<Name>,
     ) -> Result<(), String> {
-        let Stage::Dependency(root) = &refusal.stage else { return Ok(()) };
+        let Stage::Dependency(root) = &error.stage else { return Ok(()) };
         if !fake.modules[name].deps.contains(root) {
             return Err(format!("blames {root}, which it does not need"));
         }
         if fake.live.contains(root) && !unseen.contains(root) {
             return Err(format!("blames {root}, which is live"));
         }
-        if !self.modules[number(root)].errnos.contains(&refusal.errno) {
-            return Err(format!("blames {root} for errno {}, which that never answered", refusal.errno));
+        if !self.modules[number(root)].errnos.contains(&error.errno) {
+            return Err(format!("blames {root} for errno {}, which that never answered", error.errno));
         }
         Ok(())
     }
@@ -283,16 +280,16 @@ impl Ledger {
         seen.counted = std::mem::take(&mut seen.in_flight);
         match &record.outcome {
             Outcome::Live => self.live(module),
-            Outcome::Failed(refusal) => {
-                let root = match &refusal.stage {
+            Outcome::Failed(error) => {
+                let root = match &error.stage {
                     Stage::Dependency(root) => Some(number(root)),
                     _ => None,
                 };
                 if root.is_none() {
-                    seen.errnos.insert(refusal.errno);
+                    seen.errnos.insert(error.errno);
                 }
                 seen.in_a_row = if root.is_some() { 0 } else { seen.in_a_row + 1 };
-                seen.failed = Some((now, refusal.errno, root));
+                seen.failed = Some((now, error.errno, root));
                 // Each new failure may evict any other one.
                 self.remembered.retain(|&other| other == module);
             }
@@ -338,7 +335,7 @@ impl Seen {
         Ok(())
     }
 
-    fn may_attempt(&self, now: Duration, plan: &Plan, evictable: bool) -> Result<(), String> {
+    fn may_attempt(&self, now: Duration, plan: &Plan) -> Result<(), String> {
         let Some((failed, errno, root)) = self.failed else { return Ok(()) };
         let conflict = matches!(errno, libc::EEXIST | libc::EBUSY | libc::ENODEV);
         let changed = self.cause != Some(plan.cause);
@@ -346,7 +343,7 @@ impl Seen {
         {
             return Ok(());
         }
-        let in_a_row = if evictable { 1 } else { self.in_a_row.max(1) };
+        let in_a_row = self.in_a_row.max(1);
         let policy = plan.policy.backoff;
         let backoff = (policy.min * (1 << (in_a_row - 1).min(16))).min(policy.max);
         if !self.reasons.contains(&Reason::Later) {

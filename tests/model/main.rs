@@ -14,7 +14,6 @@
 //! | `rules` | the rules of one module without dependencies, predicted to the millisecond |
 //! | `invariants` | one property for each invariant |
 //! | `restarts` | the property that a restored core rules as the one that was saved |
-//! | `ways` | the property that the short way of a duplicate comes to the same as the long one |
 //!
 //! `ADDONCE_CASES` sets how many cases there are in all (100 000 by default), `ADDONCE_SEED` which.
 
@@ -24,5 +23,4 @@ mod ledger;
 mod restarts;
 mod rules;
 mod steps;
-mod ways;
 mod world;

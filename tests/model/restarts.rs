@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use addonce::once::failures::Failure;
-use addonce::once::limits::Limits;
-use addonce::once::policy::Mode;
-use addonce::once::world::Name;
+use addonce::once::Failure;
+use addonce::once::Mode;
+use addonce::once::Name;
+use addonce::once::failure::Requesters;
 use proptest::prelude::*;
 
 use super::harness::{Clock, Harness};
@@ -46,8 +46,6 @@ fn a_restored_core_rules_as_the_one_that_was_saved() {
 /// The script without what happens unheard, with a second after every change, and with restarts or without.
 fn told_of_everything(case: &Case, restarts: bool) -> Case {
     let mut case = case.clone();
-    // The table of sightings is not full: what is restored has more room.
-    case.world.limits = Limits { sightings: 64, ..case.world.limits };
     case.steps.retain(|step| match step {
         Step::UnloadUnseen(_) | Step::ByHandUnseen(_) | Step::Blacklist(_) | Step::Path => false,
         Step::Restart => restarts,
@@ -65,7 +63,8 @@ fn told_of_everything(case: &Case, restarts: bool) -> Case {
 }
 
 fn failure((name, failure): (&Name, &Failure)) -> String {
-    let pending = failure.pending.as_ref().map(|pending| pending.asked);
-    let (refusal, attempts, asked) = (&failure.refusal, failure.attempts, failure.asked);
-    format!("{name}: {refusal:?} {attempts} {:?} {asked:?} {pending:?}", failure.retry_at)
+    let Failure { error, attempts, retry_at, requesters, pending, .. } = failure;
+    let of = |requesters: &Requesters| (requesters.requests, requesters.devices());
+    let (requesters, pending) = (of(requesters), pending.as_ref().map(of));
+    format!("{name}: {error:?} {attempts} {retry_at:?} {requesters:?} {pending:?}")
 }

@@ -9,12 +9,12 @@
 //! * the backoff starts anew with another cause;
 //! * cause and index are compared by requests, each at most once a second;
 //! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
-//! * what the kernel announces of a module that nobody has asked for yet is not kept.
+//! * what the kernel announces of a module is kept, whoever has asked for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use addonce::once::policy::Mode;
+use addonce::once::Mode;
 
 use super::ledger::Who;
 use super::steps::{Case, Step, alias};
@@ -73,7 +73,6 @@ struct Module {
     live: bool,
     blacklisted: bool,
     of: super::world::Module,
-    known: bool,
     believed_live: bool,
     flight: Option<Flight>,
     failure: Option<Failure>,
@@ -90,8 +89,6 @@ struct Flight {
     /// The request it began with.
     since: u64,
     clients: Vec<u64>,
-    /// Those who want another file than the one in flight.
-    turn: Vec<(By, Option<u64>)>,
 }
 
 struct Failure {
@@ -133,7 +130,6 @@ impl Model {
             live: false,
             blacklisted: of.blacklisted,
             of: of.clone(),
-            known: false,
             believed_live: false,
             flight: None,
             failure: None,
@@ -222,7 +218,7 @@ impl Model {
             return;
         }
         module.live = true;
-        if !seen || !module.known {
+        if !seen {
             return;
         }
         match &module.flight {
@@ -303,7 +299,6 @@ impl Model {
                 None => vec![number(alias)],
             };
             let found = modules.into_iter().map(|m| (m, self.modules[m].blacklisted)).collect::<Vec<_>>();
-            found.iter().for_each(|&(m, _)| self.modules[m].known = true);
             self.memo.insert(alias.into(), found);
         }
         self.memo[alias].clone()
@@ -328,7 +323,6 @@ impl Model {
     }
 
     fn want(&mut self, m: usize, by: By, client: Option<u64>, always: bool) -> Option<Word> {
-        let generation = self.index_generation;
         if self.modules[m].believed_live {
             return Some(Word::Live);
         }
@@ -341,13 +335,8 @@ impl Model {
             _ => None,
         };
         let by = By { before, ..by };
-        let version = self.modules[m].version;
         if let Some(flight) = &mut self.modules[m].flight {
-            if flight.generation != generation && flight.version != version {
-                flight.turn.push((by, client));
-            } else {
-                flight.clients.extend(client);
-            }
+            flight.clients.extend(client);
             return None;
         }
         let ruling = self.rule(m, by);
@@ -426,7 +415,6 @@ impl Model {
             pausing_until: None,
             since,
             clients,
-            turn: Vec::new(),
         });
         self.load(m);
         None
@@ -453,6 +441,13 @@ impl Model {
             module.flight = Some(flight);
             return;
         }
+        let generation = std::mem::replace(&mut flight.generation, self.index_generation);
+        if errno != 0 && generation != flight.generation && flight.version != module.version {
+            // Rule 1: the cause has changed since.
+            (flight.version, flight.tries) = (module.version, 0);
+            module.flight = Some(flight);
+            return self.load(m);
+        }
         let word = if errno == 0 {
             module.live = true;
             module.believed_live = true;
@@ -478,11 +473,6 @@ impl Model {
         };
         for client in flight.clients {
             self.tell(client, m, word.clone());
-        }
-        for (by, client) in flight.turn {
-            if let (Some(word), Some(client)) = (self.want(m, by, client, false), client) {
-                self.tell(client, m, word);
-            }
         }
     }
 

@@ -7,11 +7,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use addonce::once::fake::FakeModules;
-use addonce::once::limits::Limits;
+use addonce::once::Limits;
+use addonce::once::Name;
 use addonce::once::outcome::errno_name;
-use addonce::once::policy::{Backoff, Mode, Policy};
-use addonce::once::world::Name;
+use addonce::once::{Backoff, Mode, Policy};
+use addonce::replay::fake::FakeModules;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -126,7 +126,7 @@ impl Module {
     }
 }
 
-/// Errnos of every class: plain refusals, conflicts (rule 3), and transient ones.
+/// Errnos of every class: plain errors, conflicts (rule 3), and transient ones.
 pub fn errno() -> impl Strategy<Value = i32> + Clone {
     use libc::{EAGAIN, EBUSY, EEXIST, EINVAL, ENODEV, ENOENT};
     prop_oneof![
@@ -187,18 +187,15 @@ fn module(flavour: Flavour, number: usize, count: usize) -> impl Strategy<Value 
 
 fn limits(narrow: bool) -> BoxedStrategy<Limits> {
     let some = |n| NonZeroUsize::new(n).expect("not zero");
-    let wide = Limits { memo: some(64), failures: some(64), sightings: 64, jobs: 16, threads: 64, bars: 64 };
+    let wide = Limits { aliases: some(64), jobs: 16, threads: 64 };
     if !narrow {
         return Just(wide).boxed();
     }
-    (1..4usize, 1..4usize, 1..4usize, 1..4usize, 1..4usize)
-        .prop_map(move |(memo, failures, sightings, jobs, more)| Limits {
-            memo: some(memo),
-            failures: some(failures),
-            sightings,
+    (1..4usize, 1..4usize, 1..4usize)
+        .prop_map(move |(aliases, jobs, more)| Limits {
+            aliases: some(aliases),
             jobs,
             threads: jobs + more - 1,
-            ..wide
         })
         .boxed()
 }
@@ -221,9 +218,9 @@ fn with_transitive_deps(mut modules: Vec<Module>) -> Vec<Module> {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { memo, failures, sightings, jobs, threads, .. } = self.limits;
+        let Limits { aliases, jobs, threads } = self.limits;
         let announce = ["never", "before the end of a load", "after the end of a load"];
-        writeln!(f, "# memo {memo} failures {failures} sightings {sightings} jobs {jobs} threads {threads}")?;
+        writeln!(f, "# aliases {aliases} jobs {jobs} threads {threads}")?;
         writeln!(f, "# our own loads are announced {}", announce[usize::from(self.announce)])?;
         let names = |modules: &[usize]| modules.iter().map(|&m| format!(" {}", name(m))).collect::<String>();
         for (number, modules) in self.aliases.iter().enumerate() {

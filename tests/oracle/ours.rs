@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use addonce::kmod::{Resolver, Step, ordered};
-use addonce::once::world::{Modules, Name, Verdict, Work};
+use addonce::once::{Modules, Name, Verdict, Work};
 
 /// The modules that a name stands for: `modprobe -R`, each once.
 pub fn resolved(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
-    resolver.resolve(alias).candidates.iter().map(|candidate| candidate.module.to_string()).collect()
+    resolver.resolve(alias).iter().map(|candidate| candidate.module.to_string()).collect()
 }
 
 /// The lines of `addonce explain`: the ordered plans of every module of the resolution that is wanted.
@@ -18,18 +18,21 @@ pub fn explained(resolver: &mut Resolver, alias: &[u8], wanted: impl Fn(Verdict)
 
 /// The steps behind [`explained`].
 pub fn steps(resolver: &mut Resolver, alias: &[u8], wanted: impl Fn(Verdict) -> bool) -> Vec<Step> {
-    let candidates =
-        resolver.resolve(alias).candidates.into_iter().filter(|candidate| wanted(candidate.verdict));
-    candidates.flat_map(|each| ordered(resolver, &each.module, each.options.as_deref())).collect()
+    let candidates = resolver.resolve(alias).into_iter().filter(|candidate| wanted(candidate.verdict));
+    candidates
+        .flat_map(|each| {
+            ordered(resolver, &each.module, each.options.as_ref().map(|options| options.as_c_str()))
+        })
+        .collect()
 }
 
 /// The lines in the order in which the core comes by the modules when it does one thing at a time: from the plans
 /// alone, every module once, dependencies and softdeps before it, post softdeps behind.
 pub fn flown(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
     let mut flight = Flight { seen: HashSet::new(), lines: Vec::new() };
-    for candidate in resolver.resolve(alias).candidates {
+    for candidate in resolver.resolve(alias) {
         if candidate.verdict == Verdict::Load {
-            flight.start(resolver, &candidate.module, candidate.options.as_ref());
+            flight.start(resolver, &candidate.module, candidate.options.as_deref());
         }
     }
     flight.lines

@@ -4,34 +4,32 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use super::fake::FakeModules;
+use super::simulation::World;
 use crate::kmod::Resolver;
-use crate::once::fake::FakeModules;
-use crate::once::outcome::Outcome;
-use crate::once::request::Time;
-use crate::once::simulation::World;
-use crate::once::world::{Modules, Name, Plan, Presence, Resolution};
+use crate::once::{Candidate, InitState, Modules, Name, Outcome, Plan, Time};
 
 /// The tree says which modules there are and what they take, the declaration what the kernel says of them. This
 /// machine's own kernel is not asked: who is live on it does not matter.
-pub struct Answering {
+pub struct TreeWorld {
     tree: Resolver,
     kernel: FakeModules,
 }
 
-impl Answering {
+impl TreeWorld {
     /// A world of both.
     pub fn new(tree: Resolver, kernel: FakeModules) -> Self {
         Self { tree, kernel }
     }
 }
 
-impl Modules for Answering {
+impl Modules for TreeWorld {
     /// The tree is read once: the time of a replay is not the time in which somebody may change it.
     fn refresh(&mut self) -> bool {
         false
     }
 
-    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         self.tree.resolve(alias)
     }
 
@@ -39,8 +37,8 @@ impl Modules for Answering {
         self.tree.plan(module, options)
     }
 
-    fn presence(&mut self, module: &str) -> Presence {
-        self.kernel.presence(module)
+    fn initstate(&mut self, module: &str) -> InitState {
+        self.kernel.initstate(module)
     }
 
     fn exists(&mut self, path: &Path) -> bool {
@@ -48,7 +46,7 @@ impl Modules for Answering {
     }
 }
 
-impl World for Answering {
+impl World for TreeWorld {
     fn load(&mut self, plan: &Plan) -> Outcome {
         World::load(&mut self.kernel, plan)
     }

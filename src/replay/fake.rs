@@ -11,7 +11,6 @@
 //! ipmi_si      post ipmi_devintf             # ... and after
 //! pcc_cpufreq  => ENODEV                     # what the kernel says; live where nothing is said
 //! slow         takes 2000                    # milliseconds
-//! i915         weighs 3000000                # bytes of its file
 //! fbdev        blacklisted
 //! pcspkr       builtin
 //! kvm          is live                       # already, before anybody asks
@@ -25,9 +24,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outcome::{Outcome, Refusal, Stage};
-use super::policy::Policy;
-use super::world::{Candidate, Cause, Modules, Name, Plan, Presence, Resolution, Verdict, Work};
+use crate::once::outcome::errno_name;
+use crate::once::{
+    Candidate, Cause, InitState, LoadError, Modules, Name, Outcome, Plan, Policy, Stage, Verdict, Work,
+};
 
 /// A world by declaration. Tests change its fields while they run, as an administrator would change a system.
 #[derive(Clone, Debug, Default)]
@@ -59,8 +59,6 @@ pub struct FakeModule {
     pub errno: i32,
     /// How long a load takes.
     pub takes: Duration,
-    /// The size of its file in bytes.
-    pub weighs: u64,
     /// In modprobe.d's blacklist.
     pub blacklisted: bool,
     /// In modules.builtin.
@@ -107,7 +105,6 @@ impl FakeModules {
             ("post", [_, ..]) => module.post = names(),
             ("=>", [errno]) => module.errno = errno_of(errno).ok_or("no such errno")?,
             ("takes", [ms]) => module.takes = Duration::from_millis(ms.parse().map_err(|_| "milliseconds?")?),
-            ("weighs", [bytes]) => module.weighs = bytes.parse().map_err(|_| "bytes?")?,
             ("blacklisted", []) => module.blacklisted = true,
             ("builtin", []) => module.builtin = true,
             ("is", ["live"]) => {
@@ -131,13 +128,13 @@ impl FakeModules {
     /// What this kernel says when a module is loaded, and who is live then.
     pub fn load(&mut self, name: &Name) -> Outcome {
         if self.disabled {
-            return Outcome::Failed(Refusal { errno: libc::EPERM, stage: Stage::Disabled });
+            return Outcome::Failed(LoadError { errno: libc::EPERM, stage: Stage::Disabled });
         }
         let module = self.modules.get(name).cloned().unwrap_or_default();
         let missing = module.deps.iter().any(|dep| !self.live.contains(dep));
         let errno = if module.errno == 0 && missing { libc::ENOENT } else { module.errno };
         if errno != 0 {
-            return Outcome::Failed(Refusal { errno, stage: Stage::Insert });
+            return Outcome::Failed(LoadError { errno, stage: Stage::Insert });
         }
         self.live.insert(name.clone());
         Outcome::Live
@@ -149,7 +146,7 @@ impl Modules for FakeModules {
         std::mem::take(&mut self.changed)
     }
 
-    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         let matches = |pattern: &[u8]| match pattern.split_last() {
             Some((b'*', prefix)) => alias.starts_with(prefix),
             _ => alias == pattern,
@@ -171,7 +168,7 @@ impl Modules for FakeModules {
             let policy = module.policy.clone();
             candidates.push(Candidate { module: name.clone(), verdict, options: None, policy });
         }
-        Resolution { candidates }
+        candidates
     }
 
     fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
@@ -182,7 +179,6 @@ impl Modules for FakeModules {
             return Plan {
                 module: name.clone(),
                 work: Work::Missing,
-                bytes: 0,
                 deps,
                 pre,
                 post,
@@ -192,19 +188,17 @@ impl Modules for FakeModules {
         };
         let work = match module.builtin {
             true => Work::Builtin,
-            false => {
-                Work::Insert { file: format!("/{name}.ko").into(), inode: Some((0, module.version)), options }
-            }
+            false => Work::Insert { file: format!("/{name}.ko").into(), options },
         };
         let versions = module.deps.iter().map(|dep| self.modules.get(dep).map_or(0, |dep| dep.version));
         let cause = Cause(module.version * 1_000 + versions.sum::<u64>());
         let (deps, pre, post) = (module.deps.clone(), module.pre.clone(), module.post.clone());
-        let (bytes, policy) = (module.weighs, module.policy.clone());
-        Plan { module: name.clone(), work, bytes, deps, pre, post, cause, policy }
+        let policy = module.policy.clone();
+        Plan { module: name.clone(), work, deps, pre, post, cause, policy }
     }
 
-    fn presence(&mut self, module: &str) -> Presence {
-        if self.live.contains(module) { Presence::Live } else { Presence::Absent }
+    fn initstate(&mut self, module: &str) -> InitState {
+        if self.live.contains(module) { InitState::Live } else { InitState::Absent }
     }
 
     fn exists(&mut self, path: &Path) -> bool {
@@ -214,7 +208,7 @@ impl Modules for FakeModules {
 
 /// The number of an errno by its name.
 fn errno_of(name: &str) -> Option<i32> {
-    (1..134).find(|&number| super::outcome::errno_name(number) == name)
+    (1..134).find(|&number| errno_name(number) == name)
 }
 
 #[cfg(test)]
@@ -225,11 +219,10 @@ mod tests {
     fn a_declaration_reads_as_it_is_documented() {
         let text = "cpu:* -> acpi_cpufreq pcc_cpufreq # two\n\n# comment\npcc_cpufreq => ENODEV\na needs b c\nkvm is live";
         let mut world = FakeModules::parse(text).expect("it parses");
-        let names: Vec<Name> =
-            world.resolve(b"cpu:type:x").candidates.into_iter().map(|c| c.module).collect();
+        let names: Vec<Name> = world.resolve(b"cpu:type:x").into_iter().map(|c| c.module).collect();
         assert_eq!(names, ["acpi_cpufreq".into(), "pcc_cpufreq".into()] as [Name; 2]);
         assert_eq!(world.module("pcc_cpufreq").errno, libc::ENODEV);
-        assert_eq!(world.presence("kvm"), Presence::Live);
+        assert_eq!(world.initstate("kvm"), InitState::Live);
         assert_eq!(world.plan(&"a".into(), None).deps.len(), 2);
     }
 

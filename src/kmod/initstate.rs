@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Presence: what the kernel says of a module
+//! # InitState: what the kernel says of a module
 //!
 //! Owns the reading of `/sys/module/NAME/initstate`. Absent, coming, live and going are kept apart: a module that
 //! is coming may still fail, and only `live` means that it can be used (kernel/module/main.c, `show_initstate()`).
@@ -8,24 +8,24 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::once::world::Presence;
+use crate::once::InitState;
 
 /// Reads a module's state below the given sysfs.
 ///
-/// A directory without the file is [`Presence::Coming`]: the kernel makes the directory first. Builtin modules have
+/// A directory without the file is [`InitState::Coming`]: the kernel makes the directory first. Builtin modules have
 /// such a directory as well, but they are told apart by modules.builtin before anybody asks here. A read that fails
 /// (ENODEV: the module went while it was read) means that it is gone.
-pub fn presence(sysfs: &Path, module: &str) -> Presence {
+pub fn initstate(sysfs: &Path, module: &str) -> InitState {
     let directory = sysfs.join("module").join(module);
     match fs::read(directory.join("initstate")) {
         Ok(state) => match state.trim_ascii_end() {
-            b"live" => Presence::Live,
-            b"coming" => Presence::Coming,
-            b"going" => Presence::Going,
-            _ => Presence::Absent,
+            b"live" => InitState::Live,
+            b"coming" => InitState::Coming,
+            b"going" => InitState::Going,
+            _ => InitState::Absent,
         },
-        Err(error) if error.kind() == ErrorKind::NotFound && directory.is_dir() => Presence::Coming,
-        Err(_) => Presence::Absent,
+        Err(error) if error.kind() == ErrorKind::NotFound && directory.is_dir() => InitState::Coming,
+        Err(_) => InitState::Absent,
     }
 }
 
@@ -43,11 +43,11 @@ mod tests {
                 fs::write(directory.join("initstate"), format!("{name}\n")).expect("write");
             }
         }
-        let seen = ["live", "coming", "going", "bare", "none"].map(|name| presence(sysfs.path(), name));
-        let Presence::Live = seen[0] else { panic!("{seen:?}") };
+        let seen = ["live", "coming", "going", "bare", "none"].map(|name| initstate(sysfs.path(), name));
+        let InitState::Live = seen[0] else { panic!("{seen:?}") };
         assert_eq!(
             seen[1..],
-            [Presence::Coming, Presence::Going, Presence::Coming, Presence::Absent],
+            [InitState::Coming, InitState::Going, InitState::Coming, InitState::Absent],
             "a directory without initstate is a module on its way in"
         );
     }

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # World: what the once core asks of the rooms around it
+//! What the scheduler asks of the module tree and the kernel.
 //!
-//! The core decides; it never looks. Everything it wants to know of modules it asks through the trait
-//! [`Modules`], and everything it learns comes back as the plain, owned values of this file. The real side is
-//! `kmod::Resolver` (libkmod, hwdb, sysfs); tests and replays use the declarative [`super::fake::FakeModules`].
-//!
-//! Two promises bind an implementation: it answers from what is true now (the core keeps the memo, and calls
-//! [`Modules::refresh`] before it trusts its memo again), and it never fails: a module that cannot be planned
-//! is a [`Work::Missing`], a modalias without modules is an empty [`Resolution`].
+//! The real side of [`Modules`] is `kmod::Resolver` (libkmod, hwdb, sysfs); tests and replays use
+//! [`FakeModules`](crate::replay::fake::FakeModules). An implementation answers from what is true now (the scheduler caches, and
+//! calls [`Modules::refresh`] before it trusts its cache again), and it never fails: a module that cannot be planned is a
+//! [`Work::Missing`], an alias without modules an empty list.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -20,35 +17,27 @@ use super::policy::Policy;
 /// A kernel module's name as the kernel spells it: underscores, no `.ko`.
 pub type Name = Arc<str>;
 
-/// The questions of the core.
+/// The module tree and the kernel, to be asked.
 pub trait Modules {
-    /// Compares the stamp of indexes, modprobe.d and hwdb with what was read, and reads anew where it differs.
-    /// True when anything changed: what was resolved before may be wrong now. The caller bounds how often.
+    /// Compares the stamp of indexes, modprobe.d and hwdb with what was read, and reads anew where it differs. True when
+    /// anything changed: what was resolved before may be wrong now. The caller bounds how often.
     fn refresh(&mut self) -> bool;
 
-    /// Which modules a modalias (or a module's name, or an alias of modprobe.d) stands for: in libkmod's order,
-    /// each once.
-    fn resolve(&mut self, alias: &[u8]) -> Resolution;
+    /// The modules of a modalias (or a module's name, or an alias of modprobe.d): in libkmod's order, each once.
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate>;
 
-    /// What loading this module takes. `options` replaces the module's own options where the alias it was
-    /// resolved from carries others (modprobe.d: `options ALIAS ...`).
+    /// What loading a module takes. `options` stand for the module's own, where the alias carries others
+    /// (modprobe.d: `options ALIAS ...`).
     fn plan(&mut self, module: &Name, options: Option<&CString>) -> Plan;
 
-    /// What the kernel says of this module: `/sys/module/NAME/initstate`.
-    fn presence(&mut self, module: &str) -> Presence;
+    /// What the kernel says of a module: `/sys/module/NAME/initstate`.
+    fn initstate(&mut self, module: &str) -> InitState;
 
     /// Whether a path named by policy (`ADDONCE_UNLESS`) exists.
     fn exists(&mut self, path: &Path) -> bool;
 }
 
-/// A modalias turned into its ordered, deduplicated modules.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resolution {
-    /// In the order in which libkmod would try them, which is the order in which drivers get to bind.
-    pub candidates: Vec<Candidate>,
-}
-
-/// One module of a resolution.
+/// One module of an alias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The module.
@@ -56,12 +45,12 @@ pub struct Candidate {
     /// Whether it is to be loaded.
     pub verdict: Verdict,
     /// Options, where the alias carries other ones than the module's own.
-    pub options: Option<CString>,
-    /// hwdb's word on this module and this modalias.
+    pub options: Option<Arc<CString>>,
+    /// What hwdb says of this module and this modalias.
     pub policy: Arc<Policy>,
 }
 
-/// What is to become of one module of a resolution.
+/// Whether one module of an alias is to be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// To be loaded.
@@ -79,8 +68,6 @@ pub struct Plan {
     pub module: Name,
     /// What one attempt does.
     pub work: Work,
-    /// The size of the file that is handed to the kernel; 0 where there is none.
-    pub bytes: u64,
     /// Hard dependencies (modules.dep): transitive, deepest first. If one fails, the module fails.
     pub deps: Vec<Name>,
     /// Soft dependencies to try before. Their failures do not matter.
@@ -89,7 +76,7 @@ pub struct Plan {
     pub post: Vec<Name>,
     /// Fingerprint of everything a fix could change.
     pub cause: Cause,
-    /// hwdb's word on this module.
+    /// What hwdb says of this module.
     pub policy: Arc<Policy>,
 }
 
@@ -100,8 +87,6 @@ pub enum Work {
     Insert {
         /// The module file.
         file: PathBuf,
-        /// The file's identity, when it could be read: device and inode.
-        inode: Option<(u64, u64)>,
         /// Module parameters, as modprobe.d and the kernel command line give them.
         options: CString,
     },
@@ -109,7 +94,7 @@ pub enum Work {
     Install {
         /// The command, `$CMDLINE_OPTS` already replaced.
         command: CString,
-        /// Module parameters, which are part of a flight's key.
+        /// Module parameters.
         options: CString,
     },
     /// Nothing: it is part of the kernel image.
@@ -122,10 +107,9 @@ pub enum Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause(pub u64);
 
-/// What the kernel says of a module. `Absent`, `Coming` and `Going` are three different things: only `Live`
-/// means that it can be used.
+/// The kernel's word on a module. Only `Live` means that it can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub enum InitState {
     /// No such directory under /sys/module.
     Absent,
     /// Its init function has not returned.

@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! # Simulation: the core in a world that answers, with a clock of its own
 //!
-//! Owns a [`Coalescer`], a [`World`] and a time that passes only when told to. Loads take as long as the world
+//! Owns a [`Scheduler`], a [`World`] and a time that passes only when told to. Loads take as long as the world
 //! says and end as it says. Tests drive it in a declared world ([`FakeModules`]), replays also in one whose modules
 //! are a real tree's. Both read what the core did.
 
 use std::sync::Arc;
 
-use super::coalescer::{Action, Coalescer};
 use super::fake::FakeModules;
-use super::limits::Limits;
-use super::outcome::{AddOnce, Outcome};
-use super::party::Answer;
-use super::request::{ClientId, Device, Origin, Request, Time};
-use super::world::{Modules, Name, Plan};
+use crate::once::{
+    Action, AddOnce, Answer, ClientId, Limits, Modules, Name, Origin, Outcome, Plan, Request, Scheduler, Time,
+};
 
 /// A world with a kernel in it: it answers what is otherwise a worker's business.
 pub trait World: Modules {
@@ -38,7 +35,7 @@ impl World for FakeModules {
 #[derive(Debug)]
 pub struct Simulation<W = FakeModules> {
     /// The core.
-    pub core: Coalescer,
+    pub core: Scheduler,
     /// The world.
     pub world: W,
     /// What the core had loaded, in order, and when.
@@ -58,7 +55,7 @@ impl<W: World> Simulation<W> {
     /// A core with these limits, in this world.
     pub fn new(world: W, limits: Limits) -> Self {
         Self {
-            core: Coalescer::new(limits),
+            core: Scheduler::new(limits),
             world,
             attempts: Vec::new(),
             published: Vec::new(),
@@ -82,7 +79,12 @@ impl<W: World> Simulation<W> {
 
     /// A request comes in.
     pub fn request(&mut self, alias: &[u8], origin: Origin<'_>) {
-        self.core.request(&mut self.world, Request { alias, origin }, self.now);
+        self.ask(Request { alias, origin, client: None });
+    }
+
+    /// A request comes in, perhaps of a client.
+    pub fn ask(&mut self, request: Request<'_>) {
+        self.core.request(&mut self.world, request, self.now);
         self.act();
     }
 
@@ -98,7 +100,7 @@ impl<W: World> Simulation<W> {
 
     /// A client asks; an administrator.
     pub fn client(&mut self, client: ClientId, name: &str) {
-        self.request(name.as_bytes(), Origin::Client { client, device: None });
+        self.ask(Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) });
     }
 
     /// Time passes; loads end and promised attempts are made when their time has come.
@@ -139,8 +141,8 @@ impl<W: World> Simulation<W> {
 
     fn event(&mut self, devpath: &str, alias: &str, genuine: bool) {
         self.seqnum += 1;
-        let device = Device { devpath: devpath.as_bytes(), genuine };
-        self.request(alias.as_bytes(), Origin::Event { device, seqnum: self.seqnum });
+        let (devpath, seqnum) = (devpath.as_bytes(), self.seqnum);
+        self.request(alias.as_bytes(), Origin::Uevent { devpath, seqnum, synthetic: !genuine });
     }
 
     fn step(&mut self, to: Time) {
@@ -150,7 +152,7 @@ impl<W: World> Simulation<W> {
         let ended: Vec<(Time, Arc<Plan>)> = ended;
         for (_, plan) in ended {
             let outcome = self.world.load(&plan);
-            self.core.landed(&mut self.world, &plan.module, outcome, to);
+            self.core.finished(&mut self.world, &plan.module, outcome, to);
             self.act();
         }
         self.core.tick(&mut self.world, to);

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What happened lately: the last loads, and how many requests came when.
+//!
+//! The scheduler's counters are sampled while they change; a storm is cut out of the samples when somebody asks for it. Bounded
+//! by [`MOST`] loads and as many samples, the oldest of which go first.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::control::shapes::{self, millis};
+use crate::once::{AddOnce, Stats, Time};
+
+const MOST: usize = 1024;
+/// Between two samples.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Requests with a pause of this length between them are two episodes.
+const QUIET: Duration = Duration::from_secs(5);
+/// An episode of so many requests is a storm.
+const STORM: u64 = 64;
+/// So many bins at the most are shown.
+const BINS: u128 = 256;
+
+/// The last loads and samples.
+#[derive(Debug, Default)]
+pub struct History {
+    loads: VecDeque<(Time, AddOnce)>,
+    samples: VecDeque<Sample>,
+    /// What was counted before the last sample was begun.
+    counted: (u64, u64),
+}
+
+/// Requests and duplicates in a [`PERIOD`].
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Time,
+    requests: u64,
+    duplicates: u64,
+}
+
+impl History {
+    /// A load has ended.
+    pub fn add(&mut self, record: &AddOnce, now: Time) {
+        push(&mut self.loads, (now, record.clone()));
+    }
+
+    /// Time has passed.
+    pub fn sample(&mut self, stats: &Stats, now: Time) {
+        let (requests, duplicates) = (stats.requests - self.counted.0, stats.duplicates() - self.counted.1);
+        if requests == 0 {
+            return;
+        }
+        self.counted = (stats.requests, stats.duplicates());
+        match self.samples.back_mut().filter(|last| now < last.at + PERIOD) {
+            Some(last) => {
+                last.requests += requests;
+                last.duplicates += duplicates;
+            }
+            None => push(&mut self.samples, Sample { at: now, requests, duplicates }),
+        }
+    }
+
+    /// The last storm; as long as there was none, the last episode. The type `Timeline` of the interface.
+    pub fn storm(&self, now: Time) -> Option<Value> {
+        let mut episodes: Vec<Vec<Sample>> = Vec::new();
+        for &sample in &self.samples {
+            match episodes.last_mut().filter(|last| sample.at < last[last.len() - 1].at + QUIET) {
+                Some(last) => last.push(sample),
+                None => episodes.push(vec![sample]),
+            }
+        }
+        let requests = |episode: &Vec<Sample>| episode.iter().map(|sample| sample.requests).sum::<u64>();
+        let storm = episodes.iter().rposition(|episode| requests(episode) >= STORM);
+        let index = storm.or(episodes.len().checked_sub(1))?;
+        let (began, last) = (episodes[index][0].at, episodes[index][episodes[index].len() - 1].at);
+        let until = episodes.get(index + 1).map_or(Time::MAX, |next| next[0].at);
+        let loads: Vec<_> =
+            self.loads.iter().filter(|(at, load)| (began..until).contains(&asked(*at, load))).collect();
+        let end = loads.iter().map(|(at, _)| *at).fold(last, Time::max);
+        let width = (end - began).as_millis().div_ceil(BINS).max(PERIOD.as_millis());
+        let mut bins = vec![(0, 0); ((last - began).as_millis() / width) as usize + 1];
+        for Sample { at, requests, duplicates } in &episodes[index] {
+            let bin = &mut bins[((*at - began).as_millis() / width) as usize];
+            *bin = (bin.0 + requests, bin.1 + duplicates);
+        }
+        Some(json!({
+            "began_ms_ago": millis(now.saturating_sub(began)),
+            "lasted_ms": millis(end - began),
+            "over": now.saturating_sub(last) >= QUIET,
+            "bin_ms": u64::try_from(width).unwrap_or(u64::MAX),
+            "requests": bins.iter().map(|bin| bin.0).collect::<Vec<u64>>(),
+            "duplicates": bins.iter().map(|bin| bin.1).collect::<Vec<u64>>(),
+            "bars": loads.iter().map(|(at, load)| shapes::bar(load, *at, began)).collect::<Vec<_>>(),
+        }))
+    }
+}
+
+/// When a load was asked for.
+fn asked(ended: Time, load: &AddOnce) -> Time {
+    ended.saturating_sub(load.load).saturating_sub(load.waited)
+}
+
+fn push<T>(queue: &mut VecDeque<T>, value: T) {
+    if queue.len() >= MOST {
+        queue.pop_front();
+    }
+    queue.push_back(value);
+}

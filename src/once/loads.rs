@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The loads in progress: which wait for which, and how many run at a time.
+//!
+//! There is never more than one load of a module. A load waits for others by an [`Edge`]. The edges form no cycle, whatever
+//! modprobe.d says: an edge that would close one is left out, and where it may not be (a hard dependency), a softer one on
+//! the cycle is given up.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::failure::{Failure, Requester, Requesters};
+use super::limits::Limits;
+use super::modules::{Name, Plan};
+use super::request::Time;
+
+/// Why a load waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    /// A dependency: if it fails, so does the load.
+    Hard,
+    /// A soft dependency: its outcome does not matter.
+    Soft,
+    /// The module before it in the same modalias: the order decides which driver gets to bind. Not waited for once its load is
+    /// old.
+    Order,
+}
+
+/// How far a load is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// What it has to wait for is being collected.
+    Planning,
+    /// It waits for others.
+    Blocked,
+    /// It waits for a slot.
+    Queued,
+    /// It runs since then.
+    Running(Time),
+    /// It waits until then, between two tries.
+    Paused(Time),
+}
+
+/// A load in progress.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub plan: Arc<Plan>,
+    /// Which reading of the module tree the plan was made from.
+    pub generation: u64,
+    pub phase: Phase,
+    pub blocked_by: Vec<(Name, Edge)>,
+    pub first: First,
+    /// Sequence numbers of the first and the last uevent that asked; 0 where none did.
+    pub seqnums: (u64, u64),
+    pub requesters: Requesters,
+    /// When it was asked for, and when the first try started.
+    pub since: Time,
+    pub started: Option<Time>,
+    pub tries: u32,
+    /// What is remembered until it ends.
+    pub before: Option<Box<Failure>>,
+    /// Should a dependency fail that will be retried, so is this.
+    pub retries_with_dependency: bool,
+}
+
+/// The request that began a load.
+#[derive(Clone, Debug)]
+pub(super) struct First {
+    pub by: Requester,
+    pub alias: Box<[u8]>,
+    pub options: Option<Arc<std::ffi::CString>>,
+    pub devpath: Option<Box<[u8]>>,
+    pub pulled_in_by: Option<Name>,
+}
+
+/// A cycle of hard dependencies, which depmod refuses to write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cycle;
+
+/// The loads in progress.
+#[derive(Debug)]
+pub(super) struct Loads {
+    loads: BTreeMap<Name, Load>,
+    queue: VecDeque<Name>,
+    limits: Limits,
+}
+
+impl Load {
+    fn is_old(&self, now: Time) -> bool {
+        matches!(self.phase, Phase::Running(since) if now.saturating_sub(since) >= Limits::OLD)
+    }
+}
+
+impl Loads {
+    pub fn new(limits: Limits) -> Self {
+        Self { loads: BTreeMap::new(), queue: VecDeque::new(), limits }
+    }
+
+    pub fn insert(&mut self, load: Load) {
+        self.loads.insert(load.plan.module.clone(), load);
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Load> {
+        self.loads.get(name)
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Load> {
+        self.loads.get_mut(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Load> {
+        self.loads.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.loads.len()
+    }
+
+    /// A load has ended. Those that wait for it still do: see [`Loads::unblock`].
+    pub fn remove(&mut self, name: &str) -> Option<Load> {
+        self.queue.retain(|queued| **queued != *name);
+        self.loads.remove(name)
+    }
+
+    /// Makes `waiter` wait for `on`.
+    ///
+    /// # Errors
+    /// [`Cycle`] where only hard edges could be given up.
+    pub fn wait(&mut self, waiter: &Name, on: &Name, edge: Edge) -> Result<(), Cycle> {
+        while let Some(path) = self.path(on, waiter) {
+            if edge != Edge::Hard {
+                return Ok(());
+            }
+            let softer = |(from, to): &&(Name, Name)| self.edge(from, to) != Some(Edge::Hard);
+            let (from, to) = path.iter().find(softer).ok_or(Cycle)?;
+            self.give_up(from, to);
+        }
+        if !self.loads.contains_key(on) {
+            return Ok(());
+        }
+        let Some(load) = self.loads.get_mut(waiter) else { return Ok(()) };
+        match load.blocked_by.iter_mut().find(|(name, _)| name == on) {
+            // Order may be given up, a dependency may not: the stronger one stays.
+            Some((_, kept)) if *kept == Edge::Order || edge == Edge::Hard => *kept = edge,
+            Some(_) => {}
+            None => load.blocked_by.push((on.clone(), edge)),
+        }
+        Ok(())
+    }
+
+    /// Ends all waits for a module. Returns who waited, and how.
+    pub fn unblock(&mut self, on: &str) -> Vec<(Name, Edge)> {
+        let mut waited = Vec::new();
+        for (name, load) in &mut self.loads {
+            if let Some(index) = load.blocked_by.iter().position(|(other, _)| **other == *on) {
+                waited.push((name.clone(), load.blocked_by.swap_remove(index).1));
+            }
+        }
+        waited
+    }
+
+    /// All that a load has to wait for is known.
+    pub fn planned(&mut self, name: &str) {
+        if let Some(load) = self.loads.get_mut(name) {
+            load.phase = Phase::Blocked;
+        }
+        self.enqueue(name);
+    }
+
+    /// Queues a load for a slot, if it waits for nothing any more.
+    pub fn enqueue(&mut self, name: &str) {
+        let Some(load) = self.loads.get_mut(name) else { return };
+        if load.phase == Phase::Blocked && load.blocked_by.is_empty() {
+            load.phase = Phase::Queued;
+            self.queue.push_back(load.plan.module.clone());
+        }
+    }
+
+    /// A try ended without a result: there is another one after a pause.
+    pub fn pause(&mut self, name: &str, until: Time) {
+        self.queue.retain(|queued| **queued != *name);
+        if let Some(load) = self.loads.get_mut(name) {
+            load.phase = Phase::Paused(until);
+        }
+    }
+
+    /// Pauses end, and waits for the order's sake behind a load that has become old.
+    pub fn tick(&mut self, now: Time) {
+        let paused = |load: &&Load| matches!(load.phase, Phase::Paused(until) if until <= now);
+        let rested: Vec<Name> = self.iter().filter(paused).map(|load| load.plan.module.clone()).collect();
+        for name in rested {
+            self.planned(&name);
+        }
+        if self.iter().any(|load| load.is_old(now)) {
+            let mut behind = Vec::new();
+            for (name, load) in &self.loads {
+                for (on, _) in load.blocked_by.iter().filter(|(_, edge)| *edge == Edge::Order) {
+                    if self.is_held_up(on, now) {
+                        behind.push((name.clone(), on.clone()));
+                    }
+                }
+            }
+            behind.iter().for_each(|(waiter, on)| self.give_up(waiter, on));
+        }
+    }
+
+    /// The next load that may run, from now on.
+    pub fn start_next(&mut self, now: Time) -> Option<&mut Load> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let running = |load: &&Load| matches!(load.phase, Phase::Running(_));
+        let young = self.iter().filter(running).filter(|load| !load.is_old(now)).count();
+        let jobs = self.limits.jobs.max(1);
+        if young >= jobs || self.iter().filter(running).count() >= self.limits.threads.max(jobs) {
+            return None;
+        }
+        let load = self.loads.get_mut(&*self.queue.pop_front()?)?;
+        load.phase = Phase::Running(now);
+        load.tries += 1;
+        load.started.get_or_insert(now);
+        Some(load)
+    }
+
+    /// When [`Loads::tick`] has something to do next, or a slot becomes free for [`Loads::start_next`].
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        let next = |load: &Load| match load.phase {
+            Phase::Paused(until) => Some(until),
+            Phase::Running(since) if !load.is_old(now) => Some(since + Limits::OLD),
+            _ => None,
+        };
+        self.iter().filter_map(next).min()
+    }
+
+    /// Whether a load is old, or waits for one that is: nobody waits for such a load for the order's sake.
+    pub fn is_held_up(&self, name: &Name, now: Time) -> bool {
+        self.iter().any(|load| load.is_old(now) && self.path(name, &load.plan.module).is_some())
+    }
+
+    fn give_up(&mut self, waiter: &Name, on: &Name) {
+        if let Some(load) = self.loads.get_mut(waiter) {
+            load.blocked_by.retain(|(other, _)| other != on);
+        }
+        self.enqueue(waiter);
+    }
+
+    fn edge(&self, from: &str, to: &str) -> Option<Edge> {
+        let blocked_by = &self.loads.get(from)?.blocked_by;
+        blocked_by.iter().find(|(name, _)| **name == *to).map(|&(_, edge)| edge)
+    }
+
+    /// The edges by which `from` waits for `to`, directly or through others. The empty path from a load to itself counts.
+    fn path(&self, from: &Name, to: &Name) -> Option<Vec<(Name, Name)>> {
+        let mut came_from: HashMap<Name, Name> = HashMap::from([(from.clone(), from.clone())]);
+        let mut open = vec![from.clone()];
+        while let Some(mut here) = open.pop() {
+            if here == *to {
+                let mut path = Vec::new();
+                while here != *from {
+                    let before = came_from[&here].clone();
+                    path.push((before.clone(), std::mem::replace(&mut here, before)));
+                }
+                return Some(path);
+            }
+            for (next, _) in self.loads.get(&here).map_or(&[][..], |load| &load.blocked_by) {
+                if !came_from.contains_key(next) {
+                    came_from.insert(next.clone(), here.clone());
+                    open.push(next.clone());
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::failure::Kind;
+    use super::super::modules::{Cause, Work};
+    use super::*;
+
+    fn loads(limits: Limits, names: &[&str]) -> Loads {
+        let mut loads = Loads::new(limits);
+        for &name in names {
+            let (deps, pre, post, policy) = Default::default();
+            let (module, work, cause) = (name.into(), Work::Missing, Cause(0));
+            let by = Requester { request: 1, kind: Kind::Admin };
+            let first = First { by, alias: Box::default(), options: None, devpath: None, pulled_in_by: None };
+            loads.insert(Load {
+                plan: Arc::new(Plan { module, work, deps, pre, post, cause, policy }),
+                generation: 0,
+                phase: Phase::Planning,
+                blocked_by: Vec::new(),
+                first,
+                seqnums: (0, 0),
+                requesters: Requesters::default(),
+                since: Time::ZERO,
+                started: None,
+                tries: 0,
+                before: None,
+                retries_with_dependency: false,
+            });
+            loads.planned(name);
+        }
+        loads
+    }
+
+    #[test]
+    fn a_load_that_hangs_holds_nobody_back() {
+        let mut loads = loads(Limits { jobs: 1, ..Limits::default() }, &["slow", "quick"]);
+        assert!(loads.start_next(Time::ZERO).is_some());
+        assert!(loads.start_next(Duration::from_secs(4)).is_none());
+        assert_eq!(loads.next_deadline(Duration::from_secs(4)), Some(Duration::from_secs(5)));
+        assert!(loads.start_next(Duration::from_secs(5)).is_some());
+    }
+
+    #[test]
+    fn no_more_threads_than_the_limit_however_old_the_loads() {
+        let mut loads = loads(Limits { jobs: 1, threads: 2, ..Limits::default() }, &["a", "b", "c", "d"]);
+        assert_eq!((0..10).filter(|n| loads.start_next(Duration::from_secs(6 * n)).is_some()).count(), 2);
+    }
+}

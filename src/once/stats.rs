@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Counters of what was asked and what it came to.
+
+/// They only ever grow; a reader takes differences. Duplicates are counted per module: a request for a modalias of three live
+/// modules is three.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests, whatever they came to.
+    pub requests: u64,
+    /// Of these, requests for which no module is known.
+    pub no_module: u64,
+    /// Duplicates: the module was live.
+    pub duplicates_live: u64,
+    /// Duplicates: the module was being loaded, and the request got its outcome.
+    pub duplicates_loading: u64,
+    /// Duplicates: the module had failed, and there was nothing new to try.
+    pub duplicates_failed: u64,
+    /// Accepted attempts that had to wait for the backoff.
+    pub deferred: u64,
+    /// Loads handed to a worker, tries of one load included.
+    pub attempts: u64,
+    /// Loads that ended with the module live.
+    pub live: u64,
+    /// Loads that failed.
+    pub failed: u64,
+}
+
+impl Stats {
+    /// All duplicates.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates_live + self.duplicates_loading + self.duplicates_failed
+    }
+}

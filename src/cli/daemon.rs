@@ -4,7 +4,6 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -119,9 +118,9 @@ fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
 ///
 /// # Errors
 /// [`Fatal::System`] where it cannot or we may not, with the way out.
-pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Result<Arc<dyn Loader>, Fatal> {
+pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Result<Box<dyn Loader>, Fatal> {
     if dry_run {
-        return Ok(Arc::new(DryRun));
+        return Ok(Box::new(DryRun));
     }
     if !tree.is_this_machine() {
         return Err(Fatal::Usage(
@@ -141,7 +140,7 @@ pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Res
             "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run".into(),
         ));
     }
-    Ok(Arc::new(KernelLoader { sysfs: "/sys".into(), open_files }))
+    Ok(Box::new(KernelLoader { sysfs: "/sys".into(), open_files }))
 }
 
 fn has_capability(number: u32) -> bool {

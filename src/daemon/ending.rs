@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::desk::Desk;
+use super::loads::Loads;
 use super::settings::Until;
-use super::workers::Workers;
 use crate::once::Time;
 
 /// When the loop ends.
@@ -50,14 +50,14 @@ impl Ending {
     }
 
     /// Whether the loop is over. Who has not landed by then is named.
-    pub fn is_over(&self, workers: &Workers, desk: Option<&mut Desk>, now: Time) -> bool {
+    pub fn is_over(&self, loads: &Loads, desk: Option<&mut Desk>, now: Time) -> bool {
         if let Some(since) = self.stopping {
             let late = now.saturating_sub(since) >= self.landing_time;
             if late {
-                let running = workers.running().iter();
+                let running = loads.running();
                 running.for_each(|name| log::warn!("{name} has not landed: not waiting any longer"));
             }
-            return late || workers.running().is_empty();
+            return late || loads.running().len() == 0;
         }
         match (self.until, self.quiet_since) {
             (Until::Quiet(quiet), Some(since)) => now.saturating_sub(since) >= quiet,

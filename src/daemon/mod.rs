@@ -3,13 +3,13 @@
 //!
 //! Owns the one thread that owns all state. A turn of the loop: wait for news; take in landings, uevents or a
 //! slice of a scan, and clients' orders, each up to a budget; let time pass for the core; carry out what the core
-//! wants; answer who waits for settling. Loads run on threads of their own ([`workers`]), so nothing in the loop
+//! wants; answer who waits for settling. Loads are processes of their own ([`loads`]), so nothing in the loop
 //! waits for a load, and nothing needs a lock.
 //!
 //! | file | owns |
 //! |---|---|
 //! | [`intake`] | uevents and scans, as facts for the core |
-//! | [`workers`] | the threads that perform loads |
+//! | [`loads`] | the processes that perform loads |
 //! | [`handover`] | the failure memory, from one process to the next |
 //! | `settings` | what it is made of |
 //! | `ending` | when it ends |
@@ -24,20 +24,21 @@ mod active;
 pub mod clock;
 pub mod desk;
 mod ending;
+mod fork;
 pub mod handover;
 mod history;
 pub mod intake;
+pub mod loads;
 pub mod notify;
 pub mod report;
 mod settings;
 pub mod signals;
-pub mod workers;
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::Signal;
 
 use crate::control::server::Server;
@@ -50,14 +51,14 @@ use ending::Ending;
 use handover::Handover;
 use history::History;
 use intake::{Fact, Intake, Left};
+use loads::Loads;
 use notify::Notifier;
 pub use settings::{Control, Settings, Until};
 use signals::Signals;
-use workers::Workers;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
-const LANDINGS: Token = Token(2);
+const LOADS: Token = Token(2);
 /// Tokens from here on are the server's.
 const SERVER: Token = Token(3);
 
@@ -68,7 +69,7 @@ pub struct Daemon {
     resolver: Resolver,
     core: Scheduler,
     intake: Intake,
-    workers: Workers,
+    loads: Loads,
     desk: Option<Desk>,
     active: Option<Active>,
     handover: Option<Handover>,
@@ -86,7 +87,7 @@ impl Daemon {
         let refused =
             |what: &'static str| move |error: std::io::Error| Fatal::System(format!("{what}: {error}"));
         let poll = Poll::new().map_err(refused("epoll"))?;
-        let waker = Waker::new(poll.registry(), LANDINGS).map_err(refused("eventfd"))?;
+        let registry = poll.registry().try_clone().map_err(refused("epoll"))?;
         let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
         let mut sources = vec![(signals.as_raw_fd(), SIGNALS)];
         sources.extend(settings.netlink.as_ref().map(|netlink| (netlink.as_raw_fd(), NETLINK)));
@@ -118,7 +119,7 @@ impl Daemon {
             core,
             resolver,
             intake,
-            workers: Workers::new(settings.loader, waker),
+            loads: Loads::new(settings.loader, registry, LOADS),
             desk,
             active: None,
             handover,
@@ -164,7 +165,8 @@ impl Daemon {
             for event in &events {
                 match event.token() {
                     SIGNALS => self.take_signals()?,
-                    NETLINK | LANDINGS => {}
+                    NETLINK => {}
+                    LOADS => self.loads.reap(),
                     SERVER => knocked = true,
                     _ => self.desk.iter_mut().for_each(|desk| desk.ready(event, now)),
                 }
@@ -182,9 +184,9 @@ impl Daemon {
             }
             self.ending.settled(settled, self.desk.as_ref(), now);
             if let Some(notifier) = &mut self.notifier {
-                notifier.tick(&self.core, self.workers.running().len(), now);
+                notifier.tick(&self.core, self.loads.running().len(), now);
             }
-            if self.ending.is_over(&self.workers, self.desk.as_mut(), now) {
+            if self.ending.is_over(&self.loads, self.desk.as_mut(), now) {
                 return Ok(self.end());
             }
         }
@@ -193,7 +195,7 @@ impl Daemon {
     /// Takes in what there is, and carries out what the core wants.
     fn turn(&mut self) -> Result<Left, Fatal> {
         let now = clock::now();
-        while let Some((module, outcome)) = self.workers.landed() {
+        while let Some((module, outcome)) = self.loads.next_finished() {
             self.core.finished(&mut self.resolver, &module, outcome, now);
         }
         if self.ending.is_stopping() {
@@ -243,7 +245,7 @@ impl Daemon {
         while let Some(action) = self.core.next_action() {
             match action {
                 Action::Load(_) if self.ending.is_stopping() => {}
-                Action::Load(plan) => self.workers.load(plan),
+                Action::Load(plan) => self.loads.start(&plan),
                 Action::Publish(record) => {
                     report::landed(&record);
                     self.history.add(&record, now);
@@ -274,7 +276,7 @@ impl Daemon {
 
     /// No new work from here on: uevents stay in their socket and clients before the door, and udev loads itself again.
     fn stop(&mut self, signal: Signal) {
-        log::info!("{signal}: stopping, {} loads are still running", self.workers.running().len());
+        log::info!("{signal}: stopping, {} loads are still running", self.loads.running().len());
         self.ending.stop(clock::now());
         self.active = None;
         self.desk.iter_mut().for_each(Desk::stop);
@@ -296,7 +298,7 @@ impl Daemon {
         let core = self.core.next_deadline(now).filter(|_| !self.ending.is_stopping());
         let clients = self.desk.as_ref().and_then(Desk::next_deadline);
         let unwritten = self.handover.as_ref().and_then(|handover| handover.due(&self.core));
-        let loading = self.workers.running().len();
+        let loading = self.loads.running().len();
         let notice = self.notifier.as_ref().and_then(|notifier| notifier.deadline(&self.core, loading));
         let next = [core, self.ending.deadline(), clients, unwritten, notice].into_iter().flatten().min()?;
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.

@@ -6,7 +6,6 @@
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::handover::Handover;
@@ -29,7 +28,7 @@ pub struct Settings {
     /// Where the failure memory comes from and goes to; none where it ends with us.
     pub handover: Option<Handover>,
     /// Who performs loads.
-    pub loader: Arc<dyn Loader>,
+    pub loader: Box<dyn Loader>,
     /// Whether to begin with a scan.
     pub scan: bool,
     /// How long loads that run may take to land once addonce is to stop.

@@ -27,9 +27,9 @@ use super::sys::Ctx;
 /// The kernel is to decompress the file: include/uapi/linux/module.h, since 5.17.
 const MODULE_INIT_COMPRESSED_FILE: libc::c_uint = 4;
 
-/// Whoever performs loads.
-pub trait Loader: Send + Sync {
-    /// Performs one load: the module alone, its dependencies are flights of their own.
+/// Performs loads, each in a process of its own.
+pub trait Loader {
+    /// Performs one load: the module alone, its dependencies are loads of their own.
     fn load(&self, plan: &Plan) -> Outcome;
 }
 

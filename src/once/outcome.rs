@@ -42,6 +42,9 @@ pub enum Stage {
     Insert,
     /// The install command of modprobe.d exited with this status (128 + signal if it was killed).
     Install(i32),
+    /// The process that performed the load ended without a report, by this signal (0: by none). EINTR where somebody killed it,
+    /// EFAULT where the kernel did: a driver that oopses takes the process along.
+    Died(i32),
     /// `kernel.modules_disabled` is 1: no load can succeed until the next boot.
     Disabled,
 }
@@ -55,6 +58,7 @@ impl Stage {
             Stage::Read => "read",
             Stage::Insert => "insert",
             Stage::Install(_) => "install",
+            Stage::Died(_) => "died",
             Stage::Disabled => "disabled",
         }
     }
@@ -68,7 +72,7 @@ impl LoadError {
     /// the name was just failing or going (EEXIST without being live, EBUSY), or the kernel was short of
     /// something (EINTR, EAGAIN, ENOMEM). kernel/module/main.c: `module_patient_check_exists()`.
     pub fn is_transient(&self) -> bool {
-        self.stage == Stage::Insert
+        matches!(self.stage, Stage::Insert | Stage::Died(_))
             && matches!(self.errno, libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
     }
 
@@ -105,6 +109,9 @@ impl fmt::Display for LoadError {
             Stage::Read => write!(f, "its file cannot be read: {words} ({name})"),
             Stage::Insert => write!(f, "{words} ({name})"),
             Stage::Install(status) => write!(f, "its install command exited with status {status}"),
+            Stage::Died(signal) => {
+                write!(f, "the process that loaded it died (signal {signal}): see dmesg ({name})")
+            }
             Stage::Disabled => {
                 f.write_str("kernel.modules_disabled is 1: nothing can be loaded until the next boot")
             }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The processes that load modules, one for each load.
+//!
+//! A driver that hangs, oopses or is killed costs its own process: the loop hears of its end by a pidfd, and a load goes on when
+//! the daemon does not. How many there may be at a time is the scheduler's to say.
+
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::fork::{End, Process};
+use crate::kmod::Loader;
+use crate::once::{LoadError, Name, Outcome, Plan, Stage};
+
+/// The loads that run.
+pub struct Loads {
+    loader: Box<dyn Loader>,
+    registry: Registry,
+    token: Token,
+    running: Vec<(Name, Process)>,
+    finished: VecDeque<(Name, Outcome)>,
+}
+
+impl Loads {
+    /// Loads that are performed by this loader; when one may have ended, the loop gets an event of this token.
+    pub fn new(loader: Box<dyn Loader>, registry: Registry, token: Token) -> Self {
+        Self { loader, registry, token, running: Vec::new(), finished: VecDeque::new() }
+    }
+
+    /// Starts a load. Where no process can be had, that is its outcome, a transient one.
+    pub fn start(&mut self, plan: &Plan) {
+        let work = || {
+            let error = match self.loader.load(plan) {
+                Outcome::Live => None,
+                Outcome::Failed(error) => Some(error),
+            };
+            serde_json::to_vec(&error).unwrap_or_default()
+        };
+        let started = Process::start(&format!("+{}", plan.module), work).and_then(|process| {
+            let source = &mut SourceFd(&process.as_raw_fd());
+            self.registry.register(source, self.token, Interest::READABLE)?;
+            Ok(process)
+        });
+        match started {
+            Ok(process) => self.running.push((plan.module.clone(), process)),
+            Err(error) => {
+                log::warn!("{}: no process can be started to load it: {error}", plan.module);
+                let error = LoadError { errno: libc::EAGAIN, stage: Stage::Insert };
+                self.finished.push_back((plan.module.clone(), Outcome::Failed(error)));
+            }
+        }
+    }
+
+    /// Looks which loads have ended: after an event of the token.
+    pub fn reap(&mut self) {
+        let Self { registry, running, finished, .. } = self;
+        running.retain_mut(|(module, process)| {
+            let Some(end) = process.end() else { return true };
+            // The descriptor is closed at once, which takes it out of epoll, too.
+            let _ = registry.deregister(&mut SourceFd(&process.as_raw_fd()));
+            finished.push_back((module.clone(), outcome(module, end)));
+            false
+        });
+    }
+
+    /// The next load that has ended.
+    pub fn next_finished(&mut self) -> Option<(Name, Outcome)> {
+        self.finished.pop_front()
+    }
+
+    /// The modules whose loads have not ended.
+    pub fn running(&self) -> impl ExactSizeIterator<Item = &Name> {
+        self.running.iter().map(|(module, _)| module)
+    }
+}
+
+fn outcome(module: &Name, end: End) -> Outcome {
+    let signal = match end {
+        End::Report(report) => match serde_json::from_slice(&report) {
+            Ok(None) => return Outcome::Live,
+            Ok(Some(error)) => return Outcome::Failed(error),
+            Err(error) => {
+                log::error!("{module}: the report of its load is not understood: {error}");
+                0
+            }
+        },
+        End::Signal(signal) => signal,
+        End::Silent => 0,
+    };
+    let errno = match signal {
+        // Somebody, or the OOM killer, has killed it: nothing speaks against another try.
+        libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGKILL | libc::SIGTERM => libc::EINTR,
+        // The kernel ends a task that oopses (most often by SIGSEGV), and the module stays half loaded: another try would
+        // wait for it without an end.
+        _ => libc::EFAULT,
+    };
+    Outcome::Failed(LoadError { errno, stage: Stage::Died(signal) })
+}

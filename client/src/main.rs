@@ -12,19 +12,10 @@
 //! would only log it once more per device) · 2 there is no MODALIAS in the environment · 5 addonce is not there, or was
 //! killed again and again. Bounded by [`PATIENCE`] and [`TRIES`].
 
-mod duplicate;
 // The daemon's own files. What is not used here is the daemon's part.
 #[allow(dead_code)]
 #[path = "../../src/escape.rs"]
 mod escape;
-#[allow(dead_code)]
-#[path = "../../src/kmod/known.rs"]
-mod known;
-#[path = "../../src/kmod/places.rs"]
-mod places;
-#[allow(dead_code)]
-#[path = "../../src/kmod/stamp.rs"]
-mod stamp;
 
 use std::env;
 use std::ffi::OsString;
@@ -37,7 +28,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use duplicate::is_duplicate;
 use escape::escape;
 
 /// Where the daemon listens; ADDONCE_SOCKET names another place.
@@ -70,9 +60,6 @@ fn main() -> ExitCode {
         if is_taken(&socket.with_file_name("lock")) && Instant::now() < deadline {
             std::thread::sleep(PAUSE);
             continue;
-        }
-        if is_duplicate(socket, &alias) {
-            return ExitCode::SUCCESS;
         }
         // No daemon, one that went while it was asked, or one that would not.
         match load() {

@@ -2,7 +2,6 @@
 //! What the commands that ask the daemon share: how it is asked, and how its answers are printed.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,11 +29,6 @@ impl Asking {
     /// No daemon, or one that does not answer.
     pub fn look(&self, method: &'static str, parameters: Value) -> Result<Value, Fatal> {
         call(&self.socket.socket, method, parameters, Some(Duration::from_secs(10)))
-    }
-
-    /// Where it is asked.
-    pub fn socket(&self) -> &Path {
-        &self.socket.socket
     }
 
     /// Asks two things at once, as one client.

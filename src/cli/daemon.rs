@@ -23,22 +23,18 @@ use crate::uevent::netlink::Netlink;
 /// So long an `addonce load` that serves in our place is waited for.
 const STEP_DOWN: Duration = Duration::from_secs(60);
 
+/// Where udevd listens: it exists from udevd's start on.
+const UDEV: &str = "/run/udev/control";
+
 /// CAP_SYS_MODULE: include/uapi/linux/capability.h.
 const CAP_SYS_MODULE: u32 = 16;
 
 /// Listen to the kernel's uevents and load each module they ask for once.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Begin with the devices that are there already: read /sys, write nothing.
-    #[arg(long)]
-    scan: bool,
     /// Load nothing: say what would be loaded, and take it for live.
     #[arg(long)]
     dry_run: bool,
-    /// Have udev wait for loads: it then asks us for every device, and `udevadm settle` covers them. Without it, and
-    /// with --scan, udev leaves MODALIASes to us for as long as we run.
-    #[arg(long)]
-    sync_udev: bool,
     /// Clients served at a time, without root's.
     #[arg(long, value_name = "N", default_value = "64")]
     clients: NonZeroUsize,
@@ -71,6 +67,7 @@ impl Command {
         let bounds = Bounds { clients: self.clients.get(), root_clients: self.root_clients.get(), patience };
         let open_files = make_room(bounds.clients + bounds.root_clients)?;
         let loader = loader(self.dry_run, &self.tree, open_files)?;
+        let udev = Path::new(UDEV).exists();
         let _lock = Lock::take_for_daemon(&self.socket.socket, STEP_DOWN)?;
         let resolver = self.tree.open()?;
         let control = Control { path: self.socket.socket.clone(), listener: given.control, bounds };
@@ -80,18 +77,12 @@ impl Command {
             control: Some(control),
             handover: Some(Handover::beside(&self.socket.socket, self.dry_run)),
             loader,
-            scan: self.scan,
+            scan: !udev,
             landing_time: self.limits.landing_time(),
             until: Until::Stopped,
             notifier: Notifier::from_environment(),
         };
-        // What was announced before we listened is known to a daemon that scans, and to no other: only then may udev
-        // leave everything to us.
-        let alone = self.scan && !self.sync_udev && !self.dry_run;
-        let mut daemon = Daemon::new(resolver, settings)?;
-        if alone {
-            daemon.announce()?;
-        }
+        let daemon = Daemon::new(resolver, settings)?;
         log::info!("listening for uevents; ask me at {}", self.socket.socket.display());
         daemon.run()?;
         Ok(ExitCode::SUCCESS)

@@ -21,7 +21,6 @@ mod record;
 mod replay;
 mod retry;
 mod scan;
-mod serving;
 mod settle;
 mod status;
 

@@ -4,19 +4,15 @@
 //! Owns the meaning of an order: which of them are the core's business, which are answered at once, and who waits
 //! for settling. Every order gets one reply; the clients are bounded by the server.
 
-use std::os::fd::AsRawFd;
-
 use mio::event::Event;
 use serde_json::{Value, json};
 
-use super::active::Active;
 use super::history::History;
 use super::intake::Intake;
 use crate::control::protocol::{Load, Order, Reply};
 use crate::control::server::Server;
 use crate::control::shapes::{self, millis};
 use crate::escape::{escape, unescape};
-use crate::fatal::Fatal;
 use crate::kmod::{Resolver, explain};
 use crate::once::{AddOnce, Answer, ClientId, Origin, Request, Scheduler, Time};
 
@@ -41,29 +37,9 @@ impl Desk {
         Self { server, began: now, waiting: Vec::new() }
     }
 
-    /// Tells udev of us.
-    ///
-    /// # Errors
-    /// As [`Active::announce`].
-    pub fn announce(&self) -> Result<Active, Fatal> {
-        Active::announce(self.server.path(), self.server.as_raw_fd())
-    }
-
     /// Clients knock.
     pub fn accept(&mut self) {
         self.server.accept();
-    }
-
-    /// Whether clients have come, and all have gone.
-    pub fn is_deserted(&self) -> bool {
-        self.server.visits().welcomed > 0 && self.server.clients().0 == 0
-    }
-
-    /// Closes the door for good. False where somebody who had knocked before is let in.
-    pub fn close(&mut self) -> bool {
-        self.server.close_door();
-        self.server.accept();
-        self.is_deserted()
     }
 
     /// We are to stop: who comes from now on is not let in.
@@ -106,7 +82,7 @@ impl Desk {
                     self.server.subscribe(client);
                     continue;
                 }
-                Order::Load(load) => match load_of(core, resolver, intake, client, &load, now) {
+                Order::Load(load) => match load_of(core, resolver, client, &load, now) {
                     Some(error) => error,
                     None => continue,
                 },
@@ -192,7 +168,6 @@ impl Desk {
 fn load_of(
     core: &mut Scheduler,
     resolver: &mut Resolver,
-    intake: &Intake,
     client: ClientId,
     load: &Load,
     now: Time,
@@ -203,8 +178,6 @@ fn load_of(
     };
     let synthetic = !load.genuine.unwrap_or_default();
     let origin = match devpath.as_deref() {
-        // The kernel tells us of the same event: that asks, and the client waits.
-        Some(devpath) if intake.netlink().is_some() => Origin::Scan { devpath },
         Some(devpath) => Origin::Uevent { devpath, seqnum: 0, synthetic },
         None => Origin::Admin,
     };

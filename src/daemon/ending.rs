@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use super::desk::Desk;
 use super::loads::Loads;
 use super::settings::Until;
 use crate::once::Time;
@@ -28,11 +27,6 @@ impl Ending {
         Self { until, landing_time, stopping: None, quiet_since: None }
     }
 
-    /// Whether we stay for a moment only, in a daemon's place.
-    pub fn is_visit(&self) -> bool {
-        matches!(self.until, Until::Deserted(_))
-    }
-
     /// We were told to stop.
     pub fn stop(&mut self, now: Time) {
         self.stopping.get_or_insert(now);
@@ -44,13 +38,12 @@ impl Ending {
     }
 
     /// A turn of the loop left nothing to do, or something.
-    pub fn settled(&mut self, settled: bool, desk: Option<&Desk>, now: Time) {
-        let quiet = settled && (!self.is_visit() || desk.is_none_or(Desk::is_deserted));
-        self.quiet_since = if quiet { self.quiet_since.or(Some(now)) } else { None };
+    pub fn settled(&mut self, settled: bool, now: Time) {
+        self.quiet_since = if settled { self.quiet_since.or(Some(now)) } else { None };
     }
 
     /// Whether the loop is over. Who has not landed by then is named.
-    pub fn is_over(&self, loads: &Loads, desk: Option<&mut Desk>, now: Time) -> bool {
+    pub fn is_over(&self, loads: &Loads, now: Time) -> bool {
         if let Some(since) = self.stopping {
             let late = now.saturating_sub(since) >= self.landing_time;
             if late {
@@ -61,9 +54,6 @@ impl Ending {
         }
         match (self.until, self.quiet_since) {
             (Until::Quiet(quiet), Some(since)) => now.saturating_sub(since) >= quiet,
-            (Until::Deserted(quiet), Some(since)) => {
-                now.saturating_sub(since) >= quiet && desk.is_none_or(Desk::close)
-            }
             _ => false,
         }
     }
@@ -72,7 +62,7 @@ impl Ending {
     pub fn deadline(&self) -> Option<Time> {
         match (self.stopping, self.until, self.quiet_since) {
             (Some(since), ..) => Some(since + self.landing_time),
-            (None, Until::Quiet(quiet) | Until::Deserted(quiet), Some(since)) => Some(since + quiet),
+            (None, Until::Quiet(quiet), Some(since)) => Some(since + quiet),
             _ => None,
         }
     }

@@ -6,8 +6,6 @@
 //! a pause, but so seldom that writing takes a twentieth of the time at the most. So a process that is killed loses a
 //! tenth of a second, or what it cost to write twenty times.
 //!
-//! What is known of modaliases is left beside it at the end, in a file of its own ([`Known`]).
-//!
 //! Promises that no content of the file keeps anybody from starting: what is of another boot, of another format, not to be
 //! read or not to be understood is an empty memory and one line in the log. Who holds the [lock](crate::control::lock) reads
 //! and writes; a file appears as a whole or not at all. It is not synced: it is of no use after this boot. Bounded by
@@ -22,8 +20,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock;
-use crate::kmod::Known;
-use crate::kmod::stamp::Stamp;
 use crate::once::{Changes, Limits, Scheduler, Snapshot, Time};
 
 /// What the format is called; another one is not read.
@@ -120,11 +116,6 @@ impl Handover {
         (self.boot.is_some() && core.changes() != self.written).then_some(self.not_before)
     }
 
-    /// Whether the file lacks a failure, or has one that is over.
-    pub fn lacks_failures(&self, core: &Scheduler) -> bool {
-        core.changes().failures != self.written.failures
-    }
-
     /// Writes what has changed. What could not be written is said once.
     pub fn write(&mut self, core: &Scheduler) {
         let Some(boot) = self.boot.clone().filter(|_| core.changes() != self.written) else { return };
@@ -142,14 +133,6 @@ impl Handover {
             _ => {}
         }
         self.fails = failed;
-    }
-
-    /// Leaves to udev's program what is known of modaliases, so that it need not ask for what is live. A dry run takes for
-    /// live what is not.
-    pub fn leave_known(&self, core: &Scheduler, stamp: &Stamp) {
-        let known = Known::beside(&self.path, stamp).filter(|_| !self.dry_run);
-        let Some(Err(error)) = known.map(|known| known.add(core.live_aliases())) else { return };
-        log::warn!("{}: {error}", self.path.with_file_name("known").display());
     }
 
     /// What another process of ours writes before what it remembers.

@@ -16,11 +16,9 @@
 //! | [`signals`] | what is asked of it without a socket |
 //! | [`notify`] | what a service manager is told |
 //! | [`clock`] | the time it goes by |
-//! | `active` | the link that tells udev of us |
 //! | [`desk`] | clients' orders and the replies to them |
 //! | [`report`] | what is said in the log |
 
-mod active;
 pub mod clock;
 pub mod desk;
 mod ending;
@@ -45,7 +43,6 @@ use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
 use crate::once::{Action, Scheduler};
-use active::Active;
 use desk::Desk;
 use ending::Ending;
 use handover::Handover;
@@ -71,7 +68,6 @@ pub struct Daemon {
     intake: Intake,
     loads: Loads,
     desk: Option<Desk>,
-    active: Option<Active>,
     handover: Option<Handover>,
     history: History,
     notifier: Option<Notifier>,
@@ -121,22 +117,11 @@ impl Daemon {
             intake,
             loads: Loads::new(settings.loader, registry, LOADS),
             desk,
-            active: None,
             handover,
             history: History::default(),
             notifier: settings.notifier,
             ending: Ending::new(settings.until, settings.landing_time),
         })
-    }
-
-    /// Tells udev that we take care of every MODALIAS, for as long as we do.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] where there is no control socket, or no room for the link beside it.
-    pub fn announce(&mut self) -> Result<(), Fatal> {
-        let desk = self.desk.as_ref().ok_or_else(|| Fatal::System("nothing to announce".into()))?;
-        self.active = Some(desk.announce()?);
-        Ok(())
     }
 
     /// Runs the loop. Returns the core, whose counters and failures tell what happened.
@@ -182,11 +167,11 @@ impl Daemon {
             if let Some(desk) = self.desk.as_mut().filter(|_| settled) {
                 desk.settled(now);
             }
-            self.ending.settled(settled, self.desk.as_ref(), now);
+            self.ending.settled(settled, now);
             if let Some(notifier) = &mut self.notifier {
                 notifier.tick(&self.core, self.loads.running().len(), now);
             }
-            if self.ending.is_over(&self.loads, self.desk.as_mut(), now) {
+            if self.ending.is_over(&self.loads, now) {
                 return Ok(self.end());
             }
         }
@@ -221,12 +206,10 @@ impl Daemon {
         Ok(if busy { Left::More } else { left })
     }
 
-    /// Writes down what there is to remember, if it is time. Who serves for a moment only has done so before anybody is
-    /// answered: the next one may come at once.
+    /// Writes down what there is to remember, if it is time.
     fn remember(&mut self, now: Duration) {
         let Some(handover) = &mut self.handover else { return };
-        let due = handover.due(&self.core).is_some_and(|due| due <= now);
-        if due || (self.ending.is_visit() && handover.lacks_failures(&self.core)) {
+        if handover.due(&self.core).is_some_and(|due| due <= now) {
             handover.write(&self.core);
         }
     }
@@ -235,7 +218,6 @@ impl Daemon {
     fn end(mut self) -> Scheduler {
         if let Some(handover) = &mut self.handover {
             handover.write(&self.core);
-            handover.leave_known(&self.core, self.resolver.stamp());
         }
         self.core
     }
@@ -274,11 +256,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// No new work from here on: uevents stay in their socket and clients before the door, and udev loads itself again.
+    /// No new work from here on: uevents stay in their socket and clients before the door.
     fn stop(&mut self, signal: Signal) {
         log::info!("{signal}: stopping, {} loads are still running", self.loads.running().len());
         self.ending.stop(clock::now());
-        self.active = None;
         self.desk.iter_mut().for_each(Desk::stop);
         self.notifier.iter_mut().for_each(Notifier::stopping);
     }

@@ -67,8 +67,6 @@ impl Control {
 pub enum Until {
     /// A signal says so.
     Stopped,
-    /// Nothing is left, the clients that came have gone, and nobody has come for this long.
-    Deserted(Duration),
     /// Nothing is left: the socket is drained, no scan is going on, no flight is in the air, and all that for this
     /// long.
     Quiet(Duration),

@@ -6,11 +6,8 @@
 //!
 //! * [`Tree`]: which modules are meant: directory, kernel, sysfs, modprobe.d.
 //! * [`Resolver`]: modalias to resolution, module to plan; reads anew when its [`stamp`] has changed.
-//! * [`places`]: where all that is read lies.
 //! * [`hwdb`]: the policy that goes with a module.
 //! * [`ordered`]: a plan as the list that `modprobe -D` prints.
-//! * [`all_there`]: whether there is anything to load at all.
-//! * [`Known`]: what modaliases stand for, left where udev's program finds it.
 //! * [`explain`]: what would become of an alias, and why.
 //! * [`Loader`]: one load, by [`KernelLoader`] or, without consequences, by [`DryRun`]; [`initstate()`] is what the
 //!   kernel then says, `install` a command of modprobe.d in its place.
@@ -21,20 +18,15 @@ pub mod hwdb;
 pub mod initstate;
 pub mod insert;
 mod install;
-mod known;
-pub mod places;
 pub mod plan;
 pub mod resolver;
 pub mod stamp;
 mod sys;
-mod there;
 pub mod tree;
 
 pub use explanation::{Explanation, explain};
 pub use initstate::initstate;
 pub use insert::{DryRun, KernelLoader, Loader};
-pub use known::{Known, mentions};
 pub use plan::{Step, ordered};
 pub use resolver::Resolver;
-pub use there::all_there;
 pub use tree::Tree;

@@ -15,7 +15,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::places::{HWDB, INDEXES};
+/// What libkmod opens in a module directory. modules.softdep is configuration, written by depmod.
+const INDEXES: [&str; 6] = [
+    "modules.dep.bin",
+    "modules.alias.bin",
+    "modules.symbols.bin",
+    "modules.builtin.bin",
+    "modules.builtin.alias.bin",
+    "modules.softdep",
+];
+
+/// Where libudev looks for hwdb.bin: the strings of systemd's sd-hwdb.
+const HWDB: [&str; 5] = [
+    "/etc/systemd/hwdb/hwdb.bin",
+    "/etc/udev/hwdb.bin",
+    "/usr/lib/systemd/hwdb/hwdb.bin",
+    "/lib/systemd/hwdb/hwdb.bin",
+    "/lib/udev/hwdb.bin",
+];
 
 /// A file whose last change is younger than this may change again without its times showing it: the kernel's clock
 /// for inodes ticks with HZ, at the slowest every 10 ms.

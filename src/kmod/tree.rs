@@ -12,9 +12,21 @@ use std::path::{Path, PathBuf};
 
 use crate::fatal::Fatal;
 
-use super::places::{MODPROBE_D, MODULES};
 use super::stamp::Stamp;
 use super::sys::Ctx;
+
+/// The directory that holds one directory of modules per kernel version.
+const MODULES: &str = "/lib/modules";
+
+/// The directories that libkmod reads when it is told none, in its order (`default_config_paths` of
+/// libkmod.c, seen with strace in kmod 30), and the one that later versions add in the place before the last.
+pub const MODPROBE_D: [&str; 5] = [
+    "/etc/modprobe.d",
+    "/run/modprobe.d",
+    "/usr/local/lib/modprobe.d",
+    "/usr/lib/modprobe.d",
+    "/lib/modprobe.d",
+];
 
 /// A module tree, and the configuration that goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

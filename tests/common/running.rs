@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use super::devices::Devices;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -19,6 +20,7 @@ pub struct Running {
     child: Child,
     socket: PathBuf,
     directory: tempfile::TempDir,
+    _devices: Devices,
     lines: Receiver<String>,
     /// What it has logged, as far as it was waited for.
     pub log: Vec<String>,
@@ -53,11 +55,15 @@ impl Running {
         flags: &[String],
     ) -> Self {
         let socket = directory.path().join("io.addonce");
+        // Without udev it scans: a machine without devices, unless the test has some.
+        let devices = Devices::none();
+        let sysfs = (!flags.iter().any(|flag| flag.starts_with("--sysfs="))).then(|| devices.flag());
         let mut child = command
             .current_dir(directory.path())
             .args(["daemon", "--dry-run", "--log", level, "--socket"])
             .arg(&socket)
             .args(flags)
+            .args(sysfs)
             .stderr(Stdio::piped())
             .spawn()
             .expect("addonce");
@@ -66,7 +72,7 @@ impl Running {
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        let mut running = Self { child, socket, directory, lines, log: Vec::new() };
+        let mut running = Self { child, socket, directory, _devices: devices, lines, log: Vec::new() };
         running.wait_for("listening for uevents");
         running
     }

@@ -20,7 +20,7 @@ pub fn tree() -> Tree {
     let version = versions.map(|entry| entry.file_name()).max().expect("a version that depmod has seen");
     let kernel = version.to_str().expect("UTF-8").to_owned();
     // Named, not left to libkmod: modprobe is given the same list, and a mark beside.
-    let config = addonce::kmod::places::MODPROBE_D.iter().map(PathBuf::from).collect();
+    let config = addonce::kmod::tree::MODPROBE_D.iter().map(PathBuf::from).collect();
     Tree::new(Some(modules_dir), Some(kernel), None, config).expect("tree")
 }
 

@@ -61,13 +61,10 @@ INSTALLED = \
 	644:hwdb/60-addonce.hwdb:$(UDEVDIR)/hwdb.d/60-addonce.hwdb \
 	644:$(FOR)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
 	$(foreach unit,$(UNITS),644:$(FOR)/$(unit):$(UNITDIR)/$(unit)) \
-	$(foreach file,policy start stop,755:$(FOR)/initramfs/$(file):$(PREFIX)/lib/addonce/initramfs-$(file)) \
-	$(foreach file,service.conf socket.conf,644:$(FOR)/initramfs/$(file):$(PREFIX)/lib/addonce/initramfs-$(file)) \
-	$(foreach file,hooks/addonce scripts/init-top/addonce scripts/init-bottom/addonce, \
-		755:$(FOR)/initramfs/initramfs-tools/$(file):$(INITRAMFS_TOOLS)/$(file)) \
-	$(foreach file,module-setup.sh addonce-start.sh addonce-stop.sh, \
-		755:$(FOR)/initramfs/dracut/$(file):$(DRACUT)/90addonce/$(file)) \
-	$(foreach file,install/addonce hooks/addonce,644:$(FOR)/initramfs/mkinitcpio/$(file):$(MKINITCPIO)/$(file)) \
+	755:$(FOR)/initramfs/policy:$(PREFIX)/lib/addonce/initramfs-policy \
+	755:$(FOR)/initramfs/initramfs-tools/hooks/addonce:$(INITRAMFS_TOOLS)/hooks/addonce \
+	755:$(FOR)/initramfs/dracut/module-setup.sh:$(DRACUT)/99addonce/module-setup.sh \
+	644:$(FOR)/initramfs/mkinitcpio/install/addonce:$(MKINITCPIO)/install/addonce \
 	644:docs/initramfs.md:$(PREFIX)/share/doc/addonce/initramfs.md \
 	755:initramfs/busybox/init:$(PREFIX)/lib/addonce/initramfs-busybox-init \
 	644:README.md:$(PREFIX)/share/doc/addonce/README.md \
@@ -76,7 +73,7 @@ INSTALLED = \
 	644:$(COMPLETIONS)/_addonce:$(PREFIX)/share/zsh/site-functions/_addonce \
 	644:$(COMPLETIONS)/addonce.fish:$(PREFIX)/share/fish/vendor_completions.d/addonce.fish
 # Directories that are nobody else's.
-INSTALLED_DIRS = $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/90addonce
+INSTALLED_DIRS = $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/99addonce
 
 all: build man completions
 

@@ -218,6 +218,10 @@ fn gaps_in_seqnum_are_no_loss() {
         assert_eq!((&status["uevents"]["read"], &status["uevents"]["overflows"]), (&100.into(), &0.into()));
         let log = running.stop();
         let landing = lines_with(&log, "add_once fx_opt live");
-        assert_eq!((landing.len(), lines_with(&log, "scan of").len()), (1, 1), "the one at the start: {log:#?}");
+        assert_eq!(
+            (landing.len(), lines_with(&log, "scan of").len()),
+            (1, 1),
+            "the one at the start: {log:#?}"
+        );
     });
 }

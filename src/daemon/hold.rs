@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The hold: one event kept in udevd's queue while there is work, so that `udevadm settle` waits for it.
+//!
+//! The event is a `change` of /sys/module/kernel that we write ourselves ([`Action::WriteEvent`]); the rule for it runs
+//! `addonce-load --hold`, which connects and waits for our answer. While the file `hold` is there ([`Action::Publish`]), the
+//! rules run no program for a MODALIAS and leave it to udevd's broadcast. Without it, each event runs a program that asks and
+//! waits for its own modules: that is always right, and the hold only makes a storm cheaper. So it is taken when
+//! [`TAKE_FROM`] events are outstanding, and whatever cannot be done (no event can be written, no program comes) ends in the
+//! way without it.
+//!
+//! The one idea: whoever saw `hold` was announced before `hold` went, so after [`Action::Unpublish`] and one drain of the
+//! socket all of them are known; only then the waiting programs are answered. A hold is never ended because nothing moves: it
+//! is renewed, and the next event is in udevd's queue before the present one leaves it.
+//!
+//! What remains of `hold` when a daemon dies (a dangling link, or the name it has while it is released) tells the next one
+//! that there may be requests which only the dead one knew: it asks udev for all devices again ([`Action::Recover`]).
+//!
+//! Pure: no descriptor, no clock, no thread. Facts and time go in, [`Action`]s come out. docs/DESIGN.md has the protocol and
+//! why it is right; tests/hold.rs runs this machine against a model of udevd.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::outstanding::{GivenUp, Outstanding};
+use crate::once::{ClientId, Time};
+
+/// So many events outstanding, and a hold is taken. Fewer (a device is plugged in) ask by a program each, which costs less.
+pub const TAKE_FROM: usize = 8;
+/// A program that has waited so long is replaced: udevd kills it after 180 s.
+pub const RENEW_AFTER: Duration = Duration::from_secs(60);
+/// Without progress for so long the hold is renewed: its program may be what occupies udevd's only worker. Doubles up to
+/// [`LONGEST_STALL`] while nothing moves.
+pub const STALL: Duration = Duration::from_millis(300);
+/// The longest time without a renewal where nothing moves: half of what udevd may be silent for, since a renewal makes it speak.
+pub const LONGEST_STALL: Duration = Duration::from_secs(5);
+/// The program of an event should have come by then; else another event is written. Events before it in the queue may take
+/// their time.
+pub const START: Duration = Duration::from_secs(30);
+/// A load that takes longer does not hold: udev's own worker would be killed by then.
+pub const LOADS_HOLD: Duration = Duration::from_secs(180);
+/// What is asked of udev again is outstanding so many at a time.
+pub const AGAIN_AT_ONCE: usize = 64;
+/// So often in a row everything is asked of udev again, over the lives of daemons that die of it, too.
+pub const RECOVERIES: u32 = 3;
+/// So many programs in a row that came to nothing, and there is no hold for a while.
+const LOSSES: u32 = 3;
+/// A hold that could not be taken is tried again after this, doubling up to [`LONGEST_PAUSE`].
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Programs that wait at a time: one, and those of a predecessor.
+const MOST_HOLDERS: usize = 64;
+/// Events of ours that udevd did not finish.
+const MOST_UNFINISHED: usize = 64;
+
+/// What the loop is to do. It performs one after the other and reports each by [`Hold::performed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Write a `change` event with this number ([`uuid`]) for /sys/module/kernel.
+    WriteEvent(u64),
+    /// Make `hold` appear, with this number in it.
+    Publish {
+        /// How many recoveries in a row have not been completed.
+        recoveries: u32,
+    },
+    /// Make `hold` invisible to the rules, and keep what tells a successor of it.
+    Unpublish,
+    /// Remove what tells a successor.
+    Forget,
+    /// Answer this client's `Hold`. What the next process is to remember is to be written before.
+    Answer(ClientId),
+    /// Something may be lost: go through all devices with a MODALIAS, from the beginning, and write `add UUID ADDONCE=again`
+    /// to their `uevent` files: no more of them at a time than [`Hold::room`] says.
+    Recover,
+    /// Something may be lost, and it was asked for again in vain too often: say so in the log.
+    GiveUp,
+}
+
+/// The state machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hold {
+    /// What is on its way through udevd.
+    outstanding: Outstanding,
+    take_from: usize,
+    phase: Phase,
+    /// The program of the newest event.
+    program: Program,
+    /// The number of the newest event.
+    newest: u64,
+    /// Events of ours that udevd has not broadcast yet, oldest first.
+    unfinished: VecDeque<u64>,
+    /// Who is to be answered.
+    holders: Vec<ClientId>,
+    recovery: Recovery,
+    /// Begun in a row, and not completed.
+    recoveries: u32,
+    /// A successor would find something.
+    evidence: bool,
+    /// `again` events were written since the socket was last empty.
+    unread: bool,
+    /// When the youngest load began.
+    youngest_load: Option<Time>,
+    /// The last renewal, and the time without progress after which the next one follows.
+    renewed: Time,
+    stall: Duration,
+    /// Programs in a row that came to nothing.
+    losses: u32,
+    /// No event is written before this time.
+    not_before: Time,
+    pause: Duration,
+    actions: VecDeque<Action>,
+    /// Being performed by the loop.
+    current: Option<Action>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// There is no hold: programs ask.
+    Idle,
+    /// `hold` is there.
+    Held,
+    /// `hold` is gone. Whoever has seen it is known once the socket was `drained` after that.
+    Releasing { drained: bool },
+    /// The daemon ends. Who waits finds the next one.
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Program {
+    /// None is expected.
+    None,
+    /// Its event is in udevd's queue since then.
+    Pending(Time),
+    /// It waits since then.
+    Here(ClientId, Time),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Recovery {
+    None,
+    /// Something is lost, and udevd gives no sign of life.
+    Owed,
+    /// Devices are gone through.
+    Walking,
+    /// All were asked for; the last may be unread.
+    Walked,
+}
+
+impl Hold {
+    /// No hold. `stale` is what a dead predecessor left: the number in its [`Action::Publish`]. `first` is where the numbers of
+    /// events begin; a predecessor's must not come again, so it is the time since boot in nanoseconds, say.
+    pub fn new(take_from: usize, stale: Option<u32>, first: u64, now: Time) -> Self {
+        let mut hold = Self {
+            outstanding: Outstanding::new(now),
+            take_from,
+            phase: Phase::Idle,
+            program: Program::None,
+            newest: first,
+            unfinished: VecDeque::new(),
+            holders: Vec::new(),
+            recovery: Recovery::None,
+            recoveries: stale.unwrap_or(0),
+            evidence: stale.is_some(),
+            unread: false,
+            youngest_load: None,
+            renewed: now,
+            stall: STALL,
+            losses: 0,
+            not_before: now,
+            pause: PAUSE,
+            actions: VecDeque::new(),
+            current: None,
+        };
+        if stale.is_some() {
+            hold.recover();
+        }
+        hold
+    }
+
+    /// How many events are outstanding.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Whether nothing is left to do or to wait for, so that a daemon that was started on demand may go.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Idle
+            && self.outstanding.is_empty()
+            && self.actions.is_empty()
+            && matches!(self.recovery, Recovery::None | Recovery::Owed)
+    }
+
+    // Facts from the socket.
+
+    /// See [`Outstanding::presume`].
+    pub fn presume(&mut self, asker: u64, newest: u64, now: Time) {
+        self.outstanding.presume(asker, newest, now);
+    }
+
+    /// The kernel announced an `add` event with a MODALIAS.
+    pub fn announced(&mut self, seqnum: u64, now: Time) {
+        self.outstanding.announced(seqnum, now);
+    }
+
+    /// udevd broadcasts an event, of any kind; `own` is its number where it is one of ours ([`number`]). Returns whether it is
+    /// news: no program has asked for it before.
+    pub fn broadcast(&mut self, seqnum: u64, own: Option<u64>, now: Time) -> bool {
+        let news = self.outstanding.broadcast(seqnum, now);
+        self.revive();
+        if let Some(own) = own {
+            self.unfinished.retain(|event| *event != own);
+            if own == self.newest && matches!(self.program, Program::Pending(_)) {
+                // Its program was killed before it came, or there is none.
+                self.lose(now);
+            }
+        }
+        news
+    }
+
+    /// The socket's buffer was too small: events were lost.
+    pub fn overflow(&mut self) {
+        // What is asked for again comes after what is on its way: udevd keeps the order of one device's events.
+        self.outstanding.forget();
+        self.recover();
+    }
+
+    /// The socket was found empty.
+    pub fn drained(&mut self, now: Time) {
+        if let Phase::Releasing { drained } = &mut self.phase {
+            *drained |= self.actions.is_empty() && self.current.is_none();
+        }
+        self.unread = false;
+        if self.recovery == Recovery::Walked {
+            self.recovery = Recovery::None;
+        }
+        // Events of one device are handled in their order, and broadcast before the next begins. An older one of ours that
+        // was not broadcast is in no queue any more, and nor is anything else of that time.
+        if matches!(self.program, Program::Here(..))
+            && self.unfinished.iter().any(|event| *event < self.newest)
+        {
+            let newest = self.newest;
+            self.unfinished.retain(|event| *event >= newest);
+            self.outstanding.doubt(now);
+        }
+    }
+
+    // Facts from clients.
+
+    /// A program asks for the modules of this event.
+    pub fn asked(&mut self, seqnum: u64, now: Time) {
+        self.outstanding.asked(seqnum, now);
+        self.revive();
+    }
+
+    /// A hold program came, of the event with this number.
+    pub fn hold(&mut self, client: ClientId, event: Option<u64>, now: Time) {
+        self.outstanding.alive(now);
+        self.revive();
+        let is_newest = event == Some(self.newest);
+        match self.phase {
+            // The successor's.
+            Phase::Stopped if self.evidence => {}
+            Phase::Idle | Phase::Stopped => self.actions.push_back(Action::Answer(client)),
+            // An old one. The newest is in udevd's queue.
+            _ if !is_newest && self.program != Program::None => {
+                self.actions.push_back(Action::Answer(client))
+            }
+            _ if self.holders.len() >= MOST_HOLDERS => self.actions.push_back(Action::Answer(client)),
+            _ => {
+                self.holders.push(client);
+                self.program = Program::Here(client, now);
+            }
+        }
+    }
+
+    /// A client that holds is gone without an answer.
+    pub fn gone(&mut self, client: ClientId, now: Time) {
+        self.holders.retain(|holder| *holder != client);
+        if matches!(self.program, Program::Here(program, _) if program == client) {
+            self.lose(now);
+        }
+    }
+
+    // The loop.
+
+    /// Takes stock after each turn of the loop, when all that has come is taken in. `youngest_load` is when the load that
+    /// began last did so, of those that run or wait.
+    pub fn update(&mut self, youngest_load: Option<Time>, now: Time) {
+        self.youngest_load = youngest_load;
+        if !self.actions.is_empty() {
+            return;
+        }
+        match self.outstanding.tick(now) {
+            GivenUp::Nothing => {}
+            GivenUp::Lost => self.recover(),
+            GivenUp::Silent => {
+                self.recovery = Recovery::Owed;
+                self.program = Program::None;
+            }
+        }
+        if matches!(self.program, Program::Pending(since) if now >= since + START) {
+            self.program = Program::None;
+        }
+        match self.phase {
+            Phase::Stopped => {}
+            Phase::Idle => self.take(now),
+            Phase::Held if !self.has_work(now) => self.actions.push_back(Action::Unpublish),
+            Phase::Releasing { drained } if !self.has_work(now) => {
+                if drained {
+                    self.release();
+                }
+            }
+            Phase::Held | Phase::Releasing { .. } => self.keep(now),
+        }
+    }
+
+    fn take(&mut self, now: Time) {
+        if self.is_wanted() || self.recovery == Recovery::Owed {
+            self.write(now);
+        } else if self.evidence && !self.has_work(now) {
+            self.actions.push_back(Action::Forget);
+        }
+    }
+
+    fn keep(&mut self, now: Time) {
+        match self.program {
+            Program::None if now >= self.not_before => self.write(now),
+            // Nobody waits for us: whoever comes now is to ask.
+            Program::None if self.phase == Phase::Held => self.actions.push_back(Action::Unpublish),
+            Program::None => {}
+            _ if self.phase != Phase::Held && now >= self.not_before => self.publish(),
+            _ if self.renewal().is_some_and(|due| due <= now) => self.write(now),
+            _ => {}
+        }
+    }
+
+    fn release(&mut self) {
+        self.phase = Phase::Idle;
+        self.program = Program::None;
+        self.stall = STALL;
+        self.prove();
+        if self.recovery == Recovery::None {
+            self.recoveries = 0;
+            self.actions.push_back(Action::Forget);
+        }
+        self.actions.extend(self.holders.drain(..).map(Action::Answer));
+    }
+
+    fn write(&mut self, now: Time) {
+        if now >= self.not_before {
+            self.actions.push_back(Action::WriteEvent(self.newest + 1));
+        }
+    }
+
+    fn publish(&mut self) {
+        self.actions.push_back(Action::Publish { recoveries: self.recoveries });
+    }
+
+    /// The next thing to do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.current = self.actions.pop_front();
+        self.current
+    }
+
+    /// The action that [`Self::next_action`] gave last was performed, or failed.
+    pub fn performed(&mut self, success: bool, now: Time) {
+        match self.current.take() {
+            Some(Action::WriteEvent(number)) if success => self.written(number, now),
+            Some(Action::Publish { .. }) if success => {
+                (self.phase, self.evidence) = (Phase::Held, true);
+            }
+            Some(Action::WriteEvent(_) | Action::Publish { .. }) => self.back_off(now),
+            Some(Action::Unpublish) if self.phase == Phase::Held => {
+                self.phase = Phase::Releasing { drained: false };
+            }
+            Some(Action::Forget) => self.evidence = false,
+            _ => {}
+        }
+    }
+
+    fn written(&mut self, number: u64, now: Time) {
+        self.newest = number;
+        self.unfinished.push_back(number);
+        if self.unfinished.len() > MOST_UNFINISHED {
+            self.unfinished.pop_front();
+        }
+        // Without progress since the last renewal the next one takes longer.
+        let moved = self.outstanding.progress() > self.renewed;
+        self.stall =
+            if moved || self.holders.is_empty() { STALL } else { (self.stall * 2).min(LONGEST_STALL) };
+        self.renewed = now;
+        if self.phase == Phase::Idle && !self.is_wanted() {
+            // Only to see whether udevd lives.
+            return self.back_off(now);
+        }
+        self.prove();
+        self.program = Program::Pending(now);
+        if self.phase != Phase::Held {
+            self.publish();
+        }
+        self.actions.extend(self.holders.drain(..).map(Action::Answer));
+    }
+
+    /// The daemon ends. What is held is left to whoever comes next: the programs that wait start it.
+    pub fn stop(&mut self) {
+        self.actions.clear();
+        if self.phase == Phase::Held {
+            self.actions.push_back(Action::Unpublish);
+        }
+        self.phase = Phase::Stopped;
+    }
+
+    /// When [`Self::update`] is to be called at the latest.
+    pub fn deadline(&self) -> Option<Time> {
+        let is_on = matches!(self.phase, Phase::Held | Phase::Releasing { .. });
+        let waits_to_write = match self.phase {
+            Phase::Idle => self.is_wanted() || self.recovery == Recovery::Owed,
+            Phase::Held | Phase::Releasing { .. } => {
+                self.program == Program::None || self.phase != Phase::Held
+            }
+            Phase::Stopped => return None,
+        };
+        let start = if let Program::Pending(since) = self.program { Some(since + START) } else { None };
+        [
+            self.outstanding.deadline(),
+            self.youngest_load.map(|began| began + LOADS_HOLD).filter(|_| is_on),
+            self.renewal().map(|due| due.max(self.not_before)),
+            start.filter(|_| is_on),
+            Some(self.not_before).filter(|_| waits_to_write),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // What is asked of udev again.
+
+    /// How many `add UUID ADDONCE=again` may be written now.
+    pub fn room(&self, now: Time) -> usize {
+        let is_first = self.phase == Phase::Idle && now >= self.not_before;
+        if self.recovery != Recovery::Walking || self.unread || is_first {
+            return 0;
+        }
+        AGAIN_AT_ONCE.saturating_sub(self.outstanding.len())
+    }
+
+    /// Some were written.
+    pub fn triggered(&mut self) {
+        self.unread = true;
+    }
+
+    /// All devices were gone through.
+    pub fn walked(&mut self) {
+        if self.recovery == Recovery::Walking {
+            self.recovery = Recovery::Walked;
+        }
+    }
+
+    // Within.
+
+    fn has_work(&self, now: Time) -> bool {
+        let loads = self.youngest_load.is_some_and(|began| now < began + LOADS_HOLD);
+        loads || !self.outstanding.is_empty() || self.is_recovering()
+    }
+
+    fn is_recovering(&self) -> bool {
+        matches!(self.recovery, Recovery::Walking | Recovery::Walked)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.is_recovering() || self.outstanding.len() >= self.take_from
+    }
+
+    /// When the program that waits is to be replaced.
+    fn renewal(&self) -> Option<Time> {
+        let Program::Here(_, since) = self.program else { return None };
+        let age = since + RENEW_AFTER;
+        if self.outstanding.is_empty() {
+            return Some(age);
+        }
+        let progress = self.outstanding.progress();
+        let stall = if progress > self.renewed { STALL } else { self.stall };
+        Some(age.min(progress.max(self.renewed).max(since) + stall))
+    }
+
+    fn lose(&mut self, now: Time) {
+        self.program = Program::None;
+        self.losses += 1;
+        if self.losses >= LOSSES {
+            self.back_off(now);
+        }
+    }
+
+    /// A program that waits until it is answered is proof that a hold can be had.
+    fn prove(&mut self) {
+        if !self.holders.is_empty() {
+            (self.losses, self.pause) = (0, PAUSE);
+        }
+    }
+
+    fn back_off(&mut self, now: Time) {
+        self.not_before = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// udevd gave a sign of life.
+    fn revive(&mut self) {
+        if self.recovery == Recovery::Owed {
+            self.recover();
+        }
+    }
+
+    fn recover(&mut self) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        self.unread = false;
+        self.recoveries += 1;
+        if self.recoveries > RECOVERIES {
+            (self.recovery, self.recoveries) = (Recovery::None, 0);
+            self.actions.push_back(Action::GiveUp);
+        } else {
+            self.recovery = Recovery::Walking;
+            self.actions.push_back(Action::Recover);
+        }
+    }
+}
+
+/// The SYNTH_UUID of the event with this number.
+pub fn uuid(number: u64) -> String {
+    let text = format!("{number:016x}");
+    format!("addadd00-0ace-4000-{}-{}", &text[..4], &text[4..])
+}
+
+/// The number of the event with this SYNTH_UUID; none where it is not one of ours.
+pub fn number(uuid: &str) -> Option<u64> {
+    let (high, low) = uuid.strip_prefix("addadd00-0ace-4000-")?.split_once('-')?;
+    let text = format!("{high}{low}");
+    (high.len() == 4 && low.len() == 12).then(|| u64::from_str_radix(&text, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_in_the_uuid_it_was_written_in() {
+        for event in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(number(&uuid(event)), Some(event), "{}", uuid(event));
+            assert_eq!(uuid(event).len(), 36);
+        }
+        assert_eq!(number("5b7b0b0e-1c5c-4c6e-9d5a-2f6f6a0f7c11"), None);
+        assert_eq!(number("addadd00-0ace-4000-0000-0000000000zz"), None);
+    }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which `add` events are still on their way through udevd.
+//!
+//! The kernel announces an event to udevd and to us at once; udevd broadcasts it when its rules and programs are done. What
+//! was announced with a MODALIAS and not broadcast is *outstanding*, by SEQNUM. Pure: no descriptor, no clock.
+//!
+//! udevd broadcasts every event it took in, also those whose worker was killed. What does not come was lost with a udevd
+//! that died, or by a receive buffer that was too small. [`Outstanding::tick`] says when that is assumed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::once::Time;
+
+/// More are not counted: udevd is still asked for them, but a hold does not wait for them. Two megabytes.
+pub const MOST: usize = 65_536;
+/// Programs that asked and whose events were not broadcast yet: udevd runs fewer workers than this.
+pub const MOST_ASKED: usize = 8192;
+/// So long without any sign of life from udevd, or without progress among events that are in doubt, and they are given up.
+pub const GIVE_UP: Duration = Duration::from_secs(10);
+/// So long without progress, and all are given up, though udevd lives: it kills any worker after 180 s.
+pub const LONGEST_EVENT: Duration = Duration::from_secs(200);
+
+/// The events on their way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Outstanding {
+    /// The kernel announced these, to udevd as well: by SEQNUM.
+    certain: BTreeSet<u64>,
+    /// These may never come.
+    doubtful: BTreeMap<u64, Doubt>,
+    /// A program asked for these, and waits for its modules itself: they are outstanding no more.
+    asked: BTreeSet<u64>,
+    /// udevd's last sign of life; or, where that is later, when nothing was outstanding.
+    alive: Time,
+    /// The last that came; or, where that is later, when nothing was outstanding.
+    progress: Time,
+    /// The last in doubt that came; or, where that is later, when doubt arose.
+    doubt_progress: Time,
+}
+
+/// Why an event may never come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Doubt {
+    /// The kernel announced it, and udevd seems to have been restarted since.
+    Lost,
+    /// It may have been announced before our socket was open, or in another network namespace.
+    Presumed,
+}
+
+/// What [`Outstanding::tick`] gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// Nothing that was certain.
+    Nothing,
+    /// Events that udevd, which lives, has lost.
+    Lost,
+    /// Everything: udevd gives no sign of life.
+    Silent,
+}
+
+impl Outstanding {
+    /// None are outstanding.
+    pub fn new(now: Time) -> Self {
+        Self { alive: now, progress: now, doubt_progress: now, ..Self::default() }
+    }
+
+    /// How many are outstanding.
+    pub fn len(&self) -> usize {
+        self.certain.len() + self.doubtful.len()
+    }
+
+    /// Whether none is outstanding.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When one last came, or the first of the present ones was announced.
+    pub fn progress(&self) -> Time {
+        self.progress
+    }
+
+    /// The kernel announced an `add` event with a MODALIAS.
+    pub fn announced(&mut self, seqnum: u64, now: Time) {
+        if self.asked.contains(&seqnum) || self.len() >= MOST {
+            return;
+        }
+        self.begin(now);
+        self.doubtful.remove(&seqnum);
+        self.certain.insert(seqnum);
+    }
+
+    /// Our socket was opened at the SEQNUM `newest`, after `asker` had found no daemon: what was announced between the two is
+    /// taken to be on its way. To be called before anything is read from the socket.
+    pub fn presume(&mut self, asker: u64, newest: u64, now: Time) {
+        self.begin(now);
+        self.doubt_progress = now;
+        let first = newest.saturating_sub(MOST as u64).max(asker) + 1;
+        self.doubtful.extend((first..=newest).map(|seqnum| (seqnum, Doubt::Presumed)));
+    }
+
+    /// Nothing could give a sign of life, or make progress, before there was anything to wait for.
+    fn begin(&mut self, now: Time) {
+        if self.is_empty() {
+            (self.alive, self.progress) = (now, now);
+        }
+    }
+
+    /// A program asks for this event, and waits.
+    pub fn asked(&mut self, seqnum: u64, now: Time) {
+        self.came(seqnum, now);
+        self.asked.insert(seqnum);
+        if self.asked.len() > MOST_ASKED {
+            self.asked.pop_first();
+        }
+    }
+
+    /// udevd broadcasts this event: it is done with it. Returns whether it is news, because no program has asked for it.
+    pub fn broadcast(&mut self, seqnum: u64, now: Time) -> bool {
+        self.came(seqnum, now);
+        !self.asked.remove(&seqnum)
+    }
+
+    fn came(&mut self, seqnum: u64, now: Time) {
+        self.alive(now);
+        if self.certain.remove(&seqnum) {
+            self.progress = now;
+        } else if self.doubtful.remove(&seqnum).is_some() {
+            (self.progress, self.doubt_progress) = (now, now);
+        }
+    }
+
+    /// udevd gave a sign of life.
+    pub fn alive(&mut self, now: Time) {
+        self.alive = now;
+    }
+
+    /// What is on its way now may have been lost by udevd.
+    pub fn doubt(&mut self, now: Time) {
+        let certain = std::mem::take(&mut self.certain);
+        self.doubtful.extend(certain.into_iter().map(|seqnum| (seqnum, Doubt::Lost)));
+        self.doubt_progress = now;
+    }
+
+    /// Nothing is known any more of what is on its way: all of it is asked for again.
+    pub fn forget(&mut self) {
+        self.certain.clear();
+        self.doubtful.clear();
+    }
+
+    /// Gives up what does not come.
+    pub fn tick(&mut self, now: Time) -> GivenUp {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return GivenUp::Nothing;
+        }
+        let announced = !self.certain.is_empty() || self.doubtful.values().any(|doubt| *doubt == Doubt::Lost);
+        if now >= self.alive + GIVE_UP {
+            self.forget();
+            return if announced { GivenUp::Silent } else { GivenUp::Nothing };
+        }
+        let mut lost = false;
+        if now >= self.doubt_progress + GIVE_UP {
+            lost = self.doubtful.values().any(|doubt| *doubt == Doubt::Lost);
+            self.doubtful.clear();
+        }
+        if now >= self.progress + LONGEST_EVENT {
+            lost |= !self.certain.is_empty();
+            self.certain.clear();
+        }
+        if lost { GivenUp::Lost } else { GivenUp::Nothing }
+    }
+
+    /// When [`Self::tick`] is to be called next.
+    pub fn deadline(&self) -> Option<Time> {
+        let silent = (!self.is_empty()).then_some(self.alive + GIVE_UP);
+        let stuck = (!self.certain.is_empty()).then_some(self.progress + LONGEST_EVENT);
+        let doubt = (!self.doubtful.is_empty()).then_some(self.doubt_progress + GIVE_UP);
+        [silent, stuck, doubt].into_iter().flatten().min()
+    }
+}

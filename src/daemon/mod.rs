@@ -26,6 +26,7 @@ mod fork;
 pub mod handover;
 mod history;
 pub mod hold;
+pub mod hold_file;
 pub mod intake;
 pub mod loads;
 pub mod notify;

@@ -173,10 +173,10 @@ impl Bench {
     fn drain(&mut self) -> usize {
         let now = self.simulation.now();
         let mut read = 0;
-        while let Received::Datagram(datagram) = self.netlink.receive(&mut self.buffer) {
+        while let Received::Kernel(datagram) = self.netlink.receive(&mut self.buffer) {
             let uevent = message::parse(datagram).expect("a uevent");
-            let message::Uevent { devpath, seqnum, genuine, .. } = uevent;
-            let origin = Origin::Uevent { devpath, seqnum, synthetic: !genuine };
+            let message::Uevent { devpath, seqnum, synthetic, .. } = uevent;
+            let origin = Origin::Uevent { devpath, seqnum, synthetic };
             let request = Request { alias: uevent.modalias.expect("a modalias"), origin, client: None };
             self.simulation.core.request(&mut self.simulation.world, request, now);
             read += 1;

@@ -17,7 +17,7 @@ use common::flood::event;
 use common::namespace::alone;
 use common::proc::uevent_socket;
 use common::running::{Running, addonce, landed};
-use common::socket::kernel_group;
+use common::socket::both_groups;
 use common::supervisor::handing_over;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockname, setsockopt, socket, sockopt,
@@ -31,7 +31,7 @@ fn a_socket_that_was_listening_before_keeps_every_event_until_the_daemon_runs() 
     alone("a_socket_that_was_listening_before_keeps_every_event_until_the_daemon_runs", || {
         let fixture = Fixture::build("semantics");
         for kind in [SockType::Raw, SockType::Datagram] {
-            let socket = kernel_group(kind);
+            let socket = both_groups(kind);
             let port = getsockname::<NetlinkAddr>(socket.as_raw_fd()).unwrap().pid();
             let mut sender = Sender::open().unwrap();
             for n in 0..20 {
@@ -52,7 +52,7 @@ fn what_was_lost_before_the_socket_was_handed_over_is_read_from_sysfs() {
     alone("what_was_lost_before_the_socket_was_handed_over_is_read_from_sysfs", || {
         let (fixture, devices) = (Fixture::build("semantics"), Devices::none());
         for told in [false, true] {
-            let socket = kernel_group(SockType::Raw);
+            let socket = both_groups(SockType::Raw);
             setsockopt(&socket, sockopt::RcvBuf, &SMALL).unwrap();
             let mut sender = Sender::open().unwrap();
             (0..100).for_each(|_| sender.inject(&event("/devices/x", b"fxnone:1")).unwrap());
@@ -104,13 +104,13 @@ fn a_descriptor_of_another_kind_is_refused_by_its_number() {
             assert!(error.contains(word), "no {word:?} in {error}");
         }
     };
-    let way_out = "ListenNetlink=kobject-uevent 1";
+    let way_out = "ListenNetlink=kobject-uevent 3";
     refused(file, "1", &["descriptor 3", way_out, "ListenStream=", "io.addonce"]);
     refused(stream.into(), "1", &["descriptor 3", "family 1", "does not listen", way_out, "ListenStream="]);
     refused(listener.into(), "1", &["descriptor 3", "elsewhere", "--socket", "ListenStream="]);
     refused(unbound.unwrap(), "1", &["descriptor 3", "not in the kernel's group", way_out]);
-    refused(kernel_group(SockType::Raw), "2", &["LISTEN_FDS", "Bad file descriptor"]);
-    refused(kernel_group(SockType::Raw), "many", &["LISTEN_FDS"]);
+    refused(both_groups(SockType::Raw), "2", &["LISTEN_FDS", "Bad file descriptor"]);
+    refused(both_groups(SockType::Raw), "many", &["LISTEN_FDS"]);
     assert!(elsewhere.exists());
 }
 

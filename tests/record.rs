@@ -293,9 +293,7 @@ fn an_injected_capture_is_announced_by_the_kernel_at_its_pace() {
         );
         let mut buffer = [0; BUFFER];
         for n in 0..10 {
-            let Received::Datagram(datagram) = netlink.receive(&mut buffer) else {
-                panic!("no datagram {n}")
-            };
+            let Received::Kernel(datagram) = netlink.receive(&mut buffer) else { panic!("no datagram {n}") };
             assert_eq!(parse(datagram).unwrap().modalias, Some(&*Flood::Hostile.modalias(n)));
         }
         // A further user namespace has no say over this network namespace.

@@ -20,7 +20,7 @@ use common::many::Many;
 use common::namespace::alone;
 use common::proc::uevent_socket;
 use common::running::{Running, landed};
-use common::socket::kernel_group;
+use common::socket::both_groups;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, SockType, getsockname, sendto};
 
@@ -161,7 +161,7 @@ fn overflows_in_the_middle_of_scans_are_one_episode_and_one_more_scan_each() {
         assert_eq!(seen, [b"old".to_vec(), b"a".into(), b"b".into(), b"c".into()].into());
         let counters = intake.netlink().unwrap().counters();
         let (_, drops) = intake.losses();
-        assert_eq!((counters.overflows, counters.datagrams + u64::from(drops)), (4, 400));
+        assert_eq!((counters.overflows, counters.kernel + u64::from(drops)), (4, 400));
         let log = LOG.0.lock().unwrap();
         assert_eq!(lines_with(&log, "were dropped by the kernel").len(), 1, "{log:#?}");
         // Four overflows fell into the time of the first two scans.
@@ -176,7 +176,7 @@ fn what_another_process_forges_is_counted_and_not_believed() {
         let fixture = Fixture::build("semantics");
         let running = Running::start(&fixture.flags());
         let port = uevent_socket(running.id()).port;
-        let forgers = [SockType::Raw, SockType::Datagram].map(kernel_group);
+        let forgers = [SockType::Raw, SockType::Datagram].map(both_groups);
         let forged = event("/devices/x", b"fxopt:1");
         // As a datagram of the kernel looks, whole, with a SEQNUM.
         let forged = [&forged[..], b"SEQNUM=1\0"].concat();

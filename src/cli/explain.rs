@@ -15,7 +15,7 @@ use crate::control::shapes;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::explain;
-use crate::uevent::message::modalias_of_file;
+use crate::uevent::sysfs::modaliases;
 
 /// Show what a modalias, a module's name or a device below /sys resolves to and, for each module, the steps that
 /// loading it takes, in order, as `modprobe --show-depends` prints them. Nothing is loaded.
@@ -56,14 +56,15 @@ impl Command {
 }
 
 fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
-    let file = if device.is_dir() { device.join("uevent") } else { device.to_owned() };
-    let contents = std::fs::read(&file).map_err(|error| {
-        Fatal::Usage(format!("{}: {error}: name a device's directory below /sys", file.display()))
+    let device = if device.is_dir() { device } else { device.parent().unwrap_or(device) };
+    let found = modaliases(device, true).map_err(|error| {
+        Fatal::Usage(format!("{}: {error}: name a device's directory below /sys", device.display()))
     })?;
-    modalias_of_file(&contents).map(<[u8]>::to_vec).ok_or_else(|| {
+    // Of several udev keeps the last.
+    found.into_iter().next_back().ok_or_else(|| {
         Fatal::Usage(format!(
             "{}: this device has no MODALIAS, so no module is looked up for it",
-            file.display()
+            device.display()
         ))
     })
 }

@@ -140,7 +140,7 @@ impl Recording {
     fn turn(&mut self) -> io::Result<Left> {
         for _ in 0..EVENTS {
             match self.netlink.receive(&mut self.buffer) {
-                Received::Datagram(datagram) => {
+                Received::Kernel(datagram) => {
                     self.writer.write(self.origin.elapsed(), datagram)?;
                     self.writer.flush()?;
                     self.count += 1;
@@ -148,7 +148,7 @@ impl Recording {
                         return Ok(Left::Full);
                     }
                 }
-                Received::Stranger | Received::Truncated | Received::Overflow => {}
+                Received::Udev(_) | Received::Stranger | Received::Truncated | Received::Overflow => {}
                 Received::Drained => {
                     self.own_up()?;
                     return Ok(Left::Nothing);

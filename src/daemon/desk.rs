@@ -147,7 +147,7 @@ impl Desk {
             "failed": stats.failed,
             "remembered": core.failures().count(),
             "uevents": {
-                "read": counters.datagrams,
+                "read": counters.kernel,
                 "strangers": counters.strangers,
                 "truncated": counters.truncated,
                 "malformed": malformed,

@@ -113,7 +113,7 @@ impl Intake {
         let Some(netlink) = &mut self.netlink else { return Ok(Left::Nothing) };
         for _ in 0..EVENTS {
             match netlink.receive(&mut self.buffer) {
-                Received::Datagram(datagram) => match message::parse(datagram) {
+                Received::Kernel(datagram) => match message::parse(datagram) {
                     Ok(uevent) => facts(&uevent, &mut *tell),
                     Err(why) => {
                         self.malformed += 1;
@@ -123,7 +123,7 @@ impl Intake {
                         log::log!(level, "a uevent was not understood and is ignored: {why}: {head}");
                     }
                 },
-                Received::Stranger | Received::Truncated => {}
+                Received::Udev(_) | Received::Stranger | Received::Truncated => {}
                 Received::Overflow => self.lost = true,
                 Received::Drained => return Ok(Left::Nothing),
                 Received::Failed(error) => {
@@ -157,7 +157,9 @@ impl Intake {
             match scan.step() {
                 Step::Device(device) => {
                     let origin = Origin::Scan { devpath: &device.devpath };
-                    tell(Fact::Request(Request { alias: &device.modalias, origin, client: None }));
+                    for alias in &device.modaliases {
+                        tell(Fact::Request(Request { alias, origin, client: None }));
+                    }
                 }
                 Step::Nothing => {}
                 Step::Done => {
@@ -197,9 +199,9 @@ pub fn facts(uevent: &message::Uevent<'_>, mut tell: impl FnMut(Fact<'_>)) {
             Action::Other => {}
         }
     }
-    if let (Action::Add, Some(alias)) = (uevent.action, uevent.modalias) {
-        let message::Uevent { devpath, seqnum, genuine, .. } = *uevent;
-        let origin = Origin::Uevent { devpath, seqnum, synthetic: !genuine };
-        tell(Fact::Request(Request { alias, origin, client: None }));
+    if uevent.action == Action::Add {
+        let message::Uevent { devpath, seqnum, synthetic, .. } = *uevent;
+        let origin = Origin::Uevent { devpath, seqnum, synthetic };
+        uevent.modaliases().for_each(|alias| tell(Fact::Request(Request { alias, origin, client: None })));
     }
 }

@@ -83,7 +83,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 fn unfit(number: RawFd, why: &str, socket: &Path) -> Fatal {
     Fatal::System(format!(
-        "file descriptor {number} was handed over and is of no use: {why}; wanted are ListenNetlink=kobject-uevent 1 \
+        "file descriptor {number} was handed over and is of no use: {why}; wanted are ListenNetlink=kobject-uevent 3 \
          and ListenStream={}, each once at the most",
         socket.display()
     ))

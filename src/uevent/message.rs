@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Message: one uevent, parsed in place
+//! One uevent, parsed in place: the kernel's own datagram, or the one in which udevd announces a device it has processed.
 //!
-//! A uevent is a header, `add@/devices/…`, and `KEY=VALUE` strings, each ended by a NUL byte. [`parse`] reads
-//! it in one pass, copies nothing, allocates nothing and looks at no more than [`LONGEST`] bytes; values are
-//! bytes, for a modalias need not be UTF-8. A datagram that contradicts itself is refused whole, with the
-//! contradiction's name; strings that mean nothing here are stepped over, because drivers may add what they
-//! like. Of a key given twice the last counts, as in udev: a re-broadcast datagram that already had a SEQNUM
-//! gets the kernel's behind it.
+//! Both hold `KEY=VALUE` strings, each ended by a NUL byte. The kernel puts `add@/devices/…` before them, udevd a binary
+//! header. Nothing is copied; values are bytes, for a modalias need not be UTF-8. Strings that mean nothing here are stepped
+//! over, because drivers and rules may add what they like. Of a key given twice the last counts, as in udev: an event that was
+//! sent through port 0 and already had a SEQNUM gets the kernel's behind it.
 
-use std::fmt;
-
-use super::cut::{cut, cut_number};
-
-/// The longest datagram taken, and the size for a receive buffer. The kernel's own are at most 2 KiB of
-/// strings (`UEVENT_BUFFER_SIZE`, DEVPATH among them) and once more the path in the header, so about 4 KiB:
-/// what is longer than this did not come from a kernel we know.
+/// The longest datagram of the kernel, in bytes. It fills at most 2 KiB with strings (`UEVENT_BUFFER_SIZE`, DEVPATH among
+/// them) and once more the path in the header, so what is longer came from no kernel we know.
 pub const LONGEST: usize = 16 * 1024;
 
 /// What happened to the device, as far as addonce cares.
@@ -37,12 +30,18 @@ pub struct Uevent<'a> {
     pub devpath: &'a [u8],
     /// The bus or class it belongs to.
     pub subsystem: Option<&'a [u8]>,
-    /// What drivers are looked up by; never empty.
+    /// What drivers are looked up by; never empty. Of several the last, which is the only one that udev keeps.
     pub modalias: Option<&'a [u8]>,
+    /// The one before it: the kernel gives some ACPI devices two, `acpi:` and `of:`.
+    pub other_modalias: Option<&'a [u8]>,
     /// The kernel's count of uevents. Neither gaps nor disorder mean that one was lost.
     pub seqnum: u64,
-    /// Real hardware, not a replay asked for through a `uevent` file (those carry SYNTH_UUID).
-    pub genuine: bool,
+    /// Asked for through a `uevent` file in /sys (it has a SYNTH_UUID); false where hardware appeared.
+    pub synthetic: bool,
+    /// SYNTH_UUID, where the event is synthetic: `0` where who asked named none.
+    pub uuid: Option<&'a [u8]>,
+    /// SYNTH_ARG_ADDONCE: what addonce wrote behind `ADDONCE=` when it asked for the event.
+    pub argument: Option<&'a [u8]>,
 }
 
 impl<'a> Uevent<'a> {
@@ -52,145 +51,155 @@ impl<'a> Uevent<'a> {
         let name = self.devpath.strip_prefix(b"/module/")?;
         (self.subsystem == Some(b"module") && !name.is_empty() && !name.contains(&b'/')).then_some(name)
     }
-}
 
-/// Why a datagram was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
-    /// More than [`LONGEST`] bytes.
-    TooLong,
-    /// No bytes, or the last is not NUL.
-    NotTerminated,
-    /// The first string is not ACTION@DEVPATH.
-    NoHeader,
-    /// No ACTION.
-    NoAction,
-    /// ACTION and header name different actions.
-    ActionDisagrees,
-    /// No DEVPATH.
-    NoDevpath,
-    /// DEVPATH and header name different devices.
-    DevpathDisagrees,
-    /// The header's path does not begin with a slash.
-    DevpathNotAbsolute,
-    /// No SEQNUM.
-    NoSeqnum,
-    /// SEQNUM is no decimal number of 64 bits.
-    BadSeqnum,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Malformed::TooLong => "the uevent is longer than 16384 bytes",
-            Malformed::NotTerminated => "the uevent does not end with a NUL byte",
-            Malformed::NoHeader => "the uevent does not begin with ACTION@DEVPATH",
-            Malformed::NoAction => "the uevent has no ACTION",
-            Malformed::ActionDisagrees => "the uevent's ACTION is not the one in its header",
-            Malformed::NoDevpath => "the uevent has no DEVPATH",
-            Malformed::DevpathDisagrees => "the uevent's DEVPATH is not the one in its header",
-            Malformed::DevpathNotAbsolute => "the uevent's device path does not begin with a slash",
-            Malformed::NoSeqnum => "the uevent has no SEQNUM",
-            Malformed::BadSeqnum => "the uevent's SEQNUM is not a number of 64 bits",
-        })
+    /// Everything that drivers are looked up by, in the order of the event.
+    pub fn modaliases(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.other_modalias.into_iter().chain(self.modalias)
     }
 }
 
-impl std::error::Error for Malformed {}
+/// Why a datagram was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// More than [`LONGEST`] bytes.
+    #[error("the uevent is longer than 16384 bytes")]
+    TooLong,
+    /// No bytes, or the last is not NUL.
+    #[error("the uevent does not end with a NUL byte")]
+    NotTerminated,
+    /// The first string is not ACTION@DEVPATH, or what begins with "libudev" is not what libudev sends.
+    #[error("the uevent's header is neither ACTION@DEVPATH nor libudev's")]
+    NoHeader,
+    /// A key that every uevent has is not there.
+    #[error("the uevent has no {0}")]
+    Missing(&'static str),
+    /// ACTION or DEVPATH and the header differ.
+    #[error("the uevent's {0} is not the one in its header")]
+    Disagrees(&'static str),
+    /// The path does not begin with a slash.
+    #[error("the uevent's device path does not begin with a slash")]
+    DevpathNotAbsolute,
+    /// SEQNUM is no decimal number of 64 bits.
+    #[error("the uevent's SEQNUM is not a number of 64 bits")]
+    BadSeqnum,
+}
 
-/// Reads one datagram.
+/// Reads a datagram of the kernel.
+///
+/// # Errors
+/// One that contradicts itself is refused whole.
 pub fn parse(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
     if datagram.len() > LONGEST {
         return Err(Malformed::TooLong);
     }
-    if datagram.last() != Some(&0) {
-        return Err(Malformed::NotTerminated);
-    }
-    let (header, mut rest) = cut(datagram);
-    let at = header.iter().position(|&byte| byte == b'@').ok_or(Malformed::NoHeader)?;
+    let strings = terminated(datagram)?;
+    let (header, rest) = cut(strings);
+    let at = memchr::memchr(b'@', header).filter(|&at| at > 0).ok_or(Malformed::NoHeader)?;
     let (action, devpath) = (&header[..at], &header[at + 1..]);
-    if action.is_empty() {
+    let keys = Keys::read(rest);
+    if keys.action.is_some_and(|other| other != action) {
+        return Err(Malformed::Disagrees("ACTION"));
+    }
+    if keys.devpath.is_some_and(|other| other != devpath) {
+        return Err(Malformed::Disagrees("DEVPATH"));
+    }
+    keys.uevent()
+}
+
+/// Reads a datagram of udevd: `struct monitor_netlink_header` of systemd's libsystemd/sd-device/device-monitor.c, the same
+/// since 2011 and in eudev, and the device's properties. Its words are in the machine's byte order, but for the magic number.
+///
+/// # Errors
+/// What libudev would not take either.
+pub fn parse_udev(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
+    const MAGIC: u32 = 0xfeed_cafe;
+    let word = |at: usize| datagram.get(at..at + 4)?.try_into().ok();
+    let number = |at: usize| word(at).map(|word| u32::from_ne_bytes(word) as usize);
+    if !datagram.starts_with(b"libudev\0") || word(8).map(u32::from_be_bytes) != Some(MAGIC) {
         return Err(Malformed::NoHeader);
     }
-    if devpath.first() != Some(&b'/') {
-        return Err(Malformed::DevpathNotAbsolute);
+    let (Some(begin), Some(length)) = (number(16), number(20)) else { return Err(Malformed::NoHeader) };
+    let end = begin.checked_add(length).ok_or(Malformed::NoHeader)?;
+    Keys::read(terminated(datagram.get(begin..end).ok_or(Malformed::NoHeader)?)?).uevent()
+}
+
+/// The strings, the last one without its end.
+fn terminated(bytes: &[u8]) -> Result<&[u8], Malformed> {
+    bytes.strip_suffix(b"\0").ok_or(Malformed::NotTerminated)
+}
+
+/// Cuts at the first NUL byte, which belongs to neither side.
+fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(0, bytes) {
+        Some(end) => (&bytes[..end], &bytes[end + 1..]),
+        None => (bytes, &[]),
+    }
+}
+
+/// The values of the keys that mean something here.
+#[derive(Default)]
+struct Keys<'a> {
+    action: Option<&'a [u8]>,
+    devpath: Option<&'a [u8]>,
+    subsystem: Option<&'a [u8]>,
+    modalias: Option<&'a [u8]>,
+    other_modalias: Option<&'a [u8]>,
+    seqnum: Option<&'a [u8]>,
+    uuid: Option<&'a [u8]>,
+    argument: Option<&'a [u8]>,
+}
+
+impl<'a> Keys<'a> {
+    fn read(mut strings: &'a [u8]) -> Self {
+        let mut keys = Self::default();
+        while !strings.is_empty() {
+            let string;
+            (string, strings) = cut(strings);
+            let Some(at) = memchr::memchr(b'=', string) else { continue };
+            let value = &string[at + 1..];
+            let key = match &string[..at] {
+                b"MODALIAS" => {
+                    if keys.modalias != Some(value) {
+                        keys.other_modalias = keys.modalias;
+                    }
+                    &mut keys.modalias
+                }
+                b"ACTION" => &mut keys.action,
+                b"DEVPATH" => &mut keys.devpath,
+                b"SUBSYSTEM" => &mut keys.subsystem,
+                b"SEQNUM" => &mut keys.seqnum,
+                b"SYNTH_UUID" => &mut keys.uuid,
+                b"SYNTH_ARG_ADDONCE" => &mut keys.argument,
+                _ => continue,
+            };
+            *key = Some(value);
+        }
+        keys
     }
 
-    // What the kernel sends goes on like this, always; other orders cost a little more.
-    let (mut same_action, mut same_devpath) = (None, None);
-    if let Some(next) = as_in_header(rest, action, devpath) {
-        (same_action, same_devpath) = (Some(true), Some(true));
-        rest = next;
-    }
-    let (mut subsystem, mut modalias, mut seqnum, mut genuine) = (None, None, None, true);
-    // By the first byte: most strings are none of these. Only values are searched for their end, not the names.
-    while let Some(first) = rest.first() {
-        rest = match first {
-            b'M' if rest.starts_with(b"MODALIAS=") => {
-                let (value, next) = cut(&rest[b"MODALIAS=".len()..]);
-                modalias = Some(value);
-                next
-            }
-            b'S' if rest.starts_with(b"SEQNUM=") => {
-                let (value, next) = cut_number(&rest[b"SEQNUM=".len()..]);
-                seqnum = Some(value);
-                next
-            }
-            b'S' if rest.starts_with(b"SUBSYSTEM=") => {
-                let (value, next) = cut(&rest[b"SUBSYSTEM=".len()..]);
-                subsystem = Some(value);
-                next
-            }
-            b'S' if rest.starts_with(b"SYNTH_UUID=") => {
-                genuine = false;
-                cut(&rest[b"SYNTH_UUID=".len()..]).1
-            }
-            b'A' if rest.starts_with(b"ACTION=") => {
-                let (value, next) = cut(&rest[b"ACTION=".len()..]);
-                same_action = Some(value == action);
-                next
-            }
-            b'D' if rest.starts_with(b"DEVPATH=") => {
-                let (value, next) = cut(&rest[b"DEVPATH=".len()..]);
-                same_devpath = Some(value == devpath);
-                next
-            }
-            _ => cut(rest).1,
+    fn uevent(self) -> Result<Uevent<'a>, Malformed> {
+        let Self { subsystem, uuid, argument, .. } = self;
+        let action = match self.action.ok_or(Malformed::Missing("ACTION"))? {
+            b"add" => Action::Add,
+            b"remove" => Action::Remove,
+            _ => Action::Other,
         };
+        let devpath = self.devpath.ok_or(Malformed::Missing("DEVPATH"))?;
+        if !devpath.starts_with(b"/") {
+            return Err(Malformed::DevpathNotAbsolute);
+        }
+        let seqnum = number(self.seqnum.ok_or(Malformed::Missing("SEQNUM"))?).ok_or(Malformed::BadSeqnum)?;
+        let [modalias, other_modalias] =
+            [self.modalias, self.other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
+        let synthetic = uuid.is_some();
+        Ok(Uevent { action, devpath, subsystem, modalias, other_modalias, seqnum, synthetic, uuid, argument })
     }
-
-    if !same_action.ok_or(Malformed::NoAction)? {
-        return Err(Malformed::ActionDisagrees);
-    }
-    if !same_devpath.ok_or(Malformed::NoDevpath)? {
-        return Err(Malformed::DevpathDisagrees);
-    }
-    let seqnum = seqnum.ok_or(Malformed::NoSeqnum)?.ok_or(Malformed::BadSeqnum)?;
-    let action = match action {
-        b"add" => Action::Add,
-        b"remove" => Action::Remove,
-        _ => Action::Other,
-    };
-    let modalias = modalias.filter(|modalias| !modalias.is_empty());
-    Ok(Uevent { action, devpath, subsystem, modalias, seqnum, genuine })
 }
 
-/// The MODALIAS in the contents of a sysfs `uevent` file, where strings end with a newline.
-pub fn modalias_of_file(contents: &[u8]) -> Option<&[u8]> {
-    let lines = contents.split(|&byte| byte == b'\n');
-    let modalias = lines.filter_map(|line| line.strip_prefix(b"MODALIAS=")).next_back()?;
-    (!modalias.is_empty()).then_some(modalias)
-}
-
-/// What follows ACTION and DEVPATH, if these two come first and say what the header says.
-#[inline(always)]
-fn as_in_header<'a>(rest: &'a [u8], action: &[u8], devpath: &[u8]) -> Option<&'a [u8]> {
-    let rest = match action {
-        // Of what gets through the filter most is this, and comparing with what is known beforehand is no call.
-        b"add" => rest.strip_prefix(b"ACTION=add\0DEVPATH=")?,
-        _ => rest.strip_prefix(b"ACTION=")?.strip_prefix(action)?.strip_prefix(b"\0DEVPATH=")?,
-    };
-    rest.strip_prefix(devpath)?.strip_prefix(b"\0")
+fn number(digits: &[u8]) -> Option<u64> {
+    // parse() would take a sign.
+    let text = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit))?;
+    text.parse().ok()
 }
 
 #[cfg(test)]
@@ -205,6 +214,16 @@ mod tests {
         assert_eq!(parse(datagram), Err(why), "{}", datagram.escape_ascii());
     }
 
+    /// As systemd's send_device() of device-monitor.c puts it together.
+    fn of_udev(properties: &[u8]) -> Vec<u8> {
+        let mut datagram = b"libudev\0\xfe\xed\xca\xfe".to_vec();
+        for word in [40, 40, properties.len() as u32, 1, 2, 3, 4] {
+            datagram.extend_from_slice(&u32::to_ne_bytes(word));
+        }
+        datagram.extend_from_slice(properties);
+        datagram
+    }
+
     #[test]
     fn a_cpu_is_read_in_place() {
         let uevent = parse(CPU).unwrap();
@@ -212,7 +231,7 @@ mod tests {
         assert_eq!(uevent.devpath, b"/devices/system/cpu/cpu3");
         assert_eq!(uevent.subsystem, Some(&b"cpu"[..]));
         assert!(uevent.modalias.unwrap().ends_with(b",0000,0001"));
-        assert_eq!((uevent.seqnum, uevent.genuine, uevent.module()), (4711, true, None));
+        assert_eq!((uevent.seqnum, uevent.synthetic, uevent.module()), (4711, false, None));
     }
 
     #[test]
@@ -225,11 +244,11 @@ mod tests {
         refused(b"@/d\0ACTION=\0DEVPATH=/d\0SEQNUM=1\0", Malformed::NoHeader);
         refused(b"add@d\0ACTION=add\0DEVPATH=d\0SEQNUM=1\0", Malformed::DevpathNotAbsolute);
         refused(b"add@\0ACTION=add\0DEVPATH=\0SEQNUM=1\0", Malformed::DevpathNotAbsolute);
-        refused(b"add@/d\0DEVPATH=/d\0SEQNUM=1\0", Malformed::NoAction);
-        refused(b"add@/d\0ACTION=remove\0DEVPATH=/d\0SEQNUM=1\0", Malformed::ActionDisagrees);
-        refused(b"add@/d\0ACTION=add\0SEQNUM=1\0", Malformed::NoDevpath);
-        refused(b"add@/d\0ACTION=add\0DEVPATH=/e\0SEQNUM=1\0", Malformed::DevpathDisagrees);
-        refused(b"add@/d\0ACTION=add\0DEVPATH=/d\0", Malformed::NoSeqnum);
+        refused(b"add@/d\0DEVPATH=/d\0SEQNUM=1\0", Malformed::Missing("ACTION"));
+        refused(b"add@/d\0ACTION=remove\0DEVPATH=/d\0SEQNUM=1\0", Malformed::Disagrees("ACTION"));
+        refused(b"add@/d\0ACTION=add\0SEQNUM=1\0", Malformed::Missing("DEVPATH"));
+        refused(b"add@/d\0ACTION=add\0DEVPATH=/e\0SEQNUM=1\0", Malformed::Disagrees("DEVPATH"));
+        refused(b"add@/d\0ACTION=add\0DEVPATH=/d\0", Malformed::Missing("SEQNUM"));
         for seqnum in ["", "-1", "+1", "1x", "18446744073709551616"] {
             let datagram = format!("add@/d\0ACTION=add\0DEVPATH=/d\0SEQNUM={seqnum}\0");
             refused(datagram.as_bytes(), Malformed::BadSeqnum);
@@ -237,9 +256,41 @@ mod tests {
     }
 
     #[test]
-    fn a_synthetic_event_is_told_from_real_hardware() {
+    fn a_synthetic_event_is_told_from_real_hardware_and_ours_from_others() {
         let asked = b"add@/d\0ACTION=add\0DEVPATH=/d\0SUBSYSTEM=mem\0SYNTH_UUID=0\0SEQNUM=1\0";
-        assert!(!parse(asked).unwrap().genuine);
+        let uevent = parse(asked).unwrap();
+        assert_eq!((uevent.synthetic, uevent.uuid, uevent.argument), (true, Some(&b"0"[..]), None));
+        let ours = b"change@/module/kernel\0ACTION=change\0DEVPATH=/module/kernel\0SYNTH_UUID=fe4d\0\
+            SYNTH_ARG_ADDONCE=hold\0SEQNUM=1\0";
+        let uevent = parse(ours).unwrap();
+        assert_eq!((uevent.uuid, uevent.argument), (Some(&b"fe4d"[..]), Some(&b"hold"[..])));
+    }
+
+    #[test]
+    fn what_udevd_announces_has_the_modalias_that_its_rules_left() {
+        let datagram = of_udev(
+            b"ACTION=add\0DEVPATH=/devices/x\0SUBSYSTEM=pci\0MODALIAS=pci:v1\0SEQNUM=7\0\
+              USEC_INITIALIZED=1\0ID_MODEL=a=b\0",
+        );
+        let uevent = parse_udev(&datagram).unwrap();
+        assert_eq!((uevent.action, uevent.devpath), (Action::Add, &b"/devices/x"[..]));
+        assert_eq!((uevent.modalias, uevent.seqnum), (Some(&b"pci:v1"[..]), 7));
+        let cleared = of_udev(b"ACTION=add\0DEVPATH=/devices/x\0MODALIAS=\0SEQNUM=8\0");
+        assert_eq!(parse_udev(&cleared).unwrap().modalias, None, "ENV{{MODALIAS}}=\"\"");
+    }
+
+    #[test]
+    fn what_libudev_would_not_take_is_refused() {
+        let whole = of_udev(b"ACTION=add\0DEVPATH=/devices/x\0SEQNUM=7\0");
+        for length in 0..whole.len() {
+            assert!(parse_udev(&whole[..length]).is_err(), "{length}");
+        }
+        for (at, byte) in [(0, b'L'), (8, 0xff), (19, 0xff), (23, 0xff)] {
+            let mut wrong = whole.clone();
+            wrong[at] = byte;
+            assert_eq!(parse_udev(&wrong), Err(Malformed::NoHeader), "{at}");
+        }
+        assert_eq!(parse_udev(&of_udev(b"ACTION=add\0SEQNUM=7\0")), Err(Malformed::Missing("DEVPATH")));
     }
 
     #[test]
@@ -268,18 +319,21 @@ mod tests {
     }
 
     #[test]
-    fn the_modalias_of_a_uevent_file_is_found_on_any_line() {
-        assert_eq!(modalias_of_file(b"DRIVER=x\nMODALIAS=pci:v\xff\n"), Some(&b"pci:v\xff"[..]));
-        assert_eq!(modalias_of_file(b"MODALIAS=acpi:A:\nNAME=\"MODALIAS=b\"\n"), Some(&b"acpi:A:"[..]));
-        assert_eq!(modalias_of_file(b"MODALIAS=\n"), None);
-        assert_eq!(modalias_of_file(b"XMODALIAS=a\n"), None);
-        assert_eq!(modalias_of_file(b""), None);
+    fn an_acpi_device_asks_by_both_of_its_modaliases() {
+        let acpi = b"add@/d\0ACTION=add\0DEVPATH=/d\0MODALIAS=acpi:PRP0001:\0MODALIAS=of:NfooT(null)Cbar\0\
+            SEQNUM=1\0";
+        let all: Vec<_> = parse(acpi).unwrap().modaliases().collect();
+        assert_eq!(all, [&b"acpi:PRP0001:"[..], b"of:NfooT(null)Cbar"]);
+        let same = b"add@/d\0ACTION=add\0DEVPATH=/d\0MODALIAS=a\0MODALIAS=a\0SEQNUM=1\0";
+        assert_eq!(parse(same).unwrap().modaliases().count(), 1);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse(&bytes);
+            let _ = parse_udev(&of_udev(&bytes));
+            let _ = parse_udev(&[b"libudev\0\xfe\xed\xca\xfe", &bytes[..]].concat());
             bytes.splice(0..0, CPU.iter().copied());
             bytes.push(0);
             let _ = parse(&bytes);

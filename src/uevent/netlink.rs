@@ -1,45 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Netlink: the socket the kernel speaks through
+//! The socket through which the kernel and udevd speak, opened here or handed over by a supervisor.
 //!
-//! [`Netlink`] owns one socket of the kernel's uevent group, opened here or handed over by a supervisor, and
-//! gives one datagram at a time. It promises that nothing is believed that the kernel did not send (`nl_pid`
-//! 0 cannot be forged), that nothing which went wrong passes unnamed or uncounted, and that no call waits.
-//! Its queue is bounded by the receive buffer; the counters are all it remembers.
+//! It is one socket in both multicast groups, so what the kernel announces and what udevd made of it come in one order through
+//! one queue. Nothing is believed that came from anybody else, nothing that went wrong passes uncounted, and no call waits.
 //!
-//! The contract with the caller: after [`Received::Overflow`] **go on** until [`Received::Drained`]. The
-//! kernel queues nothing new until the queue is empty, and an edge-triggered poll has told all it will tell.
-//! Then scan sysfs: what was dropped is still there. [`Netlink::drops`] says how much it was. A caller that
-//! stops early to be fair to others must wake itself for the rest.
+//! After [`Received::Overflow`] a caller has to go on until [`Received::Drained`]: the kernel queues nothing new until the
+//! queue is empty, and an edge-triggered poll has told all that it will tell. A caller that stops early to be fair to others
+//! must wake itself for the rest.
 //!
-//! [`Sender`] speaks as the kernel does, where that is allowed: it writes to port 0 and the kernel broadcasts
-//! what it got, with a SEQNUM. Tests, floods and replays use it.
+//! [`Sender`] has the kernel broadcast what it is given, where that is allowed: replays and tests use it.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, getsockopt,
-    recvfrom, sendto, setsockopt, socket, sockopt as option,
+    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
+    UnixCredentials, bind, getsockname, getsockopt, recvfrom, recvmsg, sendto, setsockopt, socket,
+    sockopt as option,
 };
 
-use super::{filter, message, sockopt};
+use super::{filter, sockopt};
 use crate::fatal::Fatal;
 
-/// The multicast group the kernel announces to; udevd announces to group 2.
+/// The multicast group the kernel announces to.
 const KERNEL_GROUP: u32 = 1;
-/// One more than the longest datagram: what fills this buffer was longer.
-pub const BUFFER: usize = message::LONGEST + 1;
+/// The group that udevd announces to, for libudev's listeners.
+const UDEV_GROUP: u32 = 2;
+/// The size for a receive buffer, in bytes: what fills it was longer. udevd's datagrams hold all properties of a device; its own
+/// listeners took 8 KiB at most until systemd 248.
+pub const BUFFER: usize = 64 * 1024 + 1;
+/// The largest receive buffer that may be asked for, in bytes: the kernel counts twice as much in an int.
+pub const LARGEST: usize = i32::MAX as usize / 2;
 
 /// What one call of [`Netlink::receive`] found.
 #[derive(Debug)]
 pub enum Received<'b> {
-    /// A datagram from the kernel.
-    Datagram(&'b [u8]),
+    /// A datagram of the kernel: [`message::parse`](super::message::parse) reads it.
+    Kernel(&'b [u8]),
+    /// A datagram of udevd: [`message::parse_udev`](super::message::parse_udev) reads it.
+    Udev(&'b [u8]),
     /// A datagram of another process. It is counted and not to be looked at.
     Stranger,
-    /// A datagram that did not fit the buffer: MSG_TRUNC in all but name. Counted.
+    /// A datagram that did not fit the buffer. Counted.
     Truncated,
     /// The kernel dropped datagrams. It says so once, before what is still queued: go on reading.
     Overflow,
@@ -53,7 +57,9 @@ pub enum Received<'b> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Datagrams of the kernel.
-    pub datagrams: u64,
+    pub kernel: u64,
+    /// Datagrams of udevd.
+    pub udev: u64,
     /// Datagrams of others.
     pub strangers: u64,
     /// Datagrams too long for the buffer.
@@ -62,35 +68,42 @@ pub struct Counters {
     pub overflows: u64,
 }
 
-/// A socket in the kernel's uevent group.
+/// A socket in both uevent groups.
 #[derive(Debug)]
 pub struct Netlink {
     socket: OwnedFd,
+    adopted: bool,
     counters: Counters,
 }
 
 impl Netlink {
     /// Opens a socket with room for `receive_buffer` bytes of queued datagrams, the kernel's overhead included.
-    /// Without the privilege to go beyond `net.core.rmem_max` it gets that much: see
-    /// [`Netlink::receive_buffer`].
+    /// Without the privilege to go beyond `net.core.rmem_max` it gets that much: see [`Netlink::receive_buffer`].
+    ///
+    /// # Errors
+    /// [`Fatal::System`] with what the system says.
     pub fn open(receive_buffer: usize) -> Result<Netlink, Fatal> {
         let refused = |errno| refused("cannot listen for uevents", errno);
         let socket = open_socket().map_err(refused)?;
-        grow(&socket, receive_buffer).map_err(refused)?;
+        set_receive_buffer(&socket, receive_buffer).map_err(refused)?;
         // Before bind, so that nothing unwanted is queued.
         attach_filter(&socket);
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP)).map_err(refused)?;
-        Ok(Netlink { socket, counters: Counters::default() })
+        setsockopt(&socket, option::PassCred, &true).map_err(refused)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP | UDEV_GROUP)).map_err(refused)?;
+        Ok(Netlink { socket, adopted: false, counters: Counters::default() })
     }
 
-    /// Takes over a socket that a supervisor opened (`ListenNetlink=kobject-uevent 1`), with all that is
-    /// queued in it: RAW or DGRAM make no difference to netlink. Its buffer grows, and never shrinks.
+    /// Takes over a socket that a supervisor opened (`ListenNetlink=kobject-uevent 3`: the number is the mask of groups), with
+    /// all that is queued in it. Its buffer may grow, and never shrinks.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] where it is another kind of socket, or lacks one of the groups.
     pub fn adopt(socket: OwnedFd, receive_buffer: usize) -> Result<Netlink, Fatal> {
         let fd = socket.as_raw_fd();
         let unfit = |why: &str| {
             Fatal::System(format!(
                 "file descriptor {fd} is no socket for uevents: {why}; the unit needs \
-                 ListenNetlink=kobject-uevent 1"
+                 ListenNetlink=kobject-uevent 3"
             ))
         };
         match sockopt::kind(socket.as_fd()) {
@@ -99,38 +112,29 @@ impl Netlink {
             Err(error) => return Err(unfit(&error.to_string())),
         }
         let bound: NetlinkAddr = getsockname(fd).map_err(|errno| unfit(errno.desc()))?;
-        if bound.groups() & KERNEL_GROUP == 0 {
-            return Err(unfit("it is not in the kernel's group"));
+        for (group, whose) in [(KERNEL_GROUP, "the kernel's"), (UDEV_GROUP, "udev's")] {
+            if bound.groups() & group == 0 {
+                return Err(unfit(&format!("it is not in {whose} group")));
+            }
         }
         let refused = |errno| refused(&format!("cannot use the socket in file descriptor {fd}"), errno);
         let flags = fcntl(&socket, FcntlArg::F_GETFL).map_err(refused)?;
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
         fcntl(&socket, FcntlArg::F_SETFL(flags)).map_err(refused)?;
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(refused)?;
-        if granted(&socket).map_err(refused)? < receive_buffer {
-            grow(&socket, receive_buffer).map_err(refused)?;
-        }
+        // Credentials go with what is queued already, too: the kernel keeps them with each datagram.
+        setsockopt(&socket, option::PassCred, &true).map_err(refused)?;
+        grow(&socket, receive_buffer).map_err(refused)?;
         attach_filter(&socket);
-        Ok(Netlink { socket, counters: Counters::default() })
+        Ok(Netlink { socket, adopted: true, counters: Counters::default() })
     }
 
     /// The next datagram, or why there is none. `buffer` wants [`BUFFER`] bytes.
-    #[inline]
     pub fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> Received<'b> {
-        loop {
-            match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), buffer) {
-                Ok((len, Some(sender))) if sender.pid() == 0 => {
-                    if len >= buffer.len() {
-                        self.counters.truncated += 1;
-                        return Received::Truncated;
-                    }
-                    self.counters.datagrams += 1;
-                    return Received::Datagram(&buffer[..len]);
-                }
-                Ok(_) => {
-                    self.counters.strangers += 1;
-                    return Received::Stranger;
-                }
+        let size = buffer.len();
+        let (length, sender) = loop {
+            match receive(self.socket.as_raw_fd(), buffer) {
+                Ok(datagram) => break datagram,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Received::Drained,
                 Err(Errno::ENOBUFS) => {
@@ -138,6 +142,24 @@ impl Netlink {
                     return Received::Overflow;
                 }
                 Err(errno) => return Received::Failed(errno.into()),
+            }
+        };
+        match sender {
+            Sent::ByStranger => {
+                self.counters.strangers += 1;
+                Received::Stranger
+            }
+            _ if length >= size => {
+                self.counters.truncated += 1;
+                Received::Truncated
+            }
+            Sent::ByKernel => {
+                self.counters.kernel += 1;
+                Received::Kernel(&buffer[..length])
+            }
+            Sent::ByUdev => {
+                self.counters.udev += 1;
+                Received::Udev(&buffer[..length])
             }
         }
     }
@@ -147,13 +169,24 @@ impl Netlink {
         self.counters
     }
 
+    /// Whether a supervisor opened it: events from before this process are in it.
+    pub fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
     /// How many datagrams the kernel dropped for want of room since the socket exists, adopted or not: exact,
     /// and wrapping. What the filter sheds is not among them.
+    ///
+    /// # Errors
+    /// What the system says: SO_MEMINFO is there since Linux 4.12.
     pub fn drops(&self) -> io::Result<u32> {
         sockopt::drops(self.as_fd())
     }
 
     /// The room for queued datagrams, in the unit of [`Netlink::open`]: SO_RCVBUF reads twice as much.
+    ///
+    /// # Errors
+    /// What the system says.
     pub fn receive_buffer(&self) -> io::Result<usize> {
         Ok(granted(&self.socket)?)
     }
@@ -171,6 +204,33 @@ impl AsRawFd for Netlink {
     }
 }
 
+/// Who sent a datagram.
+enum Sent {
+    ByKernel,
+    ByUdev,
+    ByStranger,
+}
+
+fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Sent)> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut control = nix::cmsg_space!(UnixCredentials);
+    let received = recvmsg::<NetlinkAddr>(socket, &mut parts, Some(&mut control), MsgFlags::empty())?;
+    let address = received.address;
+    let sent = match address {
+        // Nobody but the kernel has port 0: netlink_insert() gives it to no socket.
+        Some(address) if address.pid() == 0 => Sent::ByKernel,
+        // A multicast needs CAP_NET_ADMIN over the network namespace; the credentials are the kernel's word, too.
+        Some(address) if address.groups() == UDEV_GROUP => {
+            let root = received.cmsgs()?.any(|message| {
+                matches!(message, ControlMessageOwned::ScmCredentials(credentials) if credentials.uid() == 0)
+            });
+            if root { Sent::ByUdev } else { Sent::ByStranger }
+        }
+        _ => Sent::ByStranger,
+    };
+    Ok((received.bytes, sent))
+}
+
 /// Speaks as the kernel does: needs CAP_SYS_ADMIN in the user namespace that owns the network namespace, which
 /// `unshare -Urn` gives to anybody.
 #[derive(Debug)]
@@ -181,14 +241,19 @@ pub struct Sender {
 
 impl Sender {
     /// Opens a sender for the current network namespace.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] with what the system says.
     pub fn open() -> Result<Sender, Fatal> {
         let socket = open_socket().map_err(|errno| refused("cannot send uevents", errno))?;
         Ok(Sender { socket, frame: Vec::new() })
     }
 
     /// Has the kernel broadcast one datagram to all listeners of the network namespace. The kernel puts a SEQNUM
-    /// behind it, so one that is there is left out; with its frame the datagram may have 2048 bytes
-    /// (InvalidInput otherwise). PermissionDenied where this process may not speak.
+    /// behind it, so one that is there is left out; with its frame the datagram may have 2048 bytes.
+    ///
+    /// # Errors
+    /// InvalidInput where it is longer, PermissionDenied where this process may not speak.
     pub fn inject(&mut self, datagram: &[u8]) -> io::Result<()> {
         self.frame.clear();
         self.frame.resize(NLMSG_HEADER, 0);
@@ -235,11 +300,20 @@ fn open_socket() -> nix::Result<OwnedFd> {
     socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkKObjectUEvent)
 }
 
-fn grow(socket: &OwnedFd, receive_buffer: usize) -> nix::Result<()> {
-    match setsockopt(socket, option::RcvBufForce, &receive_buffer) {
-        Err(Errno::EPERM) => setsockopt(socket, option::RcvBuf, &receive_buffer),
+fn set_receive_buffer(socket: &OwnedFd, size: usize) -> nix::Result<()> {
+    let size = size.min(LARGEST);
+    match setsockopt(socket, option::RcvBufForce, &size) {
+        Err(Errno::EPERM) => setsockopt(socket, option::RcvBuf, &size),
         result => result,
     }
+}
+
+/// Without privilege SO_RCVBUF takes no more than `net.core.rmem_max`, and sets that even where there was more room before: so
+/// a socket without a past shows what would be granted.
+fn grow(socket: &OwnedFd, size: usize) -> nix::Result<()> {
+    let probe = open_socket()?;
+    set_receive_buffer(&probe, size)?;
+    if granted(&probe)? > granted(socket)? { set_receive_buffer(socket, size) } else { Ok(()) }
 }
 
 fn granted(socket: &OwnedFd) -> nix::Result<usize> {
@@ -277,20 +351,31 @@ mod tests {
         let number = fd.as_raw_fd();
         let message = Netlink::adopt(fd, 0).unwrap_err().to_string();
         assert!(message.contains(&format!("descriptor {number} ")), "{message}");
-        assert!(message.contains("ListenNetlink=kobject-uevent 1"), "{message}");
+        assert!(message.contains("ListenNetlink=kobject-uevent 3"), "{message}");
         let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         assert!(Netlink::adopt(file, 0).is_err());
     }
 
     #[test]
-    fn a_uevent_socket_outside_the_kernel_group_is_refused() {
+    fn a_uevent_socket_that_lacks_a_group_is_refused() {
         let message = Netlink::adopt(open_socket().unwrap(), 0).unwrap_err().to_string();
         assert!(message.contains("not in the kernel's group"), "{message}");
+        let socket = open_socket().unwrap();
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP)).unwrap();
+        let message = Netlink::adopt(socket, 0).unwrap_err().to_string();
+        assert!(message.contains("not in udev's group"), "{message}");
     }
 
     #[test]
     fn the_buffer_granted_is_told_in_the_unit_it_was_asked_in() {
         let socket = Netlink::open(16 * 1024).unwrap();
         assert_eq!(socket.receive_buffer().unwrap(), 16 * 1024);
+    }
+
+    #[test]
+    fn a_buffer_beyond_what_the_kernel_can_count_is_a_large_one_and_no_small_one() {
+        for size in [1 << 31, 1 << 32, usize::MAX] {
+            assert!(Netlink::open(size).unwrap().receive_buffer().unwrap() > 64 * 1024, "{size}");
+        }
     }
 }

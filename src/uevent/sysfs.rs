@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Sysfs: the devices that are there
+//! The devices that are there, read from /sys.
 //!
-//! [`Scan`] reads the `uevent` file of every device and yields those with a MODALIAS, each device once. It goes
-//! by the links in `bus/*/devices` and `class/*`, and that is complete: the driver core sends uevents only for
-//! devices that have a bus or a class (`dev_uevent_filter`), so a device outside both has no modalias to offer
-//! either. The bus links alone miss input devices; a walk over all of /sys/devices finds the same devices as
-//! this one at twice the cost (9 ms for 4 ms, 412 `uevent` files): it opens every directory to find the few that
-//! matter. Files are `uevent`, never `modalias`, which some devices (`mmc:block`) do not have.
+//! [`Scan`] goes by the links in `bus/*/devices` and `class/*`, and that is complete: the driver core sends uevents only for
+//! devices that have a bus or a class (`dev_uevent_filter`). The bus links alone miss input devices; a walk over all of
+//! /sys/devices finds the same devices at twice the cost.
 //!
-//! It promises to write nothing, to leave the tree never (a link is read as text and must stay under
-//! `devices/`, whatever tree `--sysfs` names), and to take in its stride what vanishes or cannot be read
-//! meanwhile. It is lazy: [`Scan::step`] looks at one link, so that a loop can do other things between.
-//! Bounds: two fixed levels of directories, [`LINKS_MAX`] links, [`FILE_MAX`] bytes a file, a hash of eight bytes
-//! per device seen.
+//! What a device is looked up by is its `modalias` attribute. Its `uevent` file says the same, but ends strings with a newline,
+//! and some drivers print names there that a device may choose (`DEV_NAME` of a USB infrared receiver): a newline in one makes a
+//! MODALIAS of what follows. So `uevent` is read only where there is no `modalias`, on buses (`cpu`, `mmc`, `auxiliary` and some
+//! more lack it), and counts only if its MODALIAS is the only one and the last line. That also spares reading a battery's `uevent`,
+//! which asks the hardware.
+//!
+//! A scan writes nothing and leaves its tree never: a link is read as text and must stay under `devices/`. It looks at one link
+//! at a time, so that a loop can do other things between.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
@@ -23,20 +23,18 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::message;
-
 /// The most links looked at: room for more than a hundred per CPU on a machine with 8192.
 pub const LINKS_MAX: usize = 1 << 20;
-/// The most bytes read of a `uevent` file: the kernel gives a page at most, of which it fills 2 KiB.
-pub const FILE_MAX: usize = 8 * 1024;
+/// The most bytes read of a file: the kernel gives a page at most.
+const FILE_MAX: usize = 8 * 1024;
 
 /// A device that wants a driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
     /// Its place under /sys, with the leading slash: as in a uevent.
     pub devpath: Vec<u8>,
-    /// What drivers are looked up by; never empty.
-    pub modalias: Vec<u8>,
+    /// What drivers are looked up by: one, or two where an ACPI device has `acpi:` and `of:`. None is empty.
+    pub modaliases: Vec<Vec<u8>>,
 }
 
 /// What one [`Scan::step`] came to.
@@ -154,12 +152,10 @@ impl Scan {
         if !self.seen.insert(self.hasher.hash_one(&device)) {
             return Ok(None);
         }
-        let mut contents = [0; FILE_MAX];
-        let read = read(&self.root.join(OsStr::from_bytes(&device)).join("uevent"), &mut contents)?;
-        Ok(message::modalias_of_file(read).map(|modalias| {
-            let devpath = [b"/", device.as_slice()].concat();
-            Device { devpath, modalias: modalias.to_vec() }
-        }))
+        let path = self.root.join(OsStr::from_bytes(&device));
+        let modaliases = modaliases(&path, link.starts_with("bus"))?;
+        Ok((!modaliases.is_empty())
+            .then(|| Device { devpath: [b"/", device.as_slice()].concat(), modaliases }))
     }
 
     /// What vanished (ENOENT, or ENODEV from an open file) is no fault; everything else is counted.
@@ -203,6 +199,35 @@ fn resolve(link: &Path, target: &Path) -> Option<Vec<u8>> {
     (parts.len() > 1 && parts[0] == b"devices").then(|| parts.join(&b'/'))
 }
 
+/// What drivers are looked up by for the device of this directory, most often nothing. Without a `modalias` attribute `uevent` is
+/// looked at, if it is on a bus.
+///
+/// # Errors
+/// What the system says; NotFound for `modalias` alone is none.
+pub fn modaliases(device: &Path, on_a_bus: bool) -> io::Result<Vec<Vec<u8>>> {
+    let mut buffer = [0; FILE_MAX];
+    match read(&device.join("modalias"), &mut buffer) {
+        Ok(contents) => {
+            let lines = contents.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+            Ok(lines.map(<[u8]>::to_vec).collect())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound && on_a_bus => {
+            let contents = read(&device.join("uevent"), &mut buffer)?;
+            Ok(only_modalias(contents).map(<[u8]>::to_vec).into_iter().collect())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The MODALIAS of a `uevent` file, if it is the only one and the last line.
+fn only_modalias(contents: &[u8]) -> Option<&[u8]> {
+    // A CPU's ends with a newline of its own.
+    let mut lines = contents.rsplit(|&byte| byte == b'\n').skip_while(|line| line.is_empty());
+    let modalias = lines.next()?.strip_prefix(b"MODALIAS=").filter(|modalias| !modalias.is_empty())?;
+    lines.all(|line| !line.starts_with(b"MODALIAS=")).then_some(modalias)
+}
+
 /// The kernel gives an attribute whole with the first read (`sysfs_kf_seq_show`): no second one asks for its end.
 fn read<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     let mut file = File::open(path)?;
@@ -227,13 +252,13 @@ mod tests {
         tree
     }
 
-    fn device(tree: &Path, path: &str, uevent: impl AsRef<[u8]>) {
+    fn device(tree: &Path, path: &str, modalias: impl AsRef<[u8]>) {
         fs::create_dir_all(tree.join(path)).unwrap();
-        fs::write(tree.join(path).join("uevent"), uevent).unwrap();
+        fs::write(tree.join(path).join("modalias"), modalias).unwrap();
     }
 
-    fn found(tree: &Path) -> Vec<(String, Vec<u8>)> {
-        let name = |device: Device| (String::from_utf8(device.devpath).unwrap(), device.modalias);
+    fn found(tree: &Path) -> Vec<(String, Vec<Vec<u8>>)> {
+        let name = |device: Device| (String::from_utf8(device.devpath).unwrap(), device.modaliases);
         let mut found: Vec<_> = Scan::new(tree).map(name).collect();
         found.sort();
         found
@@ -242,27 +267,52 @@ mod tests {
     #[test]
     fn devices_of_buses_and_of_classes_are_found_once_each_with_their_kernel_path() {
         let tree = tree();
-        device(tree.path(), "devices/pci0/card", b"DRIVER=x\nMODALIAS=pci:\xff\n");
-        device(tree.path(), "devices/pci0/card/input0", "MODALIAS=input:b0\n");
-        device(tree.path(), "devices/pci0/quiet", "DRIVER=x\n");
+        device(tree.path(), "devices/pci0/card", b"pci:\xff\n");
+        device(tree.path(), "devices/pci0/card/input0", "input:b0\n");
+        device(tree.path(), "devices/pci0/quiet", "\n");
+        device(tree.path(), "devices/acpi", "acpi:PRP0001:\nof:NfooT(null)Cbar\n");
         for (link, target) in [
             ("bus/pci/devices/card", "../../../devices/pci0/card"),
             ("class/net/card", "../../devices/pci0/card"),
             ("class/input/input0", "../../devices/pci0/card/input0"),
             ("bus/pci/devices/quiet", "../../../devices/pci0/quiet"),
+            ("bus/pci/devices/acpi", "../../../devices/acpi"),
         ] {
             symlink(target, tree.path().join(link)).unwrap();
         }
-        let card = ("/devices/pci0/card".to_owned(), b"pci:\xff".to_vec());
-        let input = ("/devices/pci0/card/input0".to_owned(), b"input:b0".to_vec());
-        assert_eq!(found(tree.path()), [card, input]);
+        let acpi = vec![b"acpi:PRP0001:".to_vec(), b"of:NfooT(null)Cbar".to_vec()];
+        let acpi = ("/devices/acpi".to_owned(), acpi);
+        let card = ("/devices/pci0/card".to_owned(), vec![b"pci:\xff".to_vec()]);
+        let input = ("/devices/pci0/card/input0".to_owned(), vec![b"input:b0".to_vec()]);
+        assert_eq!(found(tree.path()), [acpi, card, input]);
+    }
+
+    #[test]
+    fn what_a_device_calls_itself_is_no_modalias() {
+        let tree = tree();
+        for (path, link, contents) in [
+            ("devices/card", "bus/pci/devices/card", "MMC_NAME=X\nMODALIAS=mmc:block\n"),
+            ("devices/cpu", "bus/pci/devices/cpu", "MODALIAS=cpu:x\n\n"),
+            ("devices/two", "bus/pci/devices/two", "MMC_NAME=X\nMODALIAS=evil\nMODALIAS=mmc:block\n"),
+            ("devices/middle", "bus/pci/devices/middle", "MODALIAS=evil\nDEV_NAME=X\n"),
+            ("devices/empty", "bus/pci/devices/empty", "MODALIAS=\n"),
+            ("devices/rc0", "class/net/rc0", "DEV_NAME=ACME Receiver\nMODALIAS=evil\n"),
+        ] {
+            fs::create_dir_all(tree.path().join(path)).unwrap();
+            fs::write(tree.path().join(path).join("uevent"), contents).unwrap();
+            let up = if link.starts_with("bus") { "../../../" } else { "../../" };
+            symlink(format!("{up}{path}"), tree.path().join(link)).unwrap();
+        }
+        let card = ("/devices/card".to_owned(), vec![b"mmc:block".to_vec()]);
+        let cpu = ("/devices/cpu".to_owned(), vec![b"cpu:x".to_vec()]);
+        assert_eq!(found(tree.path()), [card, cpu]);
     }
 
     #[test]
     fn what_vanished_or_leads_elsewhere_is_passed_over() {
         let tree = tree();
         let outside = tempfile::tempdir().unwrap();
-        device(outside.path(), "devices/far", "MODALIAS=far\n");
+        device(outside.path(), "devices/far", "far\n");
         fs::write(tree.path().join("class/net/bonding_masters"), "\n").unwrap();
         fs::create_dir(tree.path().join("devices/bare")).unwrap();
         let far = outside.path().join("devices/far");
@@ -288,12 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_end_is_read_up_to_the_bound() {
+    fn what_cannot_be_read_is_counted() {
         let tree = tree();
-        let far = [vec![b'A'; FILE_MAX], b"\nMODALIAS=late\n".to_vec()].concat();
-        device(tree.path(), "devices/d", far);
+        fs::create_dir_all(tree.path().join("devices/d/modalias")).unwrap();
         symlink("../../devices/d", tree.path().join("class/net/d")).unwrap();
-        assert!(found(tree.path()).is_empty());
+        let mut scan = Scan::new(tree.path());
+        assert_eq!((scan.next(), scan.unreadable()), (None, 1));
     }
 
     #[test]

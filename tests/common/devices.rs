@@ -29,6 +29,7 @@ impl Devices {
         fs::create_dir(&directory).expect("mkdir");
         let uevent = [b"DRIVER=\nMODALIAS=", modalias, b"\n"].concat();
         fs::write(directory.join("uevent"), uevent).expect("write");
+        fs::write(directory.join("modalias"), [modalias, b"\n"].concat()).expect("write");
         let link = self.root.path().join(format!("bus/test/devices/{n}"));
         symlink(OsStr::from_bytes(format!("../../..{devpath}").as_bytes()), link).expect("symlink");
         devpath

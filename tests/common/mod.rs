@@ -14,3 +14,4 @@ pub mod running;
 pub mod socket;
 pub mod supervisor;
 pub mod tool;
+pub mod udev;

@@ -23,7 +23,7 @@ pub fn uevent_socket(process: u32) -> UeventSocket {
     // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; 15 is NETLINK_KOBJECT_UEVENT.
     let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let row = rows
-        .filter(|row| row.len() == 10 && row[1] == "15" && row[3].ends_with('1'))
+        .filter(|row| row.len() == 10 && row[1] == "15" && row[3].ends_with('3'))
         .find(|row| inodes.iter().any(|inode| inode == row[9]))
         .unwrap_or_else(|| panic!("{process} has no uevent socket: {table}"));
     UeventSocket { port: row[2].parse().expect("a port"), drops: row[8].parse().expect("a number") }

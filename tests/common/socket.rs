@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Socket: a bare listener in the kernel's group, as a supervisor would open it
+//! A bare listener in both uevent groups, as a supervisor would open it.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
 
-/// A socket of this kind in the kernel's uevent group.
-pub fn kernel_group(kind: SockType) -> OwnedFd {
+/// A socket of this kind in both uevent groups.
+pub fn both_groups(kind: SockType) -> OwnedFd {
     let socket =
         socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkKObjectUEvent)
             .unwrap();
-    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 3)).unwrap();
     socket
 }

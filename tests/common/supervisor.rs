@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use nix::sys::socket::SockType;
 use tempfile::TempDir;
 
-use super::socket::kernel_group;
+use super::socket::both_groups;
 
 /// A supervisor.
 pub struct Supervisor {
@@ -25,7 +25,7 @@ impl Supervisor {
     pub fn listen(directory: &TempDir) -> Self {
         let path = directory.path().join("io.addonce");
         let listener = UnixListener::bind(&path).expect("bind");
-        Self { netlink: kernel_group(SockType::Raw), listener, path }
+        Self { netlink: both_groups(SockType::Raw), listener, path }
     }
 
     /// Where clients come to.

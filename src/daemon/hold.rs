@@ -75,6 +75,17 @@ pub enum Action {
     GiveUp,
 }
 
+/// What udevd broadcasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Broadcast {
+    /// The event of a hold (SYNTH_ARG_ADDONCE is `hold`), with its [`number`].
+    Ours(u64),
+    /// An `add` event that has a MODALIAS.
+    Request,
+    /// Anything else.
+    Other,
+}
+
 /// The state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hold {
@@ -97,6 +108,8 @@ pub struct Hold {
     evidence: bool,
     /// `again` events were written since the socket was last empty.
     unread: bool,
+    /// A request came by a broadcast alone since the last time that there was no load: no program waits for it.
+    unasked: bool,
     /// When the youngest load began.
     youngest_load: Option<Time>,
     /// The last renewal, and the time without progress after which the next one follows.
@@ -161,6 +174,7 @@ impl Hold {
             recoveries: stale.unwrap_or(0),
             evidence: stale.is_some(),
             unread: false,
+            unasked: false,
             youngest_load: None,
             renewed: now,
             stall: STALL,
@@ -201,19 +215,22 @@ impl Hold {
         self.outstanding.announced(seqnum, now);
     }
 
-    /// udevd broadcasts an event, of any kind; `own` is its number where it is one of ours ([`number`]). Returns whether it is
-    /// news: no program has asked for it before.
-    pub fn broadcast(&mut self, seqnum: u64, own: Option<u64>, now: Time) -> bool {
-        let news = self.outstanding.broadcast(seqnum, now);
+    /// udevd broadcasts an event. Returns whether it is news: no program has asked for it before.
+    pub fn broadcast(&mut self, seqnum: u64, what: Broadcast, now: Time) -> bool {
+        let is_news = self.outstanding.broadcast(seqnum, now);
         self.revive();
-        if let Some(own) = own {
-            self.unfinished.retain(|event| *event != own);
-            if own == self.newest && matches!(self.program, Program::Pending(_)) {
-                // Its program was killed before it came, or there is none.
-                self.lose(now);
+        match what {
+            Broadcast::Ours(number) => {
+                self.unfinished.retain(|event| *event != number);
+                if number == self.newest && matches!(self.program, Program::Pending(_)) {
+                    // Its program was killed before it came, or there is none.
+                    self.lose(now);
+                }
             }
+            Broadcast::Request => self.unasked |= is_news,
+            Broadcast::Other => {}
         }
-        news
+        is_news
     }
 
     /// The socket's buffer was too small: events were lost.
@@ -286,6 +303,7 @@ impl Hold {
     /// began last did so, of those that run or wait.
     pub fn update(&mut self, youngest_load: Option<Time>, now: Time) {
         self.youngest_load = youngest_load;
+        self.unasked &= youngest_load.is_some();
         if !self.actions.is_empty() {
             return;
         }
@@ -314,7 +332,7 @@ impl Hold {
     }
 
     fn take(&mut self, now: Time) {
-        if self.is_wanted() || self.recovery == Recovery::Owed {
+        if self.is_wanted(now) || self.recovery == Recovery::Owed {
             self.write(now);
         } else if self.evidence && !self.has_work(now) {
             self.actions.push_back(Action::Forget);
@@ -388,7 +406,7 @@ impl Hold {
         self.stall =
             if moved || self.holders.is_empty() { STALL } else { (self.stall * 2).min(LONGEST_STALL) };
         self.renewed = now;
-        if self.phase == Phase::Idle && !self.is_wanted() {
+        if self.phase == Phase::Idle && !self.is_wanted(now) {
             // Only to see whether udevd lives.
             return self.back_off(now);
         }
@@ -413,7 +431,7 @@ impl Hold {
     pub fn deadline(&self) -> Option<Time> {
         let is_on = matches!(self.phase, Phase::Held | Phase::Releasing { .. });
         let waits_to_write = match self.phase {
-            Phase::Idle => self.is_wanted() || self.recovery == Recovery::Owed,
+            Phase::Idle => self.is_wanted(self.not_before) || self.recovery == Recovery::Owed,
             Phase::Held | Phase::Releasing { .. } => {
                 self.program == Program::None || self.phase != Phase::Held
             }
@@ -458,16 +476,21 @@ impl Hold {
     // Within.
 
     fn has_work(&self, now: Time) -> bool {
-        let loads = self.youngest_load.is_some_and(|began| now < began + LOADS_HOLD);
-        loads || !self.outstanding.is_empty() || self.is_recovering()
+        self.has_loads(now) || !self.outstanding.is_empty() || self.is_recovering()
+    }
+
+    fn has_loads(&self, now: Time) -> bool {
+        self.youngest_load.is_some_and(|began| now < began + LOADS_HOLD)
     }
 
     fn is_recovering(&self) -> bool {
         matches!(self.recovery, Recovery::Walking | Recovery::Walked)
     }
 
-    fn is_wanted(&self) -> bool {
-        self.is_recovering() || self.outstanding.len() >= self.take_from
+    fn is_wanted(&self, now: Time) -> bool {
+        self.is_recovering()
+            || self.outstanding.len() >= self.take_from
+            || self.unasked && self.has_loads(now)
     }
 
     /// When the program that waits is to be replaced.

@@ -5,6 +5,8 @@
 //! finds without asking is tried in a mount namespace, with another modprobe.d and other modules in the places of the
 //! machine's own.
 
+#[path = "../../tests/common/left_out.rs"]
+mod left_out;
 #[path = "../../tests/common/namespace.rs"]
 #[allow(dead_code)]
 mod namespace;

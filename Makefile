@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# make         the program, its pages and the shells' completions
-# make demo    the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
-# make check   everything that is tested: formatting, lints, tests, the oracle, an installation, packages, the guests; as root,
-#              for it boots whole Debians from a disk
-# make bench   what a duplicate, a storm, a client, a boot costs, beside its peers: writes docs/PERFORMANCE.md and its
-#              picture. As root, for it boots a whole Debian. An hour and three quarters on 2 idle cores (of each round, 5
-#              minutes are the boots); stopped and begun again it goes on where it was (BENCH_ROUNDS=1 for less)
-# make fuzz    long fuzzing (needs cargo-fuzz and a nightly toolchain)
-# make run     the daemon on this machine; dry-run where it may not or cannot load
-# make man     the pages, in target/man: man -l target/man/addonce.8
+# make            the program, its pages and the shells' completions
+# make setup      installs what the targets below need, by apt-get and as root; otherwise it says what is missing
+# make demo       the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
+# make check      formatting, lints, tests, the oracle, an installation, packages, guests: half an hour at most on 2 idle
+#                 cores, the seconds of each step at the end; as root, for it boots whole Debians from a disk
+# make check-long all of that, and the same with more CPUs and more time: an hour more
+# make bench      what a duplicate, a storm, a client, a boot costs, beside its peers: writes docs/PERFORMANCE.md and its
+#                 picture. As root, for it boots a whole Debian. An hour and three quarters on 2 idle cores (of each round, 5
+#                 minutes are the boots); stopped and begun again it goes on where it was (BENCH_ROUNDS=1 for less)
+# make fuzz       long fuzzing (needs cargo-fuzz and a nightly toolchain)
+# make run        the daemon on this machine; dry-run where it may not or cannot load
+# make man        the pages, in target/man: man -l target/man/addonce.8
 # make install DESTDIR= PREFIX=    what make built; make uninstall removes exactly that
-# make deb     a package for Debian, in target/packages; make rpm for others
+# make deb        a package for Debian, in target/packages; make rpm for others
 #
-# On Debian, what is missing is installed (as root) or named (otherwise). Everything built is under target/.
+# Only setup installs packages; demo, check and bench begin with it. Everything built is under target/.
 
 CARGO ?= cargo
 CPUS ?= 64
@@ -29,23 +31,10 @@ MKINITCPIO ?= $(PREFIX)/lib/initcpio
 DESTDIR ?=
 MSRV = 1.85.0
 
-BUILD_PACKAGES = gcc libc6-dev libkmod-dev libudev-dev pkg-config
-MAN_PACKAGES = scdoc
-INSTALL_TEST_PACKAGES = groff-base udev util-linux
-UNIT_TEST_PACKAGES = systemd udev
-INITRAMFS_TEST_PACKAGES = bash busybox-static udev util-linux
-DEB_PACKAGES = debhelper dpkg-dev systemd udev
-RPM_PACKAGES = rpm
-PACKAGES_TEST_PACKAGES = lintian
-TEST_PACKAGES = kmod udev util-linux
-BOOT_PACKAGES = debootstrap debian-archive-keyring e2fsprogs
-LAB_PACKAGES = qemu-system-x86 busybox-static udev kmod util-linux zstd
-# For the fixture modules, beside the kernel's headers, which the lab unpacks without installing them.
-FIXTURE_PACKAGES = gcc libc6-dev make libelf1
-
 ADDONCE = target/release/addonce
 ADDONCE_LOAD = target/release/addonce-load
-LAB = target/release/lab
+# Built with the tests, with which it shares its profile and most of its dependencies.
+LAB = target/debug/lab
 COMPLETIONS = target/completions
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -78,15 +67,14 @@ INSTALLED_DIRS = $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/99a
 all: build man completions
 
 # addonce-load is linked statically: a third of what udev pays for it would go to the dynamic linker.
-build: build-packages
+build:
 	$(CARGO) build --release --locked
 	$(CARGO) rustc --release --locked -p addonce-load -- -C target-feature=+crt-static
 
-lab: build-packages
-	@tools/packages --lists $(LAB_PACKAGES)
-	$(CARGO) build --release --locked -p addonce-lab
+lab:
+	$(CARGO) build --locked -p addonce-lab
 
-man: man-packages $(PAGES)
+man: $(PAGES)
 
 # Names such as io.addonce are not to be hyphenated; .TH would turn hyphenation on again before it.
 target/man/%: man/%.scd
@@ -95,61 +83,65 @@ target/man/%: man/%.scd
 	sed '/^\.TH /a .nh' $@.scdoc >$@
 	@rm $@.scdoc
 
-completions: build-packages
-	$(CARGO) run --release --locked --quiet --example completions $(COMPLETIONS)
+# In the tests' profile, whose dependencies it shares.
+completions:
+	$(CARGO) run --locked --quiet --example completions $(COMPLETIONS)
 
-man-packages:
-	@tools/packages $(MAN_PACKAGES)
+setup:
+	@tools/setup
 
-build-packages:
-	@tools/packages $(BUILD_PACKAGES)
-
-demo: build lab
+demo:
+	@tools/setup build guest
+	$(MAKE) --no-print-directory build lab
 	$(LAB) demo --cpus $(CPUS) --addonce $(ADDONCE) --out target/demo/result.json
 
 run: build
 	tools/run $(ADDONCE)
 
-check: check-root check-style check-msrv check-unit check-install check-initramfs check-units check-packages check-fuzz \
+CHECKS = setup all check-style check-msrv check-unit check-install check-initramfs check-units check-packages check-fuzz \
 	check-guest check-boot
-	@echo "check: all passed"
+check: check-root
+	@tools/steps $(MAKE) check $(CHECKS)
 
-check-style: build-packages
+# What a small machine shows, a big one need not show at every change: more CPUs, more devices, more time.
+check-long: check-root
+	@tools/steps $(MAKE) check-long $(CHECKS) check-flood check-guest-long check-boot-long
+
+# Lints of what is built: everything, and the programs once more without the features that can be left out.
+check-style:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+	$(CARGO) clippy --locked --no-default-features -- -D warnings
 
 # Only where that toolchain is there: none is fetched.
-check-msrv: build-packages
+check-msrv:
 	@if rustup toolchain list 2>/dev/null | grep -q '^$(MSRV)-'; then \
-		set -x; $(CARGO) +$(MSRV) build --locked --target-dir target/msrv; \
+		set -x; $(CARGO) +$(MSRV) check --locked --target-dir target/msrv; \
 	else \
 		echo "check-msrv: Rust $(MSRV) is not installed here: not checked"; \
 	fi
 
-check-unit: build lab
-	@tools/packages $(TEST_PACKAGES)
-	ADDONCE_ORACLE_TREE="$$($(LAB) tree)" ADDONCE_VARLINK="$$(tools/varlink)" $(CARGO) test --locked --workspace
+# `cargo test` alone says which tests it could not run; here none may be left out.
+check-unit: lab
+	tools/varlink
+	$(LAB) tree
+	ADDONCE_LEAVE_OUT=nothing $(CARGO) test --locked --workspace
 
 check-install: all
-	@tools/packages $(INSTALL_TEST_PACKAGES)
 	tools/check-install $(MAKE)
 
 check-initramfs: all
-	@tools/packages $(INITRAMFS_TEST_PACKAGES)
 	tools/check-initramfs $(MAKE)
 
 check-units: build
-	@tools/packages $(UNIT_TEST_PACKAGES)
 	tools/check-units $(dir $(ADDONCE))
 
 check-packages: deb rpm
-	@tools/packages $(PACKAGES_TEST_PACKAGES)
 	tools/check-packages $(MAKE)
 
 # A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
 FUZZ_SECONDS ?= 10
-check-fuzz: build-packages
+check-fuzz:
 	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS); \
 	else \
@@ -157,12 +149,15 @@ check-fuzz: build-packages
 	fi
 
 fuzz: FUZZ_SECONDS = 600
-fuzz: build-packages
+fuzz:
 	set -e; for target in datagram capture control; do \
 		mkdir -p fuzz/corpus/$$target; \
 		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0; \
 	done
+
+check-flood:
+	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --test flood
 
 # What a duplicate costs, a modalias and a module, what a storm of 8192 CPUs takes of memory, and what a thousand clients cost
 # it; a million hostile devices; in guests, what udev pays for one question, and each way to load modules, by turns; and a
@@ -173,8 +168,9 @@ BENCH_ROUNDS ?= 3
 BENCH_CPUS ?= 8,64,255
 BENCHES = target/bench
 GUESTS = $(BENCHES)/guests.json
-bench: check-root deb lab
-	@tools/packages $(BOOT_PACKAGES)
+bench: check-root
+	@tools/setup
+	$(MAKE) --no-print-directory deb lab
 	$(LAB) run exec --cpus 2 --addonce $(ADDONCE) --out $(BENCHES)/exec.json
 	$(LAB) bench --rounds $(BENCH_ROUNDS) --cpus $(BENCH_CPUS) --addonce $(ADDONCE) \
 		--deb target/packages/addonce_*.deb --out $(GUESTS)
@@ -183,29 +179,34 @@ bench: check-root deb lab
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
 	$(LAB) report $(GUESTS) --benches $(BENCHES) >$(BENCHES)/PERFORMANCE.md
 	$(LAB) curves $(GUESTS) >$(BENCHES)/memory.json
-	$(CARGO) run --release --locked --quiet --example curves <$(BENCHES)/memory.json >$(BENCHES)/memory.svg
+	$(CARGO) run --locked --quiet --example curves <$(BENCHES)/memory.json >$(BENCHES)/memory.svg
 	cp $(BENCHES)/PERFORMANCE.md $(BENCHES)/memory.svg docs/
 
 # At once, and not when the first Debian is to boot.
 check-root:
 	@[ "$$(id -u)" = 0 ] || { echo "$(MAKECMDGOALS): a whole Debian is booted, which needs root: run it as root" >&2; exit 1; }
 
-# At 255 CPUs: stock, and each of the ways in which udev and addonce share the work; modules that fail and are fixed. At
-# 64: the demo, addonce alone, and each way again while whoever loads is killed.
+# The storm of 64 CPUs, stock and the daemon. Where no storm is the point 16 do: the other ways to use addonce, each again while
+# whoever loads is killed, and modules that fail and are fixed.
+CHECK_OTHERS = scan sync program kill kill-sync kill-program
 check-guest: build lab
-	@tools/packages $(FIXTURE_PACKAGES)
-	$(LAB) demo addonce kill kill-sync kill-program --cpus 64 --addonce $(ADDONCE) --out target/check/demo.json
-	$(LAB) run scan --cpus 64 --addonce $(ADDONCE) --out target/check/scan.json
-	$(LAB) check target/check/demo.json target/check/scan.json
-	$(LAB) demo addonce sync program --cpus 255 --addonce $(ADDONCE) --out target/check/ways.json
-	$(LAB) fixes --addonce $(ADDONCE) --out target/check/fixes.json
+	$(LAB) demo addonce --cpus 64 --addonce $(ADDONCE) --out target/check/storm.json
+	$(LAB) demo $(CHECK_OTHERS) --cpus 16 --addonce $(ADDONCE) --out target/check/others.json
+	$(LAB) fixes --cpus 16 --addonce $(ADDONCE) --out target/check/fixes.json
+
+check-guest-long: build lab
+	$(LAB) demo $(CHECK_OTHERS) --cpus 64 --addonce $(ADDONCE) --out target/check/others-64.json
+	$(LAB) demo addonce $(CHECK_OTHERS) --cpus 255 --addonce $(ADDONCE) --out target/check/ways-255.json
+	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
 
 # A whole Debian, as root: stock; with the package installed (an initramfs of update-initramfs, then the daemon restarted and
 # killed); an initramfs of dracut; one without udev; and with the package purged.
+CHECK_BOOTS = boot-service boot-dracut boot-busybox boot-purged
 check-boot: check-root deb lab
-	@tools/packages $(BOOT_PACKAGES)
-	$(LAB) boot boot-service boot-dracut boot-busybox boot-purged --cpus 64 --deb target/packages/addonce_*.deb \
-		--out target/check/boot.json
+	$(LAB) boot $(CHECK_BOOTS) --cpus 8 --deb target/packages/addonce_*.deb --out target/check/boot.json
+
+check-boot-long: check-root deb lab
+	$(LAB) boot $(CHECK_BOOTS) --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot-64.json
 
 # What names other files that are installed is made for a PREFIX.
 RENDERED = $(filter $(FOR)/%,$(subst :, ,$(INSTALLED)))
@@ -257,7 +258,6 @@ TAKE_LEAVE = for this to take effect: systemctl stop addonce.socket addonce.serv
 # Debian's tools leave their files beside and above the source, so they get a place of their own. -d: the Rust toolchain
 # need not be Debian's.
 deb: all
-	@tools/packages $(DEB_PACKAGES)
 	@[ "$$(dpkg-parsechangelog -S Version)" = $(VERSION) ] || { \
 		echo "debian/changelog is about $$(dpkg-parsechangelog -S Version), and Cargo.toml about $(VERSION)" >&2; exit 1; }
 	rm -rf target/deb
@@ -269,7 +269,6 @@ deb: all
 	@ls target/packages/*.deb
 
 rpm: all
-	@tools/packages $(RPM_PACKAGES)
 	rm -rf target/rpm
 	mkdir -p target/rpm target/packages
 	rpmbuild -bb --define "_topdir $(CURDIR)/target/rpm" --define "addonce_version $(VERSION)" \
@@ -281,6 +280,6 @@ rpm: all
 clean:
 	$(CARGO) clean
 
-.PHONY: all build lab man completions build-packages man-packages demo run check check-style check-msrv check-unit \
-	check-install check-initramfs check-units check-packages check-fuzz check-guest check-boot check-root fuzz bench install \
-	list-installed uninstall deb rpm clean
+.PHONY: all build lab man completions setup demo run check check-long check-style check-msrv check-unit check-install \
+	check-initramfs check-units check-packages check-fuzz check-flood check-guest check-guest-long check-boot \
+	check-boot-long check-root fuzz bench install list-installed uninstall deb rpm clean

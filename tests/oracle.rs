@@ -79,7 +79,8 @@ fn answers(queries: &[Vec<u8>], answer: impl FnMut(&[u8]) -> Vec<String>) -> Vec
 
 #[test]
 fn the_plan_of_every_module_of_the_distribution_is_modprobes() {
-    let (tree, start) = (distribution::tree(), Instant::now());
+    let Some(tree) = distribution::tree() else { return };
+    let start = Instant::now();
     let names = distribution::module_names(&tree.directory());
     let mut resolver = Resolver::open(tree.clone()).expect("resolver");
     let theirs = Modprobe::over(&tree).ask(Verb::Depends, &names);
@@ -90,7 +91,8 @@ fn the_plan_of_every_module_of_the_distribution_is_modprobes() {
 
 #[test]
 fn every_alias_of_the_distribution_resolves_as_modprobe_resolves_it() {
-    let (tree, start) = (distribution::tree(), Instant::now());
+    let Some(tree) = distribution::tree() else { return };
+    let start = Instant::now();
     let aliases = distribution::aliases(&tree.directory());
     let mut resolver = Resolver::open(tree.clone()).expect("resolver");
     let theirs: Vec<_> = Modprobe::over(&tree).ask(Verb::Resolve, &aliases).into_iter().map(once).collect();
@@ -107,7 +109,8 @@ fn every_alias_of_the_distribution_resolves_as_modprobe_resolves_it() {
 
 #[test]
 fn the_plans_alone_lead_the_core_to_the_same_modules_in_the_same_order() {
-    let (tree, start) = (distribution::tree(), Instant::now());
+    let Some(tree) = distribution::tree() else { return };
+    let start = Instant::now();
     let names = distribution::module_names(&tree.directory());
     let mut resolver = Resolver::open(tree).expect("resolver");
     let inserts = |step: &Step| !matches!(step, Step::Builtin { .. });
@@ -122,7 +125,7 @@ fn the_plans_alone_lead_the_core_to_the_same_modules_in_the_same_order() {
 
 #[test]
 fn modprobe_answers_alone_as_it_does_in_bulk() {
-    let tree = distribution::tree();
+    let Some(tree) = distribution::tree() else { return };
     let modprobe = Modprobe::over(&tree);
     let directory = tree.directory();
     for (verb, questions, each) in [

@@ -7,6 +7,7 @@ pub mod figures;
 pub mod fixture;
 pub mod flood;
 pub mod interface;
+pub mod left_out;
 pub mod many;
 pub mod namespace;
 pub mod proc;

@@ -11,7 +11,7 @@ pub fn tool(name: &str, arguments: &[&OsStr], input: &str, directory: &Path) {
     let mut command = Command::new(name);
     command.args(arguments).current_dir(directory).stdin(Stdio::piped());
     let mut child =
-        command.spawn().unwrap_or_else(|e| panic!("{name}: {e}: `make check` installs what is missing"));
+        command.spawn().unwrap_or_else(|e| panic!("{name}: {e}: `make setup` installs what is missing"));
     child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("write");
     assert!(child.wait().expect("wait").success(), "{name} {arguments:?}");
 }

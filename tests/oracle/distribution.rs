@@ -7,12 +7,23 @@ use std::path::{Path, PathBuf};
 
 use addonce::kmod::Tree;
 
-/// The tree that `ADDONCE_ORACLE_TREE` names: a directory with lib/modules/VERSION, through depmod.
-pub fn tree() -> Tree {
-    let root = std::env::var_os("ADDONCE_ORACLE_TREE").map(PathBuf::from).expect(
-        "ADDONCE_ORACLE_TREE is not set: run `make check`, which fetches a kernel's modules, \
-         or set it to a directory that holds lib/modules/VERSION",
-    );
+use crate::common::left_out::left_out;
+
+/// The newest tree of a distribution's kernel that the guest lab has here: a directory with lib/modules/VERSION, through
+/// depmod. Where there is none the test is left out.
+pub fn tree() -> Option<Tree> {
+    let lab = std::env::var_os("LAB_DIR").map(PathBuf::from);
+    let lab = lab.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab"));
+    let kernels = fs::read_dir(lab.join("kernels")).into_iter().flatten().flatten();
+    let trees = kernels.map(|kernel| kernel.path().join("tree"));
+    let unpacked =
+        |tree: &PathBuf| fs::metadata(tree.join("lib/modules")).and_then(|dir| dir.modified()).ok();
+    let Some(root) = trees.filter(|tree| unpacked(tree).is_some()).max_by_key(unpacked) else {
+        left_out(
+            "no kernel's modules are here to compare with modprobe: `make lab && target/debug/lab tree` fetches them",
+        );
+        return None;
+    };
     let modules_dir = root.join("lib/modules");
     let entries =
         fs::read_dir(&modules_dir).unwrap_or_else(|error| panic!("{}: {error}", modules_dir.display()));
@@ -21,7 +32,7 @@ pub fn tree() -> Tree {
     let kernel = version.to_str().expect("UTF-8").to_owned();
     // Named, not left to libkmod: modprobe is given the same list, and a mark beside.
     let config = addonce::kmod::tree::MODPROBE_D.iter().map(PathBuf::from).collect();
-    Tree::new(Some(modules_dir), Some(kernel), None, config).expect("tree")
+    Some(Tree::new(Some(modules_dir), Some(kernel), None, config).expect("tree"))
 }
 
 /// The names of all modules of modules.dep and modules.builtin.

@@ -93,7 +93,7 @@ impl Modprobe {
         // Names it does not know are complained about one by one: the empty answer says the same (-q would say less).
         let output =
             command.args(["-a", "--"]).args(names).stdin(Stdio::null()).stderr(Stdio::null()).output();
-        let output = output.expect("modprobe: install the package kmod, or run `make check`, which does");
+        let output = output.expect("modprobe: `make setup` installs what is missing");
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 }

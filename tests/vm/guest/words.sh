@@ -30,10 +30,17 @@ both_settled() {
         must addonce settle --timeout 300
     done
 }
-# Has the scenario's kill_one() kill somebody, N times, a random part of a second apart: kill_often N
+# Modules that nothing else of the guest uses go, and what brings them back is asked for.
+another_storm() {
+    for module in evdev psmouse button pcspkr joydev; do modprobe -r $module 2>/dev/null; done
+    must udevadm trigger --type=devices --action=add
+}
+# Has the scenario's kill_one() kill somebody, N times, a random part of a second apart, and always in a storm: should one
+# be over before, there is another. kill_often N
 kill_often() {
     kills=0
     while [ $kills -lt "$1" ]; do
+        [ -e /run/udev/queue ] || another_storm
         sleep 0.$((RANDOM % 9 + 1))
         kill_one && kills=$((kills + 1))
     done

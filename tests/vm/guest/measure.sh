@@ -91,7 +91,7 @@ live() {
     done
 }
 
-# Has the kernel trace who inserts what, once it is told to.
+# Has the kernel trace who inserts what, and each start of a program of addonce's, once it is told to.
 arm_trace() {
     echo 0 >$T/tracing_on
     # The last *.ko a thread opened is what its insert call is for. The global clock orders events across CPUs, which the
@@ -109,6 +109,10 @@ arm_trace() {
         syscalls/sys_enter_init_module syscalls/sys_exit_init_module; do
         echo 1 >$T/events/$event/enable || fail "the kernel has no trace event $event"
     done
+    # PID 1 becomes other programs in a boot, the root file system's init at last.
+    echo 'pid == 1 || filename ~ "*addonce*"' >$T/events/sched/sched_process_exec/filter ||
+        fail "the kernel took no filter on sched_process_exec"
+    echo 1 >$T/events/sched/sched_process_exec/enable || fail "the kernel has no trace event sched_process_exec"
 }
 say_trace() {
     echo 0 >$T/tracing_on

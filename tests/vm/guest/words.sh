@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# What several scenarios do, in one word each; init reads this before the scenario's run.sh. It promises nothing of its
-# own: must() and mark() are init's.
+# What several scenarios do, in one word each; init reads this before the scenario's run.sh. must(), mark() and fail() are
+# init's.
 
-# A daemon with these flags: start FLAG...
+udevd() { must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never "$@"; }
+# A daemon with these flags, started after udev, as systemd's order has it: start FLAG...
 start() {
-    addonce daemon --scan "$@" >>$LOG 2>&1 &
+    addonce daemon "$@" >>$LOG 2>&1 &
     DAEMON=$!
 }
 # The same, once it listens: listening FLAG...
@@ -14,49 +15,71 @@ listening() {
     wait_for /run/addonce/io.addonce 60
     mark ready
 }
-# udev, and what systemd has it do at boot.
-coldplug() {
-    must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
+# What systemd has udev do at boot.
+trigger() {
     mark trigger
     must udevadm trigger --type=subsystems --action=add
     must udevadm trigger --type=devices --action=add
 }
-# udevadm's default gives up after 120 s; the lab's own time limit is what ends a run that hangs.
-udev_settled() { must udevadm settle --timeout=3600; }
-# udev's last events may have given addonce work, and what addonce loaded last may have given udev some.
-both_settled() {
-    for again in 1 2; do
-        udev_settled
-        must addonce settle --timeout 300
+coldplug() {
+    udevd
+    trigger
+}
+# udevadm's default gives up after 120 s; the lab's own time limit is what ends a run that hangs. Nothing else is waited for:
+# what is live is read right afterwards.
+udev_settled() {
+    must udevadm settle --timeout=3600
+    mark settled
+}
+is_live() { [ "$(cat /sys/module/$1/initstate 2>/dev/null)" = live ]; }
+must_be_live() { is_live $1 || fail "$1 is not live when udevadm settle returns${2:+: $2}"; }
+
+# Modules that nothing else of the guest uses.
+SPARE="evdev psmouse button pcspkr joydev"
+# Those that are live go, and UNLOADED names them.
+unload() {
+    UNLOADED=
+    for module in $SPARE; do
+        is_live $module && modprobe -r $module 2>/dev/null && UNLOADED="$UNLOADED $module"
     done
 }
-# Modules that nothing else of the guest uses go, and what brings them back is asked for.
-another_storm() {
-    for module in evdev psmouse button pcspkr joydev; do modprobe -r $module 2>/dev/null; done
-    must udevadm trigger --type=devices --action=add
-}
-# Has the scenario's kill_one() kill somebody, N times, a random part of a second apart, and always in a storm: should one
-# be over before, there is another. kill_often N
+# Kills somebody N times, a random part of a second apart, and always in a storm: should one be over before, there is another,
+# for modules that were unloaded. kill_often N COMMAND..., COMMAND failing where nobody was there to be killed.
 kill_often() {
-    kills=0
-    while [ $kills -lt "$1" ]; do
+    kills=0 times=$1
+    shift
+    while [ $kills -lt $times ]; do
         [ -e /run/udev/queue ] || another_storm
         sleep 0.$((RANDOM % 9 + 1))
-        kill_one && kills=$((kills + 1))
+        "$@" && kills=$((kills + 1))
     done
-    mark killed
+    DEATHS=$((DEATHS + kills))
+    mark "killed $*"
 }
-# A storm in which the daemon is killed twenty times and started again as systemd would: killed_daemon FLAG...
-killed_daemon() {
-    FLAGS=$*
-    # shellcheck disable=SC2086 # flags, a word each
-    kill_one() {
-        kill -9 $DAEMON
-        sleep 0.1
-        start $FLAGS
-    }
-    listening "$@"
-    coldplug
-    kill_often 20
-    both_settled
+STORMS=1
+DEATHS=0
+another_storm() {
+    unload
+    STORMS=$((STORMS + 1))
+    must udevadm trigger --type=devices --action=add
+}
+# Each storm and each death explains one insert call of a module, and nothing else does.
+tries_explained() { say "fact most_tries $((STORMS + DEATHS))"; }
+
+# The fixtures: a bus whose devices are made to order, and modules that do as they are told.
+EXTRA=/usr/lib/modules/$(uname -r)/extra
+# A device that asks for a fixture, with an uevent of its own or, "quiet", as if it had been there before: device NAME MODULE [quiet]
+device() { echo "$1 addonce:addonce_$2 $3" >/sys/bus/addonce/new_device || fail "no device $1"; }
+# How many insert calls there were so far, of one module or of all; the trace is on.
+inserts() {
+    grep -E 'ko_open: |sys_(finit|init)_module\(' $T/trace | if [ $# = 0 ]; then
+        grep -c module\(
+    else
+        # What a thread opened last is what it inserts.
+        awk -v wanted="/$1.ko" '
+            { thread = $1 }
+            /ko_open: / { opened[thread] = $0; next }
+            index(opened[thread], wanted) { calls++ }
+            END { print calls + 0 }'
+    fi
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// By turns. The floor inserts what stock did before it.
-pub const WAYS: [&str; 7] = ["stock", "addonce", "sync", "program", "floor", "scan", "oneliner"];
+pub const WAYS: [&str; 6] = ["stock", "service", "program", "floor", "scan", "oneliner"];
 
 /// What is asked of it on the command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -167,7 +167,8 @@ fn turns(asked: &Asked, measured: &Measured) -> Vec<Turn> {
     let mut turns = Vec::new();
     for round in 1..=asked.rounds {
         let storms = asked.cpus.iter().flat_map(|&cpus| WAYS.map(|way| Turn { round, cpus, way }));
-        let boots = asked.deb.iter().flat_map(|_| BOOTS.map(|way| Turn { round, cpus: boots::CPUS, way }));
+        let at = |cpus| BOOTS.map(|way| Turn { round, cpus, way });
+        let boots = asked.deb.iter().flat_map(|_| boots::CPUS.into_iter().flat_map(at));
         let missing = |turn: &Turn| measured.of(turn.way, turn.cpus).len() < round as usize;
         turns.extend(storms.chain(boots).filter(missing));
     }

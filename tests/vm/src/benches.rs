@@ -217,16 +217,10 @@ fn exec(path: &Path) -> Result<String, String> {
         let (goal, what) = match (turn.what.as_str(), turn.place.as_str()) {
             ("env", _) => continue,
             ("addonce-load", "daemon") => (Some(0.35), "`addonce-load`, asking a daemon"),
-            ("addonce-load", "alone") => (Some(1.1), "`addonce-load`, no daemon"),
-            ("addonce-load", _) => {
-                (None, "`addonce-load`, no daemon, nothing known (which runs `addonce load`)")
-            }
-            ("addonce", "daemon") => (None, "`addonce load`, asking a daemon"),
-            ("addonce", "alone") => (None, "`addonce load`, no daemon"),
-            ("addonce", _) => (None, "`addonce load`, no daemon, nothing known"),
+            ("addonce-load", _) => (None, "`addonce-load`, which starts a daemon"),
+            ("addonce", _) => (None, "`addonce load`, asking a daemon"),
             ("modprobe", "daemon") => (None, "`modprobe -b`, beside a daemon"),
-            ("modprobe", "alone") => (None, "`modprobe -b`"),
-            _ => (None, "`modprobe -b`, beside what follows"),
+            _ => (None, "`modprobe -b`"),
         };
         let goal = goal.map(|goal| format!("{goal}: {}", verdict(turn.ratio <= goal)));
         let mut row = words(&[what]);

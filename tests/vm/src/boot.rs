@@ -6,13 +6,16 @@
 //! Insert calls afterwards, by the scenario's further steps, are a number here and not among the result's calls.
 
 use crate::raw::Raw;
-use crate::trace::{Call, Trace};
+use crate::trace::{Call, Trace, by_addonce};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
     /// How many of the result's insert calls came before the root file system's init took over.
     pub initramfs_calls: u32,
+    /// The modules that these were for, in their order.
+    #[serde(default)]
+    pub initramfs: Vec<String>,
     /// Insert calls after the boot had settled.
     pub later_calls: u32,
     /// When that init took over, in seconds from the kernel's start.
@@ -26,6 +29,14 @@ pub struct Boot {
     pub multi_user: bool,
     /// Seconds by which addonce.service was active before systemd-udev-trigger.service began; nothing without addonce.
     pub ahead: Option<f64>,
+    /// Those of them that came before addonce loaded any.
+    #[serde(default)]
+    pub before_addonce: Vec<String>,
+    /// What the initramfs was not to load, and what was to come before addonce's: the kernel's command line says so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_in_initramfs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wanted_before: Vec<String>,
     /// The package is installed, and has to be noticed.
     #[serde(default)]
     pub needs_service: bool,
@@ -42,10 +53,17 @@ pub fn read(raw: &Raw, trace: Trace) -> Result<(Boot, Vec<Call>), String> {
     if root.calls > booted.calls {
         return Err(format!("PID 1 became {} after the boot had settled", root.text));
     }
+    let initramfs = &trace.calls[..root.calls];
     let seconds = |name: &str| Ok::<_, String>(raw.number(name)? as f64 / 1e6);
     let (trigger, addonce) = (seconds("trigger_us")?, seconds("addonce_us")?);
     let boot = Boot {
         initramfs_calls: root.calls as u32,
+        initramfs: initramfs.iter().map(|call| call.module.clone()).collect(),
+        before_addonce: initramfs
+            .iter()
+            .take_while(|call| !by_addonce(call))
+            .map(|call| call.module.clone())
+            .collect(),
         later_calls: (trace.calls.len() - booted.calls) as u32,
         root_at: root.at,
         userspace: seconds("finish_us")? - seconds("userspace_us")?,
@@ -73,13 +91,24 @@ impl Boot {
         match self.ahead {
             None if self.needs_service => faults.push("addonce.service was never active".into()),
             Some(_) if !self.needs_service => faults.push("addonce.service was active".into()),
-            Some(ahead) if ahead < 0.0 => faults.push(format!(
-                "addonce.service was active {:.3} s after systemd-udev-trigger.service began",
-                -ahead
-            )),
             _ => {}
         }
+        let late = self.wanted_before.iter().filter(|name| !self.before_addonce.contains(name));
+        faults.extend(late.map(|name| format!("{name} was not loaded before addonce began")));
         faults
+    }
+
+    /// What the initramfs loaded and was not to, and what `reference`, who was not told so, does not load there either.
+    pub fn unheeded(&self, reference: &Self) -> Vec<String> {
+        let told = |boot: &Self, loads: bool| {
+            let names = self.not_in_initramfs.iter().filter(|name| boot.initramfs.contains(name) == loads);
+            names.cloned().collect::<Vec<_>>()
+        };
+        let loaded = told(self, true).into_iter().map(|name| format!("{name} was loaded in the initramfs"));
+        let vain = told(reference, false).into_iter();
+        let vain =
+            vain.map(|name| format!("{name} is in stock's initramfs not loaded either: that shows nothing"));
+        loaded.chain(vain).collect()
     }
 }
 
@@ -132,7 +161,22 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_is_good_with_the_daemon_ahead_of_udev_and_no_unit_failed() {
+    fn what_the_kernel_s_command_line_forbids_or_wants_early_is_heeded() {
+        let boot = |before: &str, without: &str| Boot {
+            wanted_before: vec![before.into()],
+            not_in_initramfs: vec![without.into()],
+            ..good()
+        };
+        let stock = Boot { initramfs: ["virtio_blk", "evdev"].map(Into::into).into(), ..good() };
+        assert_eq!(boot("virtio_blk", "evdev").faults(), [""; 0]);
+        assert_eq!(boot("virtio_blk", "evdev").unheeded(&stock), [""; 0]);
+        assert!(boot("evdev", "evdev").faults()[0].contains("evdev was not loaded before"));
+        assert!(boot("virtio_blk", "virtio_blk").unheeded(&stock)[0].contains("was loaded"));
+        assert!(boot("virtio_blk", "button").unheeded(&stock)[0].contains("shows nothing"));
+    }
+
+    #[test]
+    fn a_boot_is_good_with_the_daemon_there_and_no_unit_failed() {
         assert_eq!(good().faults(), [""; 0]);
         let fault = |boot: Boot, says: &str| assert!(boot.faults()[0].contains(says), "{:?}", boot.faults());
         fault(Boot { multi_user: false, ..good() }, "multi-user");
@@ -140,7 +184,7 @@ mod tests {
             Boot { state: "degraded".into(), failed_units: vec!["x.service".into()], ..good() },
             "x.service",
         );
-        fault(Boot { ahead: Some(-0.25), ..good() }, "0.250 s after");
+        assert_eq!(Boot { ahead: Some(-0.25), ..good() }.faults(), [""; 0], "udev's order is no matter");
         fault(Boot { ahead: None, ..good() }, "never active");
         fault(Boot { needs_service: false, ..good() }, "was active");
     }

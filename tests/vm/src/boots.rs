@@ -14,7 +14,7 @@ use crate::table;
 
 /// By turns.
 pub const BOOTS: [&str; 2] = ["boot-stock", "boot-service"];
-pub const CPUS: u32 = 64;
+pub const CPUS: [u32; 2] = [8, 64];
 
 /// With how many decimals each is written.
 const QUANTITIES: [(Quantity, usize); 8] = [
@@ -28,17 +28,23 @@ const QUANTITIES: [(Quantity, usize); 8] = [
     (("modules tried more than once", |run| run.repeated().len() as f64), 0),
 ];
 
+/// One for each number of CPUs.
 pub fn table(measured: &Measured) -> String {
-    let boots = BOOTS.map(|way| measured.of(way, CPUS).len());
+    let tables: Vec<_> = CPUS.iter().filter_map(|&cpus| at(measured, cpus)).collect();
+    if tables.is_empty() { "Not measured.".into() } else { tables.join("\n") }
+}
+
+fn at(measured: &Measured, cpus: u32) -> Option<String> {
+    let boots = BOOTS.map(|way| measured.of(way, cpus).len());
     if boots == [0, 0] {
-        return "Not measured.".into();
+        return None;
     }
     let mut rows = vec![
-        [format!("{CPUS} CPUs"), "stock".into(), "with the package".into(), "ratio".into()].into(),
+        [format!("{cpus} CPUs"), "stock".into(), "with the package".into(), "ratio".into()].into(),
         vec!["boots".into(), boots[0].to_string(), boots[1].to_string(), String::new()],
     ];
     for (quantity, decimals) in QUANTITIES {
-        let [stock, package] = BOOTS.map(|way| values(measured, way, CPUS, quantity));
+        let [stock, package] = BOOTS.map(|way| values(measured, way, cpus, quantity));
         rows.push(vec![
             quantity.0.into(),
             ranged(Figure::of(&stock), decimals),
@@ -46,7 +52,7 @@ pub fn table(measured: &Measured) -> String {
             ranged(Figure::ratio(&package, &stock), 2),
         ]);
     }
-    table::align(rows, &[0])
+    Some(table::align(rows, &[0]))
 }
 
 /// No number where the run is no boot.
@@ -63,7 +69,7 @@ mod tests {
         let evdev = ByErrno::from([("EBUSY".into(), tries - 1), ("0".into(), 1)]);
         LabResult {
             scenario: scenario.into(),
-            cpus: CPUS,
+            cpus: 64,
             seconds,
             cpu_jiffies: (seconds * 200.0) as i64,
             mem_drop_kb: 2048,

@@ -37,7 +37,7 @@ struct Curve {
 pub fn of(measured: &Measured) -> Result<Picture, String> {
     let cpus = *sizes(measured).last().ok_or("the file holds no run")?;
     let mut curves = Vec::new();
-    for (way, name) in [("stock", "stock udev"), ("addonce", "addonce daemon")] {
+    for (way, name) in [("stock", "stock udev"), ("service", "addonce, the service")] {
         let mut runs = measured.of(way, cpus);
         runs.sort_by_key(|run| run.mem_drop_kb);
         let middle = runs.len().checked_sub(1).ok_or(format!("{way} at {cpus} CPUs was not measured"))? / 2;
@@ -86,8 +86,8 @@ mod tests {
     fn the_median_turn_is_bold_and_the_others_are_faint() {
         let mut results = [3072, 1024, 2048].map(|drop| run("stock", drop)).to_vec();
         let stock = Measured { results: results.clone(), ..Measured::default() };
-        assert!(of(&stock).unwrap_err().contains("addonce"));
-        results.push(run("addonce", 512));
+        assert!(of(&stock).unwrap_err().contains("service"));
+        results.push(run("service", 512));
         let picture = of(&Measured { results, ..Measured::default() }).unwrap();
         let tops: Vec<_> =
             picture.curves.iter().map(|curve| (curve.points[1].1, !curve.says.is_empty())).collect();

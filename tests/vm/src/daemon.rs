@@ -20,7 +20,7 @@ pub fn table(measured: &Measured, sizes: &[u32]) -> String {
     ];
     let mut rows = vec![head.map(String::from).to_vec()];
     for &cpus in sizes {
-        let runs = measured.of("addonce", cpus);
+        let runs = measured.of("service", cpus);
         let show = |read: &dyn Fn(&Daemon) -> f64, decimals| {
             let daemons = runs.iter().filter_map(|run| run.daemon.as_ref());
             ranged(Figure::of(&daemons.map(read).collect::<Vec<_>>()), decimals)
@@ -47,7 +47,7 @@ mod tests {
     fn loads_are_told_apart_from_what_the_daemon_does() {
         let daemon = Some(Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996, private_kb: 928 });
         let run = LabResult {
-            scenario: "addonce".into(),
+            scenario: "service".into(),
             cpus: 8,
             cpu_jiffies: 1000,
             daemon,

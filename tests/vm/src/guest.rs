@@ -56,7 +56,7 @@ impl Guest {
         let what = format!("{}-{cpus}", scenario.name);
         let dir = image::run_dir(&what)?;
         let qemu = tools::find(QEMU)?;
-        Ok(Self { qemu, args: arguments(&kernel.image, image, cpus), dir, what, timeout })
+        Ok(Self { qemu, args: arguments(&kernel.image, image, scenario, cpus), dir, what, timeout })
     }
 
     /// Runs the guest to its end and returns what its init wrote.
@@ -212,7 +212,7 @@ const DEVICES: [&str; 5] = [
 
 /// Only two CPUs are started, but all are present, each with its devices: a storm of any size for the price
 /// of two. What a guest writes to its disk is gone with it.
-fn arguments(kernel: &Path, image: &Image, cpus: u32) -> Vec<String> {
+fn arguments(kernel: &Path, image: &Image, scenario: &Scenario, cpus: u32) -> Vec<String> {
     let memory = if cpus <= 64 { "3G" } else { "6G" };
     let mut args: Vec<String> = ["-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "Skylake-Server"]
         .into_iter()
@@ -233,13 +233,17 @@ fn arguments(kernel: &Path, image: &Image, cpus: u32) -> Vec<String> {
         args.push("-blockdev".into());
         args.push("driver=null-co,node-name=disk,size=67108864,read-zeroes=on".into());
     }
-    args.extend(DEVICES.iter().flat_map(|device| ["-device".into(), device.to_string()]));
+    let devices = DEVICES.into_iter().chain(scenario.devices.iter().map(String::as_str));
+    args.extend(devices.flat_map(|device| ["-device".into(), device.to_string()]));
     args.extend([
         "-kernel".into(),
         kernel.display().to_string(),
         "-initrd".into(),
         image.path.display().to_string(),
     ]);
+    for word in &scenario.kernel_words {
+        append.push_str(&format!(" {word}"));
+    }
     args.extend(["-append".into(), append]);
     args
 }

@@ -120,6 +120,13 @@ fn write_overlay(
     if scenario.needs_order {
         archive.bytes("lab/order", 0o644, format!("{}\n", scenario.order.join("\n")).as_bytes())?;
     }
+    for name in &scenario.programs {
+        let program = tools::find(name)?;
+        archive.file(&format!("usr/bin/{name}"), &program)?;
+        for library in host::libraries(&program)? {
+            archive.file(&host::in_guest(&library), &library)?;
+        }
+    }
     if let Some(root) = scenario.root() {
         archive.tree("", &root, &|_| true)?;
     }

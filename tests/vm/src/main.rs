@@ -155,19 +155,22 @@ fn measure(run: &Run) -> Result<LabResult, String> {
 
 fn measure_in(run: &Run, scenario: scenario::Scenario) -> Result<LabResult, String> {
     let mut result = boot(run, &scenario, |raw, trace| {
+        let programs = trace.programs.clone();
         let (boot, calls) = match scenario.boots {
             true => boot::read(raw, trace).map(|(boot, calls)| (Some(boot), calls))?,
             false => (None, trace.calls),
         };
         let result = LabResult::new(raw, calls, &run.scenario, run.cpus, guest::qemu_version()?)?;
-        Ok(LabResult { boot, ..result })
+        Ok(LabResult { boot, programs, ..result })
     })?;
     if let Some(boot) = &mut result.boot {
         boot.as_stock = scenario.as_stock;
+        boot.not_in_initramfs = scenario.not_in_initramfs;
+        boot.wanted_before = scenario.before_addonce;
         boot.needs_service = scenario.needs_deb && !scenario.as_stock;
     }
     result.not_asked_for = scenario.not_asked_for;
-    result.may_repeat = scenario.may_repeat;
+    result.most_programs = scenario.most_programs;
     result.twice = scenario.twice;
     Ok(result)
 }

@@ -19,7 +19,7 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT
        lab report FILE.json... --benches DIR    docs/PERFORMANCE.md, of what was measured and docs/PERFORMANCE.in.md
        lab curves FILE.json                     memory over time, for the example `curves` to draw
        lab demo [SCENARIO...] --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
-                                                stock and then each scenario (addonce, if none is named): table,
+                                                stock and then each scenario (service, if none is named): table,
                                                 check of each against stock, all results
        lab boot [SCENARIO...] --cpus N --deb FILE [--out FILE.json] [--timeout SECONDS]
                                                 a whole Debian from a disk, as root: boot-stock and then each
@@ -143,7 +143,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
             };
             match command.as_str() {
                 "run" => Ok(Command::Run(run(&only(&words, "SCENARIO")?))),
-                "demo" => beside("stock", "addonce"),
+                "demo" => beside("stock", "service"),
                 "boot" => beside("boot-stock", "boot-service"),
                 _ => none(&words).map(|()| Command::Fixes(run("fixes"))),
             }
@@ -239,7 +239,7 @@ mod tests {
             }
             other => panic!("{other:?}"),
         };
-        assert_eq!(seen("demo --cpus 4"), ("stock", "addonce".into()));
+        assert_eq!(seen("demo --cpus 4"), ("stock", "service".into()));
         assert_eq!(seen("boot --cpus 4 --deb x"), ("boot-stock", "boot-service".into()));
         assert_eq!(seen("boot boot-purged x --cpus 4"), ("boot-stock", "boot-purged x".into()));
     }

@@ -64,7 +64,7 @@ fn of_the_guests(measured: &Measured) -> Result<BTreeMap<String, String>, String
         ("rounds", rounds(measured)),
         ("most", most.to_string()),
         ("calls.stock", calls("stock")),
-        ("calls.addonce", calls("addonce")),
+        ("calls.service", calls("service")),
         ("goals", goals::table(measured, most)),
         ("ratios", side_by_side::ratios(measured)),
         ("figures", tables.collect::<Vec<_>>().join("\n")),

@@ -9,7 +9,7 @@ use crate::boot::Boot;
 use crate::order;
 use crate::raw::Raw;
 use crate::resources::{self, Daemon, Sample};
-use crate::trace::{Call, errno_name};
+use crate::trace::{Call, by_addonce, errno_name};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,15 +57,24 @@ pub struct LabResult {
     /// Modules that nothing asks for in this scenario, though stock udev loads them by a rule of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_asked_for: Vec<String>,
-    /// Loads were killed: that a module was tried more than once is no fault.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub may_repeat: bool,
+    /// How often the scenario allows a module to be tried, where it is more than once: it asked again, or killed somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_tries: Option<u32>,
     /// Modules that were to fail first and then, with another cause, to come in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub twice: Vec<String>,
     /// The guest booted a whole Debian: what is counted here is what was loaded from its disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
+    /// How often each program of addonce's was started in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, u32>,
+    /// How many devices had a MODALIAS in the end, each of which was triggered once.
+    #[serde(default)]
+    pub modaliases: i64,
+    /// So many starts of addonce-load are allowed for a hundred of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_programs: Option<u32>,
     /// What `addonce failed` said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Vec<String>>,
@@ -112,6 +121,13 @@ impl LabResult {
             daemon: Daemon::read(raw)?,
             order: order::of(&calls),
             live,
+            most_tries: raw
+                .fact("most_tries")
+                .ok()
+                .map(str::parse)
+                .transpose()
+                .map_err(|e| format!("most_tries: {e}"))?,
+            modaliases: raw.fact("modaliases").ok().map_or(Ok(0), |_| raw.number("modaliases"))?,
             failed: raw.lines("failed"),
             storm: raw
                 .section("storm")
@@ -129,8 +145,8 @@ impl LabResult {
     fn count(&mut self, call: Call) {
         let errno = errno_name(call.errno);
         self.calls.total += 1;
-        // addonce names each loading thread after its module, "+MODULE"; for this count they are one caller.
-        let caller = if call.caller.starts_with('+') { "addonce".into() } else { call.caller };
+        // For this count all of addonce's loads are one caller.
+        let caller = if by_addonce(&call) { "addonce".into() } else { call.caller };
         *self.calls.by_caller.entry(caller).or_default() += 1;
         *self.calls.by_errno.entry(errno.clone()).or_default() += 1;
         *self.attempts.entry(call.module).or_default().entry(errno).or_default() += 1;
@@ -162,24 +178,44 @@ impl LabResult {
         }
         let boot = self.boot.iter().flat_map(Boot::faults);
         faults.extend(boot.map(|fault| format!("{}: {fault}", named(self))));
+        let unheeded = self.boot.iter().zip(&reference.boot).flat_map(|(boot, stock)| boot.unheeded(stock));
+        faults.extend(unheeded.map(|fault| format!("{}: {fault}", named(self))));
         if self.boot.as_ref().is_some_and(|boot| boot.as_stock) {
             faults.extend(self.unlike(reference).map(|fault| format!("{}: {fault}", named(self))));
             return faults;
         }
+        faults.extend(self.too_many_programs().map(|fault| format!("{}: {fault}", named(self))));
         let twice = self.twice.iter().filter(|module| !self.failed_once_and_came_in(module));
         faults.extend(twice.map(|module| {
             format!("{}: {module} was not tried twice, the second time with success", named(self))
         }));
-        let repeated =
-            self.repeated().into_iter().filter(|(module, _)| !self.twice.iter().any(|other| other == module));
+        let most = self.most_tries.unwrap_or(1);
+        let repeated = self.repeated().into_iter();
+        let repeated = repeated
+            .filter(|(module, tries)| *tries > most && !self.twice.iter().any(|twice| twice == module));
         let repeated: Vec<_> = repeated.map(|(module, n)| format!("{module} ({n})")).collect();
-        if !repeated.is_empty() && !self.may_repeat {
-            faults.push(format!("{}: inserted more than once: {}", named(self), repeated.join(", ")));
+        if !repeated.is_empty() {
+            let allowed = if most == 1 { "once".into() } else { format!("{most} times") };
+            faults.push(format!("{}: inserted more than {allowed}: {}", named(self), repeated.join(", ")));
         }
         faults.extend(
             self.untold().map(|module| format!("{}: `addonce failed` is silent about {module}", named(self))),
         );
         faults
+    }
+
+    /// In a storm that deserves the name.
+    fn too_many_programs(&self) -> Option<String> {
+        let most = self.most_programs.filter(|_| self.cpus >= 64)?;
+        let (programs, devices) = (self.asked(), self.modaliases);
+        (i64::from(programs) * 100 > i64::from(most) * devices).then(|| {
+            format!("addonce-load was started {programs} times for {devices} devices: more than {most} %")
+        })
+    }
+
+    /// How often udev ran the program that asks.
+    pub fn asked(&self) -> u32 {
+        self.programs.get("addonce-load").copied().unwrap_or_default()
     }
 
     fn failed_once_and_came_in(&self, module: &str) -> bool {

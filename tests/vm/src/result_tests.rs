@@ -183,3 +183,26 @@ fn a_module_that_is_to_fail_first_has_to_and_no_other_may() {
         faults(tried("evdev", &[("ENOENT", 1), ("0", 1)])).iter().any(|fault| fault.contains("evdev (2)"))
     );
 }
+
+#[test]
+fn a_storm_that_runs_too_many_programs_is_a_fault_and_a_small_one_is_no_storm() {
+    let stock = LabResult { cpus: 64, ..with(&["evdev"], &[("evdev", 20)]) };
+    let run = |programs: u32, cpus: u32| LabResult {
+        cpus,
+        modaliases: 400,
+        most_programs: Some(5),
+        programs: [("addonce-load".to_string(), programs), ("addonce".to_string(), 999)].into(),
+        ..with(&["evdev"], &[("evdev", 1)])
+    };
+    assert_eq!(run(20, 64).faults_against(&stock), [""; 0]);
+    assert!(run(21, 64).faults_against(&stock)[0].contains("21 times for 400 devices"));
+    let stock = LabResult { cpus: 16, ..stock };
+    assert_eq!(run(21, 16).faults_against(&stock), [""; 0]);
+}
+
+#[test]
+fn a_module_may_be_tried_as_often_as_the_scenario_can_explain() {
+    let stock = with(&["evdev"], &[("evdev", 20)]);
+    let run = LabResult { most_tries: Some(3), ..with(&["evdev"], &[("evdev", 3), ("button", 4)]) };
+    assert!(run.faults_against(&stock)[0].ends_with("inserted more than 3 times: button (4)"));
+}

@@ -10,13 +10,18 @@
 //! | `# needs: addonce` | the run names an addonce binary: /usr/bin/addonce, with its addonce-load beside it |
 //! | `# needs: rules` | addonce's udev rules are installed |
 //! | `# needs: order` | the run names a result, whose modules become /lab/order, a line each |
+//! | `# needs: programs NAME ...` | these of the host's, beside busybox, udev's and kmod's |
 //! | `# needs: fixtures` | the modules of `fixtures/` join the tree |
 //! | `# modules: none` | all others are left out of it, indexes included, so that nothing else loads |
-//! | `# modules: may be tried again` | a second insert call is no fault, for loads are killed |
+//! | `# programs: at most N %` | so many starts of addonce-load for each device with a MODALIAS, from 64 CPUs on |
+//! | `# devices: NAME ...` | the machine has these of QEMU's besides |
 //! | `# not asked for: NAME ...` | nothing asks for these here, though stock udev loads them by a rule of its own |
 //! | `# boots: debian` | the guest boots a whole Debian from a disk |
 //! | `# needs: deb` | of those: the run names addonce's package |
 //! | `# modules: as with stock` | of those: the boot comes to what it comes to without |
+//! | `# kernel: WORD ...` | of those: on the kernel's command line |
+//! | `# not in the initramfs: NAME ...` | of those: these are not loaded there, though they are with stock, but later |
+//! | `# before addonce: NAME ...` | of those: somebody loads these before addonce loads anything |
 //! | `# tried twice: NAME ...` | of those: these fail first, and then, with another cause, come in |
 //!
 //! Where a Debian is booted, `install.sh`, if there, changes it beforehand, in a chroot, and `run.sh` may define
@@ -33,14 +38,18 @@ pub struct Scenario {
     /// addonce's udev rules are installed.
     pub needs_rules: bool,
     pub needs_fixtures: bool,
+    /// Of the host's.
+    pub programs: Vec<String>,
     /// It inserts the modules of an earlier result, in that order.
     pub needs_order: bool,
     pub order: Vec<String>,
     /// The distribution's own modules are left out.
     pub bare: bool,
     pub not_asked_for: Vec<String>,
-    /// Loads are killed, so a module may be tried more than once.
-    pub may_repeat: bool,
+    /// So many starts of addonce-load for a hundred devices with a MODALIAS, in a storm that deserves the name.
+    pub most_programs: Option<u32>,
+    /// What the machine has beside what all have.
+    pub devices: Vec<String>,
     /// These fail first and then come in.
     pub twice: Vec<String>,
     /// The guest boots a Debian from a disk.
@@ -48,6 +57,11 @@ pub struct Scenario {
     pub needs_deb: bool,
     /// addonce is not to be noticed.
     pub as_stock: bool,
+    /// On the kernel's command line.
+    pub kernel_words: Vec<String>,
+    /// What the initramfs is not to load, and what somebody is to load there before addonce loads anything.
+    pub not_in_initramfs: Vec<String>,
+    pub before_addonce: Vec<String>,
 }
 
 impl Scenario {
@@ -94,7 +108,7 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
     let says = |header: &str| script.lines().any(|line| line.trim() == header);
     let named = |header: &str| {
         let lines = script.lines().filter_map(|line| line.trim().strip_prefix(header));
-        lines.flat_map(str::split_whitespace).map(Into::into).collect()
+        lines.flat_map(str::split_whitespace).map(String::from).collect::<Vec<_>>()
     };
     Ok(Scenario {
         name: name.into(),
@@ -102,15 +116,23 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         needs_addonce: says("# needs: addonce"),
         needs_rules: says("# needs: rules"),
         needs_fixtures: says("# needs: fixtures"),
+        programs: named("# needs: programs "),
         needs_order: says("# needs: order"),
         order: Vec::new(),
         bare: says("# modules: none"),
         not_asked_for: named("# not asked for: "),
         twice: named("# tried twice: "),
-        may_repeat: says("# modules: may be tried again"),
+        devices: named("# devices: "),
+        most_programs: match named("# programs: at most ").first().map(String::as_str) {
+            Some(number) => Some(number.parse().map_err(|e| format!("{name}: programs: {number}: {e}"))?),
+            None => None,
+        },
         boots: says("# boots: debian"),
         needs_deb: says("# needs: deb"),
         as_stock: says("# modules: as with stock"),
+        kernel_words: named("# kernel: "),
+        not_in_initramfs: named("# not in the initramfs: "),
+        before_addonce: named("# before addonce: "),
     })
 }
 
@@ -121,7 +143,7 @@ mod tests {
     #[test]
     fn the_shipped_scenarios_say_whether_they_need_addonce() {
         assert!(!find("stock").unwrap().needs_addonce);
-        assert!(find("addonce").unwrap().needs_addonce);
+        assert!(find("service").unwrap().needs_addonce);
         assert!(find("scan").unwrap().needs_addonce);
     }
 

@@ -20,12 +20,14 @@ pub const CALLS: Quantity = ("insert calls", |result| f64::from(result.calls.tot
 /// Modules that came in or failed.
 pub const TRIED: Quantity = ("modules", |result| result.attempts.len() as f64);
 
+/// Starts of addonce-load for each device with a MODALIAS.
+pub const PROGRAMS: Quantity = ("programs", |result| f64::from(result.asked()) / result.modaliases as f64);
+
 pub fn title(way: &str) -> &str {
     match way {
         "stock" => "stock udev",
-        "addonce" => "addonce daemon",
-        "sync" => "daemon, `--sync-udev`",
-        "program" => "rule program",
+        "service" => "the service",
+        "program" => "the rule program",
         "floor" => "the floor",
         "scan" => "`addonce scan`, no udev",
         "oneliner" => "the one-liner, no udev",

@@ -37,6 +37,10 @@ pub fn render(results: &[LabResult]) -> String {
             b.ahead.map_or("-".into(), |ahead| format!("{ahead:.1}"))
         }));
     }
+    if results.iter().any(|r| !r.programs.is_empty()) {
+        rows.push(row("devices with a MODALIAS", results, |r| r.modaliases.to_string()));
+        rows.push(row("addonce-load started", results, |r| r.asked().to_string()));
+    }
     rows.push(row("seconds", results, |r| format!("{:.1}", r.seconds)));
     rows.push(row("CPU seconds", results, |r| format!("{:.1}", r.cpu_jiffies as f64 / 100.0)));
     rows.push(row("MemAvailable drop, MB", results, |r| format!("{:.1}", r.mem_drop_kb as f64 / 1024.0)));
@@ -81,7 +85,7 @@ mod tests {
         let mut stock =
             LabResult { scenario: "stock".into(), live: vec!["evdev".into()], ..LabResult::default() };
         stock.calls.by_errno.insert("EBUSY".into(), 292);
-        let addonce = LabResult { scenario: "addonce".into(), ..LabResult::default() };
+        let addonce = LabResult { scenario: "service".into(), ..LabResult::default() };
         let text = render(&[stock, addonce]);
         let line = |start: &str| {
             text.lines().find(|l| l.starts_with(start)).map(|l| l.split_whitespace().collect::<Vec<_>>())

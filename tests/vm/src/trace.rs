@@ -6,9 +6,10 @@
 //! for. That holds for kmod, busybox, udev and addonce, which all open, insert and close in one thread. It
 //! promises that a call it cannot give a name is an error, and that a call which never returned is counted as
 //! such. What a scenario wrote to trace_marker, "lab: TEXT", stands between the calls before and after it, and so does
-//! that PID 1 became another program: the last time it does is when the root file system's init takes over.
+//! that PID 1 became another program: the last time it does is when the root file system's init takes over. Starts of
+//! addonce's own programs are counted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 #[derive(Debug, PartialEq)]
 pub struct Call {
@@ -19,6 +20,11 @@ pub struct Call {
     pub errno: Option<i32>,
     /// When it returned, in seconds of the trace's clock.
     pub returned: Option<f64>,
+}
+
+/// addonce names each loading process after its module, "+MODULE".
+pub fn by_addonce(call: &Call) -> bool {
+    call.caller.starts_with('+')
 }
 
 #[derive(Debug, PartialEq)]
@@ -37,6 +43,8 @@ pub struct Trace {
     pub marks: Vec<Mark>,
     /// The programs that PID 1 became.
     pub inits: Vec<Mark>,
+    /// How often each program of addonce's was started, by its name.
+    pub programs: BTreeMap<String, u32>,
 }
 
 #[derive(Default)]
@@ -51,7 +59,7 @@ enum Event<'a> {
     Entered,
     Returned(i64),
     Marked(&'a str),
-    Became(&'a str),
+    Executed { program: &'a str, pid: u32 },
     Other,
 }
 
@@ -84,8 +92,12 @@ pub fn parse(text: &str) -> Result<Trace, String> {
             Event::Marked(text) => {
                 trace.marks.push(Mark { text: text.into(), at, calls: trace.calls.len() });
             }
-            Event::Became(program) => {
+            Event::Executed { program, pid: 1 } => {
                 trace.inits.push(Mark { text: program.into(), at, calls: trace.calls.len() });
+            }
+            Event::Executed { program, .. } => {
+                let name = program.rsplit('/').next().unwrap_or(program);
+                *trace.programs.entry(name.into()).or_default() += 1;
             }
             Event::Other => {}
         }
@@ -112,8 +124,8 @@ fn event(what: &str) -> Option<Event<'_>> {
         return Some(Event::Marked(text));
     }
     if let Some(rest) = what.strip_prefix("sched_process_exec: filename=") {
-        let (program, _) = rest.split_once(" pid=1 ")?;
-        return Some(Event::Became(program));
+        let (program, rest) = rest.split_once(" pid=")?;
+        return Some(Event::Executed { program, pid: rest.split_once(' ')?.0.parse().ok()? });
     }
     let insert = ["sys_finit_module", "sys_init_module"].iter().find_map(|name| what.strip_prefix(name));
     Some(match insert {

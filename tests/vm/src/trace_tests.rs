@@ -115,3 +115,15 @@ fn what_pid_1_becomes_stands_between_calls() {
     let seen: Vec<_> = inits.iter().map(|init| (init.text.as_str(), init.at, init.calls)).collect();
     assert_eq!(seen, [("/init", 1.0, 0), ("/sbin/init", 2.5, 1)]);
 }
+
+#[test]
+fn starts_of_addonce_s_programs_are_counted() {
+    let text = r#"
+ (udev-worker)-70 [000] ..... 1.0: sched_process_exec: filename=/usr/bin/addonce-load pid=70 old_pid=70
+ addonce-load-71 [001] ..... 1.1: sched_process_exec: filename=/usr/bin/addonce pid=71 old_pid=71
+ (udev-worker)-72 [000] ..... 1.2: sched_process_exec: filename=/usr/bin/addonce-load pid=72 old_pid=72
+"#;
+    let trace = parse(text).unwrap();
+    assert_eq!(trace.programs, BTreeMap::from([("addonce".into(), 1), ("addonce-load".into(), 2)]));
+    assert!(trace.inits.is_empty());
+}

@@ -7,7 +7,7 @@
 
 use crate::cases::Case;
 use crate::table;
-use crate::trace::{Call, Trace};
+use crate::trace::{Call, Trace, by_addonce};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,11 +115,6 @@ fn plain(module: &str) -> &str {
     module.strip_prefix("addonce_").unwrap_or(module)
 }
 
-/// addonce names each loading thread after its module, "+MODULE".
-fn by_addonce(call: &&Call) -> bool {
-    call.caller.starts_with('+')
-}
-
 impl<'a> Judge<'a> {
     fn new(case: &'a Case, spans: &'a [Span<'a>], observed: &'a Observed<'a>) -> Self {
         let spans = spans.iter().filter(|span| span.case == case.name).collect();
@@ -151,7 +146,8 @@ impl<'a> Judge<'a> {
         let phases = case.attempts.iter().map(|(_, attempts)| attempts.len()).max().unwrap_or(0);
         for (phase, name) in PHASES.iter().enumerate().skip(1).take(phases) {
             let spans: Vec<_> = self.spans.iter().filter(|span| span.phase == phase).collect();
-            let calls: Vec<_> = spans.iter().flat_map(|span| span.calls).filter(by_addonce).collect();
+            let calls: Vec<_> =
+                spans.iter().flat_map(|span| span.calls).filter(|call| by_addonce(call)).collect();
             if spans.is_empty() {
                 self.fault(format!("not performed: {name}"));
             }
@@ -171,7 +167,7 @@ impl<'a> Judge<'a> {
 
     /// What nobody expects.
     fn strangers(&mut self) {
-        for call in self.calls().filter(by_addonce) {
+        for call in self.calls().filter(|call| by_addonce(call)) {
             if self.case.attempts.iter().all(|(module, _)| module != plain(&call.module)) {
                 self.fault(format!("{} was inserted by addonce", call.module));
             }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # boots: debian
 # needs: deb
-# The package was installed before the boot: the daemon loads, from before udev's coldplug, in the initramfs and after it.
+# The package was installed before the boot: addonce loads, in the initramfs and after it.
 # Then it is restarted, and killed, with nothing else going on: that alone is no attempt. Then, with modules unloaded, there
 # are storms in which it is killed: all are live again, and what fails was tried once for each storm, and once more for each
 # kill at the most, for a load that was in the air then has no outcome.
@@ -69,7 +69,6 @@ killed_in_storms() {
 
 # First what an administrator would ask, once the storm counts as over.
 afterwards() {
-    with_addonce || return 0
     sleep 6
     addonce failed | section failed
     addonce plot --json | section storm

@@ -8,14 +8,10 @@
 # devices are made without an uevent, but for the one that is new hardware. A trigger is an ordinary one, narrowed down
 # to the devices of the case so that the cases do not mix.
 
-EXTRA=/usr/lib/modules/$(uname -r)/extra
-NEW=/sys/bus/addonce/new_device
-
 phase() { echo "lab: $CASE $1" >$T/trace_marker; }
 observe() { echo "$CASE $*" >>/run/lab/cases; }
-device() { echo "$1 addonce:addonce_$2 $3" >$NEW || fail "no device $1"; }
-trigger() { must udevadm trigger --type=devices --action=add "$@"; }
-ask() { trigger --subsystem-match=addonce --sysname-match="$CASE.*"; }
+narrow() { must udevadm trigger --type=devices --action=add "$@"; }
+ask() { narrow --subsystem-match=addonce --sysname-match="$CASE.*"; }
 number() { addonce status --json | sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p"; }
 
 # As many devices as the machine has CPUs, all with one MODALIAS.
@@ -67,7 +63,7 @@ again() {
 # A device that did not ask before, and is not asked for with the others of its case.
 ask_another() {
     device $CASE-another $CASE quiet
-    trigger --subsystem-match=addonce --sysname-match=$CASE-another
+    narrow --subsystem-match=addonce --sysname-match=$CASE-another
 }
 
 # The module that is in the way of the case's, loaded by hand.
@@ -200,22 +196,21 @@ prepare() {
     mv $EXTRA/addonce_unindexed_dep.ko /lab
     must depmod 2>/dev/null
     mv $EXTRA/addonce_missing_dep.ko /lab
-    must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
+    udevd
 }
 
 storm() {
     # The scan asks, and udev's coldplug then says the same: one attempt.
     CASE=cpu
     phase ask
-    addonce daemon --scan --jobs 8 --clients 256 >>$LOG 2>&1 &
+    addonce daemon --jobs 8 --clients 256 >>$LOG 2>&1 &
     DAEMON=$!
     wait_for /run/addonce/io.addonce 60
-    must udevadm trigger --type=subsystems --action=add
     trigger
     all_quiet
-    ask() { trigger --subsystem-match=cpu; }
+    ask() { narrow --subsystem-match=cpu; }
     again ask
-    ask() { trigger --subsystem-match=addonce --sysname-match="$CASE.*"; }
+    ask() { narrow --subsystem-match=addonce --sysname-match="$CASE.*"; }
 
     fix blacklist ask
     # Before the others run depmod, which would take the missing file for no dependency.

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
 # needs: rules
-# modules: may be tried again
-# No daemon: every `addonce load` that runs is killed, twenty times, at random moments of the storm.
+# As kill, without a service: the daemon that is killed is the one that a program started, and the next program starts another.
 
 storm() {
     coldplug
-    kill_often 20
+    kill_often 20 kill_program
+    kill_often 20 kill_daemon
+    kill_often 20 kill_udevd
     udev_settled
+    tries_explained
 }
-# All that run: one holds the lock, the others wait for it.
-kill_one() { killall -9 addonce 2>/dev/null; }
+kill_program() { killall -9 addonce-load 2>/dev/null; }
+kill_daemon() { killall -9 addonce 2>/dev/null; }
+kill_udevd() {
+    kill -9 $(pidof systemd-udevd) || return
+    udevd
+    another_storm
+}

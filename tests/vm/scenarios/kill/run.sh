@@ -1,7 +1,31 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
 # needs: rules
-# modules: may be tried again
-# A daemon that is killed twenty times in the storm, at random moments, and started again as systemd would.
+# Whoever takes part is killed twenty times at random moments of storms, with the daemon as a service: the process of a load,
+# the program, the daemon (started again as systemd would) and udevd (started again, and triggered, for what it had is lost with
+# it). In the end all is live, settle returns, and storms and deaths explain every insert call.
 
-storm() { killed_daemon; }
+storm() {
+    udevd
+    listening
+    trigger
+    kill_often 20 kill_load
+    kill_often 20 kill_program
+    kill_often 20 kill_daemon
+    kill_often 20 kill_udevd
+    udev_settled
+    tries_explained
+}
+# The process of a load is named after its module.
+kill_load() { pkill -9 -n '^[+]'; }
+kill_program() { killall -9 addonce-load 2>/dev/null; }
+kill_daemon() {
+    kill -9 $DAEMON || return
+    sleep 0.1
+    start
+}
+kill_udevd() {
+    kill -9 $(pidof systemd-udevd) || return
+    udevd
+    another_storm
+}

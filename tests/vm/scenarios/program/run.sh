@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
 # needs: rules
-# No daemon: udev runs addonce for each device, and `udevadm settle` covers the loads.
+# programs: at most 15 %
+# Nothing is started beforehand: the first program that udev runs starts a daemon for the occasion.
 
 storm() {
     coldplug
     udev_settled
-    mark settled
 }
 
-# What udev itself makes of the rules: accepted, and the program is run.
+# What udev itself makes of the rules: accepted, and the program is run. And the daemon goes when nothing is left.
 afterwards() {
+    tries=100
+    while pidof addonce >/dev/null; do
+        [ $tries -gt 0 ] || fail "the daemon is still there 10 s after settle"
+        tries=$((tries - 1))
+        sleep 0.1
+    done
     udevadm test --action=add /sys/devices/system/cpu/cpu0 >/run/lab/test 2>&1
     grep -q "^run: '/usr/bin/addonce-load'" /run/lab/test || fail "udevadm test does not run addonce-load"
     fault=$(grep '80-drivers.rules:[0-9]* *\(Invalid\|Unknown\|Unexpected\|Missing\|Failed\)' /run/lab/test)

@@ -186,22 +186,28 @@ bench: check-root
 check-root:
 	@[ "$$(id -u)" = 0 ] || { echo "$(MAKECMDGOALS): a whole Debian is booted, which needs root: run it as root" >&2; exit 1; }
 
-# The storm of 64 CPUs, stock and the daemon. Where no storm is the point 16 do: the other ways to use addonce, each again while
-# whoever loads is killed, and modules that fail and are fixed.
-CHECK_OTHERS = scan sync program kill kill-sync kill-program
+# The storm of 64 CPUs: stock, the service, and the rule program without one. Where no storm is the point fewer do: no udev; rules
+# of an administrator's; whoever takes part killed. And with fixture modules alone: one device after the other, whatever may be
+# broken, modules that hang, strangers, and modules that fail and are fixed.
+CHECK_WAYS = service program
+CHECK_OTHERS = scan rules kill kill-program
+CHECK_FIXTURES = singles broken hang strangers
 check-guest: build lab
-	$(LAB) demo addonce --cpus 64 --addonce $(ADDONCE) --out target/check/storm.json
+	$(LAB) demo $(CHECK_WAYS) --cpus 64 --addonce $(ADDONCE) --out target/check/storm.json
 	$(LAB) demo $(CHECK_OTHERS) --cpus 16 --addonce $(ADDONCE) --out target/check/others.json
+	set -e; for each in $(CHECK_FIXTURES); do \
+		$(LAB) run $$each --cpus 8 --addonce $(ADDONCE) --out target/check/$$each.json; \
+	done
 	$(LAB) fixes --cpus 16 --addonce $(ADDONCE) --out target/check/fixes.json
 
 check-guest-long: build lab
 	$(LAB) demo $(CHECK_OTHERS) --cpus 64 --addonce $(ADDONCE) --out target/check/others-64.json
-	$(LAB) demo addonce $(CHECK_OTHERS) --cpus 255 --addonce $(ADDONCE) --out target/check/ways-255.json
+	$(LAB) demo $(CHECK_WAYS) $(CHECK_OTHERS) --cpus 255 --addonce $(ADDONCE) --out target/check/ways-255.json
 	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
 
 # A whole Debian, as root: stock; with the package installed (an initramfs of update-initramfs, then the daemon restarted and
-# killed); an initramfs of dracut; one without udev; and with the package purged.
-CHECK_BOOTS = boot-service boot-dracut boot-busybox boot-purged
+# killed); with blacklist= on the kernel's command line; an initramfs of dracut; one without udev; and with the package purged.
+CHECK_BOOTS = boot-service boot-blacklist boot-dracut boot-busybox boot-purged
 check-boot: check-root deb lab
 	$(LAB) boot $(CHECK_BOOTS) --cpus 8 --deb target/packages/addonce_*.deb --out target/check/boot.json
 

@@ -11,9 +11,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use addonce::plot::page::{MARGIN, STYLE, WIDTH};
-use addonce::plot::scale::Axis;
-use addonce::plot::svg::Svg;
+use addonce::plot::{Axis, MARGIN, STYLE, Svg, WIDTH};
 use serde::Deserialize;
 
 const HEIGHT: f64 = 560.0;
@@ -130,13 +128,13 @@ fn draw(text: &str) -> Result<String, String> {
 fn axes(svg: &mut Svg, picture: &Picture, x: &Axis, y: &Axis) {
     svg.text("head", MARGIN, TOP - 22.0, &format!("{}, {}", picture.y.head, picture.y.unit));
     for tick in y.ticks() {
-        svg.path("grid", &[(LEFT, tick.place), (RIGHT, tick.place)]);
-        svg.text("level", LEFT - 10.0, tick.place + 4.0, &tick.label);
+        svg.path("grid", &[(LEFT, tick.0), (RIGHT, tick.0)]);
+        svg.text("level", LEFT - 10.0, tick.0 + 4.0, &tick.1);
     }
     svg.path("axis", &[(LEFT, BOTTOM), (RIGHT, BOTTOM)]);
     for tick in x.ticks() {
-        svg.path("axis", &[(tick.place, BOTTOM), (tick.place, BOTTOM + 5.0)]);
-        svg.text("tick", tick.place, BOTTOM + 21.0, &format!("{} {}", tick.label, picture.x.unit));
+        svg.path("axis", &[(tick.0, BOTTOM), (tick.0, BOTTOM + 5.0)]);
+        svg.text("tick", tick.0, BOTTOM + 21.0, &format!("{} {}", tick.1, picture.x.unit));
     }
     svg.text("head", LEFT, BOTTOM + 46.0, &picture.x.head);
 }

@@ -143,7 +143,7 @@ fn the_daemon_is_asked_for_its_storm() {
     let directory = tempfile::tempdir().expect("tempdir");
     let socket = directory.path().join("io.addonce");
     let listener = UnixListener::bind(&socket).expect("bind");
-    let case = case("still-in-the-air");
+    let case = case("20-modules-in-half-a-second");
     let storm: Value = serde_json::from_slice(&fs::read(&case).expect("read")).expect("JSON");
     let reply = serde_json::json!({ "parameters": storm }).to_string();
     let daemon = std::thread::spawn(move || {

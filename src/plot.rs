@@ -1,0 +1,636 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A storm as a picture: one pure function, [`draw`], from what `io.addonce.Storm` replies to the text of an SVG file.
+//!
+//! Above, requests per second as an outline, and within it, filled, those that changed nothing: what stays empty was worth asking.
+//! Below, a row for each module: a thin bar while its load waits, a thick one while it runs, a tick or a cross for what it came to.
+//! Names stand in a column on the left as wide as the longest of them, and on the right there is room for what is written behind a
+//! bar. Colours are of the palette of Okabe and Ito; what they mean is told by shape or word as well.
+//!
+//! The reply may come from a file, so it is not trusted: text is reduced to printable ASCII and escaped, and numbers are kept on
+//! the page.
+
+use std::fmt::{Display, Write};
+use std::ops::Deref;
+
+use serde::{Deserialize, Deserializer};
+
+/// How wide a picture is.
+pub const WIDTH: f64 = 1320.0;
+/// The room around everything.
+pub const MARGIN: f64 = 28.0;
+/// Where the chart of the rate begins and ends, and where the first row begins.
+const RATE_TOP: f64 = 110.0;
+const RATE_BOTTOM: f64 = 240.0;
+const ROWS_TOP: f64 = 276.0;
+/// The room for what is written behind bars, and for the legend.
+const NOTES: f64 = 310.0;
+/// So much of a module's name, of an errno's and of a modalias is written: the longest errno is EPROTONOSUPPORT, and a CPU's
+/// modalias has a thousand characters and more.
+const NAME: usize = 30;
+const ERRNO: usize = 16;
+const ALIAS: usize = 200;
+/// More columns than these nobody tells apart.
+const COLUMNS: usize = 300;
+
+/// The look of everything, by class.
+pub const STYLE: &str = "
+svg { font-family: system-ui, sans-serif; font-size: 12px; fill: #24292f }
+.paper { fill: #ffffff; stroke: #d0d7de }
+.title { font-size: 20px; font-weight: bold }
+.facts { font-size: 13px; fill: #57606a }
+.head { font-weight: bold; fill: #57606a }
+.tick, .level { fill: #57606a; font-size: 11px; text-anchor: middle }
+.level, .name { text-anchor: end }
+.name { font-family: ui-monospace, monospace }
+.note { fill: #57606a }
+.errno { fill: #a33c00; font-weight: bold }
+.grid { stroke: #e4e8ec; fill: none; shape-rendering: crispEdges }
+.axis { stroke: #8c959f; fill: none; shape-rendering: crispEdges }
+.row { fill: none; pointer-events: all }
+.band { fill: #f6f8fa }
+.requests { fill: none; stroke: #24292f; stroke-linejoin: round }
+.duplicates { fill: #9fb0c0 }
+.waiting { fill: #9ccbea }
+.live { fill: #0072b2 }
+.failed { fill: #d55e00 }
+.mark { fill: none; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round }
+.live.mark { stroke: #0072b2 }
+.failed.mark { stroke: #d55e00 }
+";
+
+/// What `Storm` replies.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Reply {
+    /// The last storm, or none. It has to be said that there is none: any other JSON would read as such a reply.
+    #[serde(deserialize_with = "said")]
+    pub storm: Option<Timeline>,
+}
+
+/// A storm. All times are milliseconds from the first request on.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Timeline {
+    began_ms_ago: u64,
+    /// Up to the last request, or to the end of the last load.
+    lasted_ms: u64,
+    over: bool,
+    bin_ms: u64,
+    /// Requests, and those of them that changed nothing, bin by bin.
+    requests: Vec<u64>,
+    duplicates: Vec<u64>,
+    bars: Vec<Bar>,
+}
+
+/// A load of a storm.
+#[derive(Clone, Debug, Deserialize)]
+struct Bar {
+    module: Plain,
+    /// The errno's name, where it failed.
+    error: Option<Plain>,
+    asked_ms: u64,
+    start_ms: u64,
+    end_ms: u64,
+    alias: Plain,
+    devpath: Option<Plain>,
+    pulled_in_by: Option<Plain>,
+    asked: u64,
+}
+
+/// Text from outside, as printable ASCII: every other byte stands as `\xNN`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(from = "String")]
+struct Plain(String);
+
+/// Where everything is.
+struct Page {
+    /// How high a row is, and the size of the letters in it.
+    row: f64,
+    letter: f64,
+    /// Where time begins and ends.
+    left: f64,
+    right: f64,
+    rows_bottom: f64,
+    time: Axis,
+}
+
+/// A storm as SVG.
+pub fn draw(storm: &Timeline) -> String {
+    let mut bars = storm.bars.clone();
+    // In order whatever was said of them.
+    for bar in &mut bars {
+        bar.start_ms = bar.start_ms.max(bar.asked_ms);
+        bar.end_ms = bar.end_ms.max(bar.start_ms);
+    }
+    bars.sort_by_key(|bar| (bar.asked_ms, bar.start_ms, bar.end_ms));
+    let end = bars.iter().map(|bar| bar.end_ms).fold(storm.lasted_ms, u64::max) as f64 / 1e3;
+    let page = Page::new(&bars, end);
+    let title = if storm.over {
+        "The last storm of module requests"
+    } else {
+        "A storm of module requests, still going on"
+    };
+    let (facts, height) = (facts(storm), page.rows_bottom + 50.0);
+    let style = format!("{STYLE}.name, .note {{ font-size: {}px }}\n", page.letter);
+    let mut svg = Svg::new(WIDTH, height, &format!("{title}: {facts}"), &style);
+    svg.rect("paper", 0.5, 0.5, WIDTH - 1.0, height - 1.0);
+    svg.text("title", MARGIN, 42.0, title);
+    svg.text("facts", MARGIN, 65.0, &facts);
+    for nth in (1..bars.len()).step_by(2) {
+        svg.rect("band", MARGIN, ROWS_TOP + page.row * nth as f64, WIDTH - 2.0 * MARGIN, page.row);
+    }
+    let rows = (!bars.is_empty()).then_some((ROWS_TOP, page.rows_bottom));
+    let parts: Vec<_> = [(RATE_TOP, RATE_BOTTOM)].into_iter().chain(rows).collect();
+    for (place, _) in page.time.ticks() {
+        parts.iter().for_each(|&(top, bottom)| svg.path("grid", &[(place, top), (place, bottom)]));
+    }
+    rate(&mut svg, &page, storm, end);
+    for (nth, bar) in bars.iter().enumerate() {
+        let middle = ROWS_TOP + page.row * (nth as f64 + 0.5);
+        svg.group(&all_that_is_known(bar), |svg| row(svg, &page, bar, middle));
+    }
+    for (_, y) in parts {
+        svg.path("axis", &[(page.left, y), (page.right, y)]);
+        for (place, label) in page.time.ticks() {
+            svg.text("tick", place, y + 18.0, &format!("{label} s"));
+        }
+    }
+    legend(&mut svg, page.right + 36.0);
+    svg.finish()
+}
+
+/// The storm in one line.
+fn facts(storm: &Timeline) -> String {
+    let sum = |bins: &[u64]| bins.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
+    let failed = storm.bars.iter().filter(|bar| bar.error.is_some()).count();
+    [
+        format!("began {} ago", duration(storm.began_ms_ago)),
+        format!("{} {}", if storm.over { "lasted" } else { "has lasted" }, duration(storm.lasted_ms)),
+        counted(sum(&storm.requests), "request"),
+        format!("{} of them duplicates", count(sum(&storm.duplicates))),
+        format!("{} live", counted((storm.bars.len() - failed) as u64, "module")),
+        format!("{} failed", count(failed as u64)),
+    ]
+    .join(" · ")
+}
+
+/// The chart above.
+fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
+    let columns = columns(storm, end);
+    let highest = columns.iter().map(|column| column.2).fold(0.0, f64::max);
+    // No line of the grid is for less than one request.
+    let axis = Axis::round(RATE_BOTTOM, RATE_TOP, highest.max(5.0), 5);
+    svg.text("head", MARGIN, RATE_TOP - 16.0, "requests per second");
+    for (place, label) in axis.ticks() {
+        svg.path("grid", &[(page.left, place), (page.right, place)]);
+        svg.text("level", page.left - 8.0, place + 4.0, &label.parse().map_or(label, count));
+    }
+    // Steps over the columns, closed along the axis.
+    let outline = |height: fn(&Column) -> f64| {
+        let mut points = vec![(page.left, RATE_BOTTOM)];
+        for column in &columns {
+            let y = axis.at(height(column));
+            points.extend([(page.time.at(column.0), y), (page.time.at(column.1), y)]);
+        }
+        points.push((points[points.len() - 1].0, RATE_BOTTOM));
+        points
+    };
+    svg.path("duplicates", &outline(|column| column.3));
+    svg.path("requests", &outline(|column| column.2));
+}
+
+/// From when to when, in seconds, and the requests and duplicates per second.
+type Column = (f64, f64, f64, f64);
+
+/// Bins that are finer than the picture are taken together.
+fn columns(storm: &Timeline, end: f64) -> Vec<Column> {
+    let together = storm.requests.len().div_ceil(COLUMNS).max(1);
+    let bin = storm.bin_ms.max(1) as f64 / 1e3;
+    let sum = |bins: &[u64]| bins.iter().map(|&n| n as f64).sum::<f64>();
+    let column = |(at, bins): (usize, &[u64])| {
+        let (first, long) = (at * together, bins.len() as f64 * bin);
+        let last = (first + bins.len()).min(storm.duplicates.len());
+        let (requests, duplicates) = (sum(bins) / long, sum(&storm.duplicates[first.min(last)..last]) / long);
+        let from = first as f64 * bin;
+        (from, (from + long).min(end), requests, duplicates.min(requests))
+    };
+    storm.requests.chunks(together).enumerate().map(column).collect()
+}
+
+fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
+    // Something to point at, as long as the row.
+    svg.rect("row", MARGIN, middle - page.row / 2.0, WIDTH - 2.0 * MARGIN, page.row);
+    let base = middle + page.letter * 0.36;
+    svg.text("name", page.left - 12.0, base, &short(&bar.module, NAME));
+    let [asked, start, end] =
+        [bar.asked_ms, bar.start_ms, bar.end_ms].map(|ms| page.time.at(ms as f64 / 1e3));
+    // A load that took no time is seen nevertheless.
+    let end = end.max(start + 2.0);
+    waiting(svg, asked, start, middle, page.row);
+    loading(svg, bar.error.is_some(), start, end, middle, page.row);
+    let mut note = duration(bar.end_ms - bar.start_ms);
+    if bar.asked > 1 {
+        note.push_str(&format!(" · ×{}", count(bar.asked)));
+    }
+    if let Some(module) = &bar.pulled_in_by {
+        note.push_str(&format!(" · for {}", &**module));
+    }
+    let x = end + 20.0;
+    let room = (WIDTH - MARGIN - x) / page.letter;
+    match bar.error.as_deref().map(|error| short(error, ERRNO)) {
+        None => svg.text("note", x, base, &fitting(&note, room)),
+        Some(error) => {
+            let rest = fitting(&format!(" · {note}"), room - error.chars().map(width).sum::<f64>());
+            svg.text_led("note", x, base, ("errno", &error), &rest);
+        }
+    }
+}
+
+/// A thin bar.
+fn waiting(svg: &mut Svg, from: f64, to: f64, middle: f64, row: f64) {
+    if to > from {
+        svg.rect("waiting", from, middle - row * 0.1, to - from, row * 0.2);
+    }
+}
+
+/// A thick bar, and a tick or a cross.
+fn loading(svg: &mut Svg, failed: bool, from: f64, to: f64, middle: f64, row: f64) {
+    let x = to + 10.0;
+    svg.rect(if failed { "failed" } else { "live" }, from, middle - row * 0.3, to - from, row * 0.6);
+    if failed {
+        svg.path("failed mark", &[(x - 3.5, middle - 3.5), (x + 3.5, middle + 3.5)]);
+        svg.path("failed mark", &[(x - 3.5, middle + 3.5), (x + 3.5, middle - 3.5)]);
+    } else {
+        svg.path("live mark", &[(x - 4.0, middle), (x - 1.0, middle + 3.0), (x + 4.0, middle - 3.5)]);
+    }
+}
+
+/// What is shown on pointing at a row.
+fn all_that_is_known(bar: &Bar) -> String {
+    let came_to = bar.error.as_deref().map_or("live".to_owned(), |error| format!("failed: {error}"));
+    let mut text = format!(
+        "{}: {came_to}\nasked for after {} by {}, waited {}, loaded {}\nalias {}",
+        short(&bar.module, ALIAS),
+        duration(bar.asked_ms),
+        counted(bar.asked, "request"),
+        duration(bar.start_ms - bar.asked_ms),
+        duration(bar.end_ms - bar.start_ms),
+        short(&bar.alias, ALIAS),
+    );
+    for (word, more) in [("device", &bar.devpath), ("pulled in by", &bar.pulled_in_by)] {
+        if let Some(more) = more {
+            text.push_str(&format!("\n{word} {}", short(more, ALIAS)));
+        }
+    }
+    text
+}
+
+/// What the shapes mean, beside the chart of the rate.
+fn legend(svg: &mut Svg, left: f64) {
+    const LINE: f64 = 20.0;
+    const SAMPLE: f64 = 28.0;
+    let line = |nth: f64| RATE_TOP + 2.0 + LINE * nth;
+    let words =
+        ["requests", "of them duplicates", "waiting", "loading, then live", "loading, then failed: errno"];
+    for (nth, word) in words.into_iter().enumerate() {
+        svg.text("legend", left + SAMPLE + 24.0, line(nth as f64) + 4.0, word);
+    }
+    svg.text("legend", left, line(words.len() as f64) + 4.0, "×64 requests that one load served");
+    svg.rect("requests", left, line(0.0) - 6.0, SAMPLE, 12.0);
+    svg.rect("duplicates", left, line(1.0) - 6.0, SAMPLE, 12.0);
+    waiting(svg, left, left + SAMPLE, line(2.0), LINE);
+    loading(svg, false, left, left + SAMPLE, line(3.0), LINE);
+    loading(svg, true, left, left + SAMPLE, line(4.0), LINE);
+}
+
+impl Page {
+    fn new(bars: &[Bar], end: f64) -> Self {
+        let (row, letter) = match bars.len() {
+            0..=40 => (24.0, 13.0),
+            41..=100 => (19.0, 12.0),
+            _ => (15.0, 11.0),
+        };
+        let longest = bars.iter().map(|bar| short(&bar.module, NAME).chars().count()).max().unwrap_or(0);
+        // 0.61: the width of a character of a monospace font, in its size.
+        let names = (longest as f64 * letter * 0.61).max(60.0);
+        let (left, right) = (MARGIN + names + 12.0, WIDTH - MARGIN - NOTES);
+        let rows_bottom = ROWS_TOP + row * bars.len() as f64;
+        Self { row, letter, left, right, rows_bottom, time: Axis::new(left, right, end, 12) }
+    }
+}
+
+impl From<String> for Plain {
+    fn from(text: String) -> Self {
+        let mut plain = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            match byte {
+                // A backslash stays: it is the daemon's own escape.
+                b' '..=b'~' => plain.push(byte.into()),
+                _ => write!(plain, "\\x{byte:02x}").expect("writing to a string does not fail"),
+            }
+        }
+        Self(plain)
+    }
+}
+
+impl Deref for Plain {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Timeline>, D::Error> {
+    Option::deserialize(value)
+}
+
+/// An axis that begins at zero: values to places.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis {
+    zero: f64,
+    far: f64,
+    span: f64,
+    step: f64,
+}
+
+impl Axis {
+    /// An axis from 0, drawn at `zero`, to `span`, drawn at `far`, with at most `most` steps, which are 1, 2 or 5 times a power
+    /// of ten.
+    pub fn new(zero: f64, far: f64, span: f64, most: u32) -> Self {
+        // A span of nothing cannot be divided.
+        let span = if span.is_finite() && span > 0.0 { span } else { 1.0 };
+        let least = span / f64::from(most.max(1));
+        let steps: [f64; 4] =
+            [1, 2, 5, 10].map(|factor| format!("{factor}e{}", exponent(least)).parse().expect("a number"));
+        // What is beside a whole power by a bit means that power.
+        let step = steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(steps[3]);
+        Self { zero, far, span, step }
+    }
+
+    /// As [`Axis::new`], but ending at a tick.
+    pub fn round(zero: f64, far: f64, span: f64, most: u32) -> Self {
+        let axis = Self::new(zero, far, span, most);
+        Self { span: (axis.span / axis.step - 1e-9).ceil() * axis.step, ..axis }
+    }
+
+    /// Where a value is drawn; the ends are as far as it goes.
+    pub fn at(&self, value: f64) -> f64 {
+        self.zero + (self.far - self.zero) * (value / self.span).clamp(0.0, 1.0)
+    }
+
+    /// The ticks from zero on: where they are, and their values, with as many decimals as the step between them has.
+    pub fn ticks(&self) -> Vec<(f64, String)> {
+        let decimals = exponent(self.step).min(0).unsigned_abs() as usize;
+        let last = (self.span / self.step + 1e-9).floor() as u32;
+        let values = (0..=last).map(|n| f64::from(n) * self.step);
+        values.map(|value| (self.at(value), format!("{value:.decimals$}"))).collect()
+    }
+}
+
+/// The power of ten that a value is written with: its logarithm, rounded down, without libm.
+fn exponent(value: f64) -> i32 {
+    let text = format!("{value:e}");
+    text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).expect("a finite number")
+}
+
+/// A picture in the making. What is written in it is well-formed, whatever text it is given: classes and the style sheet are
+/// this program's own words, all else is escaped.
+#[derive(Debug)]
+pub struct Svg {
+    text: String,
+}
+
+impl Svg {
+    /// An empty picture of this size, with a name for who cannot see it, and a style sheet.
+    pub fn new(width: f64, height: f64, name: &str, style: &str) -> Self {
+        let [width, height] = [width, height].map(number);
+        let mut svg = Self { text: String::new() };
+        svg.line(format_args!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
+            escape(name)
+        ));
+        svg.line(format_args!("<style>{style}</style>"));
+        svg
+    }
+
+    /// A rectangle.
+    pub fn rect(&mut self, class: &str, x: f64, y: f64, width: f64, height: f64) {
+        let [x, y, width, height] = [x, y, width.max(0.0), height.max(0.0)].map(number);
+        self.line(format_args!(
+            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"
+        ));
+    }
+
+    /// A line through these points.
+    pub fn path(&mut self, class: &str, points: &[(f64, f64)]) {
+        let points: Vec<_> = points.iter().map(|&(x, y)| format!("{} {}", number(x), number(y))).collect();
+        self.line(format_args!("<path class=\"{class}\" d=\"M{}\"/>", points.join(" L")));
+    }
+
+    /// A text on one line; its class says whether it begins, ends or is centred here.
+    pub fn text(&mut self, class: &str, x: f64, y: f64, text: &str) {
+        let [x, y] = [x, y].map(number);
+        self.line(format_args!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", escape(text)));
+    }
+
+    /// A text on one line whose beginning has a class of its own.
+    pub fn text_led(&mut self, class: &str, x: f64, y: f64, (lead_class, lead): (&str, &str), rest: &str) {
+        let ([x, y], [lead, rest]) = ([x, y].map(number), [lead, rest].map(escape));
+        self.line(format_args!(
+            "<text class=\"{class}\" x=\"{x}\" y=\"{y}\"><tspan class=\"{lead_class}\">{lead}</tspan>{rest}</text>"
+        ));
+    }
+
+    /// What belongs together, with a text that viewers show where one points at it.
+    pub fn group(&mut self, title: &str, inner: impl FnOnce(&mut Self)) {
+        self.line(format_args!("<g><title>{}</title>", escape(title)));
+        inner(self);
+        self.line("</g>");
+    }
+
+    /// The finished picture.
+    pub fn finish(mut self) -> String {
+        self.line("</svg>");
+        self.text
+    }
+
+    fn line(&mut self, line: impl Display) {
+        writeln!(self.text, "{line}").expect("writing to a string does not fail");
+    }
+}
+
+/// A coordinate: a tenth of a pixel is finer than anybody sees.
+fn number(value: f64) -> String {
+    let text = format!("{value:.1}");
+    match text.strip_suffix(".0") {
+        Some("-0") => "0".into(),
+        Some(whole) => whole.into(),
+        None => text,
+    }
+}
+
+/// Text as it may stand in an element or in a quoted attribute. XML 1.0 has no way to write control characters.
+fn escape(text: &str) -> String {
+    let plain = text.replace(
+        |c: char| (c.is_control() && c != '\n') || ('\u{fffe}'..='\u{ffff}').contains(&c),
+        "\u{fffd}",
+    );
+    let pairs = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")];
+    pairs.into_iter().fold(plain, |text, (character, reference)| text.replace(character, reference))
+}
+
+/// A duration, as exactly as one cares: `7 ms`, `1.47 s`, `12.3 s`, `2 min 5 s`, `3 h 12 min`, `2 d 4 h`.
+fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..10 => format!("{}.{:02} s", seconds, ms % 1000 / 10),
+        10..60 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86_400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// A count, its thousands set apart.
+fn count(n: u64) -> String {
+    if n < 1000 { n.to_string() } else { format!("{},{:03}", count(n / 1000), n % 1000) }
+}
+
+/// A count of something that has a plural in -s.
+fn counted(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// At most so many characters of a text; the last one tells that there was more.
+fn short(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
+/// As much of a text as fits into `room` times the size of its letters.
+fn fitting(text: &str, room: f64) -> String {
+    let mut long = 0.0;
+    let fits = |&character: &char| {
+        long += width(character);
+        long <= room
+    };
+    short(text, text.chars().take_while(fits).count())
+}
+
+/// How wide a character is at most, in its size: nobody knows the font it will be written in, but this one would be wide.
+fn width(character: char) -> f64 {
+    match character {
+        'i' | 'j' | 'l' | 'f' | 't' | 'r' | ' ' | ',' | '.' | '·' => 0.42,
+        'm' | 'M' | 'W' | '%' | '@' | '…' => 1.0,
+        'A'..='Z' | 'w' => 0.85,
+        _ => 0.64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn storm(bin_ms: u64, requests: Vec<u64>, duplicates: Vec<u64>) -> Timeline {
+        let lasted_ms = bin_ms * requests.len() as u64;
+        Timeline {
+            began_ms_ago: 61_000,
+            lasted_ms,
+            over: true,
+            bin_ms,
+            requests,
+            duplicates,
+            bars: Vec::new(),
+        }
+    }
+
+    fn labels(span: f64, most: u32) -> String {
+        let ticks = Axis::new(0.0, 100.0, span, most).ticks();
+        ticks.into_iter().map(|(_, label)| label).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn ticks_are_round_at_any_span_and_no_more_than_asked_for() {
+        assert_eq!(labels(0.5, 10), "0.00 0.05 0.10 0.15 0.20 0.25 0.30 0.35 0.40 0.45 0.50");
+        assert_eq!(labels(8.2, 10), "0 1 2 3 4 5 6 7 8");
+        assert_eq!(labels(0.003, 5), "0.000 0.001 0.002 0.003");
+        assert_eq!(labels(3600.0, 4), "0 1000 2000 3000");
+        for exponent in -30..190 {
+            assert!(labels(1.37f64.powi(exponent), 7).split(' ').count() <= 8, "1.37^{exponent}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_placed_off_the_axis() {
+        for span in [0.0, 1e-300, 7.0, 1.8e16, f64::NAN, f64::INFINITY] {
+            let axis = Axis::new(10.0, 90.0, span, 10);
+            for value in [-1.0, 0.0, 1.8e16, f64::INFINITY] {
+                assert!((10.0..=90.0).contains(&axis.at(value)), "{value} of {span}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_is_per_second_and_has_no_more_duplicates_than_requests() {
+        let rates =
+            |storm: &Timeline| columns(storm, 1e9).into_iter().map(|(_, _, r, d)| (r, d)).collect::<Vec<_>>();
+        assert_eq!(
+            rates(&storm(50, vec![10, 0, 5], vec![9, 0, 70])),
+            [(200.0, 180.0), (0.0, 0.0), (100.0, 100.0)]
+        );
+        assert!(
+            rates(&storm(0, vec![1, 2], vec![5])).iter().all(|(requests, duplicates)| duplicates <= requests)
+        );
+        let fine = rates(&storm(1, vec![1; 10_000], vec![1; 10_000]));
+        assert!(fine.len() <= COLUMNS && fine.iter().all(|(requests, _)| (requests - 1000.0).abs() < 1e-6));
+    }
+
+    #[test]
+    fn the_facts_are_one_line() {
+        let expected = "began 1 min 1 s ago · lasted 200 ms · 3,101 requests · 2,990 of them duplicates · \
+                        0 modules live · 0 failed";
+        assert_eq!(facts(&storm(100, vec![3000, 101], vec![2990, 0])), expected);
+    }
+
+    #[test]
+    fn markup_in_a_text_is_text() {
+        let hostile = "</text><script>alert(\"1\")</script>&'\0\u{1b}\u{ffff}]]>";
+        let mut svg = Svg::new(10.0, 10.0, hostile, "");
+        svg.group(hostile, |svg| svg.text_led("a", 0.0, 0.0, ("b", hostile), hostile));
+        let text = svg.finish();
+        let xml = roxmltree::Document::parse(&text).expect("XML");
+        let replaced = hostile.replace(['\0', '\u{1b}', '\u{ffff}'], "\u{fffd}");
+        let texts = xml.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
+        assert_eq!(texts.filter(|text| *text == replaced).count(), 3, "{text}");
+        assert_eq!(xml.root_element().attribute("aria-label"), Some(replaced.as_str()));
+        assert_eq!(&*Plain::from("a\u{202e}b\0\n\\x5c<".to_owned()), "a\\xe2\\x80\\xaeb\\x00\\x0a\\x5c<");
+    }
+
+    #[test]
+    fn no_storm_has_to_be_said() {
+        let read = serde_json::from_str::<Reply>;
+        assert!(read(r#"{"storm": null}"#).expect("a reply").storm.is_none());
+        assert!(read(r#"{"settled": true}"#).is_err());
+    }
+
+    #[test]
+    fn numbers_are_told_as_exactly_as_one_cares() {
+        let told = [0, 999, 1_479, 12_399, 125_000, 11_520_000, 187_200_000].map(duration);
+        assert_eq!(told, ["0 ms", "999 ms", "1.47 s", "12.3 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"]);
+        assert_eq!([0, 999, 1000, 1_234_067].map(count), ["0", "999", "1,000", "1,234,067"]);
+        assert_eq!([12.0, 12.34, -0.01, 0.05].map(number), ["12", "12.3", "0", "0.1"]);
+    }
+
+    #[test]
+    fn what_fits_is_written_and_no_more() {
+        assert_eq!(
+            [fitting("nnnn", 4.0), fitting("nnnn", 2.5), fitting("WWWWWWWW", 3.2)],
+            ["nnnn", "nn…", "WW…"]
+        );
+        assert_eq!([short("snd_hda_intel", 8), short("snd", 0)], ["snd_hda…", "…"]);
+    }
+}

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use addonce::cli::Cli;
 use addonce::control::interface;
+use addonce::kmod::policy::set;
 use addonce::once::policy::Policy;
 use clap::{Arg, Command, CommandFactory};
 
@@ -291,7 +292,7 @@ fn every_example_of_policy_parses() {
     for property in properties {
         let (key, value) = property.split_once('=').expect("KEY=VALUE");
         let mut policy = Policy::default();
-        policy.set(key, value).expect(property);
+        set(&mut policy, key, value).expect(property);
         assert_ne!(policy, Policy::default(), "{property} changes nothing");
     }
 }

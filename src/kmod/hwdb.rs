@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::policy::set;
 use crate::once::Policy;
 
 /// The properties that make up a policy.
@@ -77,7 +78,7 @@ impl Policies {
         }
         for property in PROPERTIES {
             let Some(value) = self.source.get(key, property) else { continue };
-            if let Err(complaint) = policy.set(property, &value) {
+            if let Err(complaint) = set(policy, property, &value) {
                 let complaint = format!("hwdb: {module}: {complaint}");
                 if self.complaints.borrow_mut().insert(complaint.clone()) {
                     log::warn!("{complaint}");
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn the_built_in_table_parses() {
         for (module, property, value) in DEFAULTS {
-            assert_eq!(Policy::default().set(property, value), Ok(()), "{module}");
+            assert_eq!(set(&mut Policy::default(), property, value), Ok(()), "{module}");
             assert!(PROPERTIES.contains(&property), "{module}");
         }
     }

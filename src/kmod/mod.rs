@@ -19,6 +19,7 @@ pub mod initstate;
 pub mod insert;
 mod install;
 pub mod plan;
+pub mod policy;
 pub mod resolver;
 pub mod stamp;
 mod sys;

@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Policy: what hwdb says of one module
-//!
-//! Owns the meaning of the properties `ADDONCE`, `ADDONCE_UNLESS` and `ADDONCE_BACKOFF_SEC`, as they stand in
-//! hwdb under `addonce:module:NAME` and `addonce:modalias:MODALIAS`. Pure: reading hwdb is `kmod::hwdb`'s part.
-//! A property that does not parse is named and left at its default, so a typing error in one file costs one
-//! property, not the policy.
+//! Policy: what hwdb says of one module, and what that means. How it is written in hwdb is `kmod::policy`'s part.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,51 +56,6 @@ impl Default for Policy {
     }
 }
 
-impl Policy {
-    /// Takes one property of hwdb. Keys of others are no error: several programs share a hwdb entry.
-    ///
-    /// # Errors
-    /// A sentence that names the property, the value and the forms it may have.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
-        match key {
-            "ADDONCE" => self.mode = parse_mode(value)?,
-            "ADDONCE_UNLESS" => self.unless = Some(parse_unless(value)?),
-            "ADDONCE_BACKOFF_SEC" => self.backoff = parse_backoff(value)?,
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-fn parse_mode(value: &str) -> Result<Mode, String> {
-    match value {
-        "once" => Ok(Mode::Once),
-        "always" => Ok(Mode::Always),
-        "never" => Ok(Mode::Never),
-        _ => Err(format!("ADDONCE={value}: expected once, always or never")),
-    }
-}
-
-fn parse_unless(value: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(value);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        Err(format!("ADDONCE_UNLESS={value}: expected an absolute path"))
-    }
-}
-
-fn parse_backoff(value: &str) -> Result<Backoff, String> {
-    let seconds = |text: &str| text.parse::<u32>().ok().map(|s| Duration::from_secs(s.into()));
-    value
-        .split_once('-')
-        .and_then(|(min, max)| Some(Backoff { min: seconds(min)?, max: seconds(max)? }))
-        .filter(|backoff| backoff.min <= backoff.max)
-        .ok_or_else(|| {
-            format!("ADDONCE_BACKOFF_SEC={value}: expected MIN-MAX in whole seconds, MIN not above MAX")
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,28 +66,5 @@ mod tests {
         let seconds: Vec<u64> = (1..=8).map(|n| backoff.after(n).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(backoff.after(u32::MAX), Duration::from_secs(60));
-    }
-
-    #[test]
-    fn a_property_that_does_not_parse_is_named_and_left_alone() {
-        let mut policy = Policy::default();
-        for (key, value) in [
-            ("ADDONCE", "twice"),
-            ("ADDONCE_UNLESS", "sys/module/kvm"),
-            ("ADDONCE_BACKOFF_SEC", "9-3"),
-            ("ADDONCE_BACKOFF_SEC", "5"),
-        ] {
-            let error = policy.set(key, value).expect_err(value);
-            assert!(error.starts_with(&format!("{key}={value}: expected ")), "{error}");
-        }
-        assert_eq!(policy, Policy::default());
-    }
-
-    #[test]
-    fn properties_of_other_programs_are_none_of_ours() {
-        let mut policy = Policy::default();
-        policy.set("ID_VENDOR_FROM_DATABASE", "Intel").expect("ignored");
-        policy.set("ADDONCE", "never").expect("known");
-        assert_eq!(policy, Policy { mode: Mode::Never, ..Policy::default() });
     }
 }

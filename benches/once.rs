@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # What a modalias and a module cost, in process
+//! What a modalias and a module cost, in process.
 //!
-//! Requests by 64, 8192 and 100 000 devices: each with a modalias of its own, each for a module of its own, and all for the
-//! same module once more. Once in the core alone, where the answers are at hand, and once with those of libkmod and hwdb
-//! over the module tree that ADDONCE_TREE names. Nothing is inserted, and no socket is read.
+//! Requests by 64, 8192 and 100 000 devices: each with a modalias of its own, and each for a module of its own. Once in the
+//! scheduler alone, where the answers are at hand, and once with those of libkmod and hwdb over the module tree that ADDONCE_TREE
+//! names; and what it costs to look whether something in that tree has changed. Nothing is inserted, and no socket is read.
 //!
-//! That each request was what was meant to be measured is made sure of by the core's own counters.
+//! That each request was what was meant to be measured is made sure of by the scheduler's own counters.
 
 #[path = "../tests/common/figures.rs"]
 mod figures;
@@ -17,26 +17,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use addonce::kmod::{Resolver, Tree};
-use addonce::once::coalescer::{Action, Coalescer};
-use addonce::once::limits::Limits;
-use addonce::once::outcome::Outcome;
-use addonce::once::request::{Device, Origin, Request, Time};
-use addonce::once::tally::Tally;
-use addonce::once::world::{Candidate, Cause, Modules, Name, Plan, Presence, Resolution, Verdict, Work};
+use addonce::once::{
+    Action, Candidate, Cause, InitState, Limits, Modules, Name, Origin, Outcome, Plan, Request, Scheduler,
+    Time, Verdict, Work,
+};
 use figures::Figures;
 use serde_json::json;
 
 const ROUNDS: usize = 5;
 /// Requests whose answers are not followed up at once, as an event loop takes them.
 const BATCH: usize = 512;
+/// Looks at a tree.
+const LOOKS: usize = 1000;
 
 /// A world that answers at once: what the core alone costs. A modalias is for
 #[derive(Clone, Copy)]
 enum AtHand {
     /// no module,
     None,
-    /// the same module as any other,
-    One,
     /// or a module of its own.
     Each,
 }
@@ -57,7 +55,6 @@ fn main() -> ExitCode {
     for devices in [64, 8192, 100_000] {
         let unknown: Vec<_> = (0..devices).map(|n| pci("DEADBEEF", n)).collect();
         let known: Vec<_> = (0..devices).map(|n| pci("00008086", n)).collect();
-        let same = vec!["pci:v00008086d0000100E".to_owned(); devices];
         let some = &modules[..devices.min(modules.len())];
         let mut add = |what: &str, requests: usize, ns: u64| {
             println!("{what}, {devices} devices: {ns} ns");
@@ -67,8 +64,20 @@ fn main() -> ExitCode {
         add("a modalias without a module, libkmod asked", devices, none(of_tree, &unknown));
         add("a module that comes in, the core alone", devices, once(|| AtHand::Each, &known));
         add("a module that comes in, libkmod asked", some.len(), once(of_tree, some));
-        add("a duplicate of a live module, the core alone", devices, again(|| AtHand::One, &same));
     }
+    let mut tree = of_tree().0;
+    let looks = || timed(LOOKS, || (0..LOOKS).for_each(|_| assert!(!tree.refresh())));
+    let ns = median(looks);
+    println!("a look whether indexes or configuration have changed: {ns} ns");
+    figures.add(&json!({"what": "a look at indexes and configuration", "ns": ns}));
+    let some: Vec<Name> = modules.iter().take(LOOKS).map(|name| name.as_str().into()).collect();
+    let mut causes =
+        || timed(some.len(), || assert!(some.iter().all(|name| tree.cause(name, None) != Cause(0))));
+    // From the second time on, files are all there is to look at.
+    causes();
+    let ns = median(causes);
+    println!("a look whether the cause of a failure has changed: {ns} ns");
+    figures.add(&json!({"what": "a look at the cause of a failure", "ns": ns}));
     ExitCode::SUCCESS
 }
 
@@ -76,9 +85,9 @@ fn main() -> ExitCode {
 fn none<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
     median(|| {
         let mut world = world();
-        let mut core = Coalescer::new(Limits::default());
+        let mut core = Scheduler::new(Limits::default());
         let ns = timed(aliases.len(), || ask(&mut core, &mut world, aliases));
-        assert_eq!(core.tally().no_module, aliases.len() as u64);
+        assert_eq!(core.stats().no_module, aliases.len() as u64);
         ns
     })
 }
@@ -88,35 +97,22 @@ fn none<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
 fn once<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
     median(|| {
         let mut world = world();
-        let mut core = Coalescer::new(Limits::default());
+        let mut core = Scheduler::new(Limits::default());
         let began = Instant::now();
         ask(&mut core, &mut world, aliases);
-        let (took, tally) = (began.elapsed().as_nanos(), core.tally());
-        assert!(core.is_settled() && tally.failed == 0 && tally.attempts > aliases.len() as u64 * 9 / 10);
-        (took / u128::from(tally.attempts)) as u64
-    })
-}
-
-/// All devices ask for one live module, and have done so before.
-fn again<W: Modules>(world: impl Fn() -> W, aliases: &[String]) -> u64 {
-    median(|| {
-        let mut world = world();
-        let mut core = Coalescer::new(Limits::default());
-        ask(&mut core, &mut world, aliases);
-        let before: Tally = *core.tally();
-        let ns = timed(aliases.len(), || ask(&mut core, &mut world, aliases));
-        assert_eq!(core.tally().duplicates_live - before.duplicates_live, aliases.len() as u64);
-        ns
+        let (took, stats) = (began.elapsed().as_nanos(), core.stats());
+        assert!(core.is_settled() && stats.failed == 0 && stats.attempts > aliases.len() as u64 * 9 / 10);
+        (took / u128::from(stats.attempts)) as u64
     })
 }
 
 /// The requests of a trigger, and all that comes of them.
-fn ask(core: &mut Coalescer, world: &mut impl Modules, aliases: &[String]) {
+fn ask(core: &mut Scheduler, world: &mut impl Modules, aliases: &[String]) {
     for (number, alias) in aliases.iter().enumerate() {
         let devpath = format!("/devices/pci0000:00/{number:06x}");
-        let device = Device { devpath: devpath.as_bytes(), genuine: false };
-        let origin = Origin::Event { device, seqnum: number as u64 };
-        core.request(world, Request { alias: alias.as_bytes(), origin }, Time::ZERO);
+        let origin =
+            Origin::Uevent { devpath: devpath.as_bytes(), seqnum: number as u64 + 1, synthetic: true };
+        core.request(world, Request { alias: alias.as_bytes(), origin, client: None }, Time::ZERO);
         if number % BATCH == BATCH - 1 || number == aliases.len() - 1 {
             follow_up(core, world);
         }
@@ -124,10 +120,10 @@ fn ask(core: &mut Coalescer, world: &mut impl Modules, aliases: &[String]) {
 }
 
 /// Every load ends well, at once.
-fn follow_up(core: &mut Coalescer, world: &mut impl Modules) {
+fn follow_up(core: &mut Scheduler, world: &mut impl Modules) {
     while let Some(action) = core.next_action() {
         if let Action::Load(plan) = action {
-            core.landed(world, &plan.module, Outcome::Live, Time::ZERO);
+            core.finished(world, &plan.module, Outcome::Live, Time::ZERO);
         }
     }
 }
@@ -138,7 +134,7 @@ fn timed(requests: usize, run: impl FnOnce()) -> u64 {
     (began.elapsed().as_nanos() / requests as u128) as u64
 }
 
-fn median(run: impl Fn() -> u64) -> u64 {
+fn median(mut run: impl FnMut() -> u64) -> u64 {
     let mut times: Vec<u64> = (0..ROUNDS).map(|_| run()).collect();
     times.sort_unstable();
     times[ROUNDS / 2]
@@ -172,29 +168,27 @@ impl Modules for AtHand {
         false
     }
 
-    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         let module = match self {
-            Self::None => return Resolution::default(),
-            Self::One => "one",
+            Self::None => return Vec::new(),
             Self::Each => std::str::from_utf8(alias).expect("text"),
         };
-        let candidate = Candidate {
+        vec![Candidate {
             module: module.into(),
             verdict: Verdict::Load,
             options: None,
             policy: Arc::default(),
-        };
-        Resolution { candidates: vec![candidate] }
+        }]
     }
 
     fn plan(&mut self, module: &Name, _: Option<&CString>) -> Plan {
-        let work = Work::Insert { file: "/a.ko".into(), inode: None, options: CString::default() };
+        let work = Work::Insert { file: "/a.ko".into(), options: CString::default() };
         let (deps, pre, post, policy) = Default::default();
-        Plan { module: module.clone(), work, bytes: 1, deps, pre, post, cause: Cause(0), policy }
+        Plan { module: module.clone(), work, deps, pre, post, cause: Cause(0), policy }
     }
 
-    fn presence(&mut self, _: &str) -> Presence {
-        Presence::Absent
+    fn initstate(&mut self, _: &str) -> InitState {
+        InitState::Absent
     }
 
     fn exists(&mut self, _: &Path) -> bool {
@@ -207,7 +201,7 @@ impl Modules for OfTree {
         false
     }
 
-    fn resolve(&mut self, alias: &[u8]) -> Resolution {
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         self.0.resolve(alias)
     }
 
@@ -215,8 +209,8 @@ impl Modules for OfTree {
         self.0.plan(module, options)
     }
 
-    fn presence(&mut self, _: &str) -> Presence {
-        Presence::Absent
+    fn initstate(&mut self, _: &str) -> InitState {
+        InitState::Absent
     }
 
     fn exists(&mut self, path: &Path) -> bool {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The once rules, one sentence a test, in declared worlds with a clock of their own.
+//! The rules of the scheduler, one sentence a test, in declared worlds with a clock of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,16 +100,44 @@ fn hardware_that_appears_is_a_new_attempt_when_the_backoff_ends() {
 }
 
 #[test]
-fn a_changed_cause_is_seen_within_a_second() {
+fn a_changed_cause_is_seen_by_the_next_who_asks() {
     let mut s = world(FAILING);
     cpus(&mut s, 4);
     s.world.module("pcc_cpufreq").version += 1;
     s.world.module("pcc_cpufreq").errno = 0;
-    s.pass(seconds(1));
     s.replay("/devices/system/cpu/cpu5", "cpu:type:x");
     s.settle();
     assert_eq!(s.attempts_of("pcc_cpufreq"), 2);
     assert_eq!(s.published[1].outcome, Outcome::Live);
+}
+
+#[test]
+fn a_cause_that_changes_while_its_load_runs_is_seen_by_all_who_wait() {
+    let mut s = world(FAILING);
+    s.ask(Request { alias: b"pcc_cpufreq", origin: Origin::Admin, client: Some(1) });
+    s.world.module("pcc_cpufreq").version += 1;
+    s.pass(Duration::from_millis(5));
+    s.world.module("pcc_cpufreq").errno = 0;
+    s.settle();
+    assert_eq!((s.attempts_of("pcc_cpufreq"), s.published.len()), (2, 1));
+    assert_eq!(s.answers[0].1[0].1, Status::Live);
+}
+
+#[test]
+fn an_event_that_is_heard_twice_is_one_request() {
+    let mut s = world(FAILING);
+    for synthetic in [true, false] {
+        for seqnum in 1..=2 {
+            for _ in 0..2 {
+                let origin = Origin::Uevent { devpath: b"/devices/0", seqnum, synthetic };
+                s.request(b"cpu:type:x", origin);
+                s.pass(seconds(100));
+            }
+        }
+    }
+    assert_eq!(s.attempts_of("pcc_cpufreq"), 4, "one for each event, whether somebody asked for it or not");
+    let (_, failure) = s.core.failures().next().expect("a failure");
+    assert_eq!(failure.asked(), (1, 1));
 }
 
 #[test]
@@ -201,7 +229,7 @@ fn a_failed_dependency_is_tried_once_and_named() {
 }
 
 #[test]
-fn a_promise_made_to_a_dependent_is_kept() {
+fn a_retry_that_a_dependent_was_promised_is_made() {
     let mut s = world("cpu:* -> a\na needs b\nb => ENODEV\nb takes 5");
     cpus(&mut s, 2);
     s.world.module("b").errno = 0;
@@ -211,6 +239,18 @@ fn a_promise_made_to_a_dependent_is_kept() {
     let attempted: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
     assert_eq!(attempted, ["b", "b", "a"]);
     assert!(s.world.live.contains("a"));
+}
+
+#[test]
+fn a_retry_that_a_dependent_was_promised_is_made_also_where_its_dependencys_was_promised_before() {
+    let mut s = world("y:* -> b\ncpu:* -> a\na needs b\nb => ENODEV");
+    s.appear("/devices/0", "y:b");
+    s.pass(Duration::from_millis(10));
+    s.appear("/devices/0", "y:b");
+    s.appear("/devices/1", "cpu:a");
+    s.world.module("b").errno = 0;
+    s.pass(seconds(2));
+    assert!(s.world.live.contains("b") && s.world.live.contains("a"));
 }
 
 #[test]
@@ -274,15 +314,197 @@ fn the_modules_of_one_modalias_are_tried_in_order() {
 }
 
 #[test]
-fn a_module_that_hangs_delays_nobody_for_longer_than_five_seconds() {
+fn a_load_that_hangs_delays_nobody_for_longer_than_five_seconds() {
     let limits = Limits { jobs: 1, ..Limits::default() };
     let mut s = world_with("pci:* -> hangs next\nhangs takes 60000\nusb:* -> other", limits);
     s.appear("/devices/pci0", "pci:v8086");
     s.appear("/devices/usb1", "usb:v1");
     s.pass(seconds(6));
     assert_eq!(s.attempts.len(), 3);
-    assert!(!s.core.is_settled(), "the hung load is still in the air");
+    assert!(!s.core.is_settled(), "the load that hangs is still running");
     assert!(s.world.live.contains("next") && s.world.live.contains("other"));
+}
+
+#[test]
+fn a_fallback_does_not_overtake_a_driver_that_waits_for_what_it_needs() {
+    for relation in ["needs", "pre"] {
+        let mut s = world(&format!("pci:* -> first fallback\nfirst {relation} slow\nslow takes 60000"));
+        s.appear("/devices/pci0", "pci:v8086");
+        s.pass(seconds(59));
+        assert_eq!(s.attempts.len(), 1, "{relation}");
+        s.pass(seconds(2));
+        let attempted: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
+        assert_eq!(attempted, ["slow", "first", "fallback"]);
+    }
+}
+
+#[test]
+fn a_fallback_waits_for_three_minutes_and_no_longer() {
+    let mut s = world("pci:* -> first fallback\nfirst needs hangs\nhangs takes 9000000");
+    s.appear("/devices/pci0", "pci:v8086");
+    s.pass(seconds(179));
+    assert_eq!(s.attempts_of("fallback"), 0);
+    s.pass(seconds(1));
+    assert_eq!(s.attempts_of("fallback"), 1);
+}
+
+#[test]
+fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
+    let mut s = world("a needs b\nb takes 9000000\nc takes 0");
+    s.client(1, "a");
+    s.pass(seconds(179));
+    assert!(s.core.holds(s.now()));
+    assert_eq!(s.core.next_deadline(s.now()), Some(seconds(180)));
+    s.pass(seconds(1));
+    assert!(!s.core.holds(s.now()) && !s.core.is_settled());
+    let loads: Vec<_> = s.core.loads().map(|load| (&**load.module, load.since, load.running)).collect();
+    assert_eq!(loads, [("a", Duration::ZERO, None), ("b", Duration::ZERO, Some(Duration::ZERO))]);
+    assert_eq!(s.core.next_deadline(s.now()), None);
+}
+
+#[test]
+fn a_module_whose_file_has_another_name_is_no_failure_of_it_nor_of_those_that_need_it() {
+    let mut s = world("pci:* -> drm_current\ndrm_current needs current\ncurrent holds foo\nfoo is live");
+    s.appear("/devices/pci0", "pci:v10de");
+    s.client(1, "current");
+    s.settle();
+    let attempted: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
+    assert_eq!(attempted[0], "current");
+    assert!(s.world.live.contains("drm_current"));
+    assert_eq!(s.core.failures().count(), 0);
+    assert_eq!(s.answers[0].1, [("current".into(), Status::Live)]);
+    assert!(s.published.iter().all(|record| record.outcome == Outcome::Live));
+}
+
+#[test]
+fn a_module_of_another_name_than_its_files_is_loaded_again_after_it_was_unloaded() {
+    let mut s = world("pci:* -> current\ncurrent holds foo");
+    for attempt in 1..=2 {
+        s.replay("/devices/pci0", "pci:v10de");
+        s.settle();
+        assert!(s.attempts_of("current") == attempt && s.world.live.contains("foo"));
+        s.unloaded("foo");
+    }
+}
+
+#[test]
+fn a_storm_of_a_file_with_another_name_is_one_attempt() {
+    let mut s = world("cpu:* -> current\ncurrent => EEXIST\ncurrent takes 1");
+    cpus(&mut s, 255);
+    s.pass(seconds(100));
+    assert_eq!((s.attempts_of("current"), s.core.stats().duplicates_live), (1, 254));
+    s.unloaded("other");
+    s.replay("/devices/system/cpu/cpu999", "cpu:type:x");
+    s.settle();
+    assert_eq!(s.attempts_of("current"), 2, "an unload may have been its own");
+}
+
+#[test]
+fn a_shortage_is_tried_again_without_anybody_asking() {
+    for relation in ["", "\na needs b"] {
+        let mut s = world(&format!("cpu:* -> a\nb takes 0{relation}"));
+        let short = if relation.is_empty() { "a" } else { "b" };
+        s.world.module(short).errno = libc::ENOMEM;
+        cpus(&mut s, 4);
+        s.pass(seconds(5));
+        assert_eq!(s.attempts_of(short), 9, "three tries, after 1 s and after 2 s again");
+        assert!(s.core.is_settled(), "nobody waits for that");
+        s.world.module(short).errno = 0;
+        s.pass(seconds(10));
+        assert!(s.world.live.contains("a"));
+    }
+}
+
+#[test]
+fn what_is_live_is_live_whatever_its_load_came_to() {
+    let mut s = world("x:* -> a\na => ENOENT\na takes 10");
+    s.replay("/devices/x", "x:y");
+    s.world.live.insert("a".into());
+    s.settle();
+    assert_eq!((s.core.failures().count(), &s.published[0].outcome), (0, &Outcome::Live));
+}
+
+#[test]
+fn a_module_that_somebody_else_loads_is_waited_for() {
+    let mut s = world("x:* -> a\na needs b");
+    s.world.coming.insert("b".into());
+    s.replay("/devices/x", "x:y");
+    s.client(1, "b");
+    s.pass(seconds(20));
+    assert_eq!((s.attempts.len(), s.answers.len()), (0, 0));
+    s.world.coming.clear();
+    s.world.live.insert("b".into());
+    s.pass(seconds(1));
+    assert_eq!((s.attempts_of("b"), s.attempts_of("a")), (0, 1));
+    assert_eq!(s.answers[0].1, [("b".into(), Status::Live)]);
+}
+
+#[test]
+fn a_module_that_somebody_else_fails_to_load_is_attempted() {
+    let mut s = world("x:* -> a");
+    s.world.coming.insert("a".into());
+    s.replay("/devices/x", "x:y");
+    s.pass(Duration::from_millis(15));
+    s.world.coming.clear();
+    s.pass(Duration::from_millis(15));
+    assert!(s.attempts_of("a") == 1 && s.world.live.contains("a"));
+}
+
+#[test]
+fn a_module_that_is_coming_for_ever_is_asked_of_the_kernel_in_the_end() {
+    let mut s = world("x:* -> a");
+    s.world.coming.insert("a".into());
+    s.replay("/devices/x", "x:y");
+    s.pass(seconds(29));
+    assert_eq!(s.attempts_of("a"), 0);
+    s.pass(seconds(2));
+    assert_eq!(s.attempts_of("a"), 1);
+}
+
+#[test]
+fn what_was_unloaded_is_loaded_by_who_asks_anew_and_by_no_scan() {
+    let mut s = world("x:* -> a\nb takes 0");
+    let scan = Origin::Scan { devpath: b"/devices/x" };
+    s.replay("/devices/x", "x:y");
+    s.settle();
+    s.unloaded("a");
+    s.request(b"x:y", scan);
+    s.core.events_lost(&mut s.world);
+    s.request(b"x:y", scan);
+    assert_eq!(s.attempts_of("a"), 1);
+    s.replay("/devices/x", "x:y");
+    s.settle();
+    assert_eq!(s.attempts_of("a"), 2);
+    s.world.live.remove("a");
+    s.core.events_lost(&mut s.world);
+    s.request(b"x:y", scan);
+    assert_eq!(s.attempts_of("a"), 2, "its unload was among the lost events");
+    s.client(1, "a");
+    s.settle();
+    assert!(s.world.live.contains("a"));
+}
+
+#[test]
+fn a_dependency_that_is_unloaded_unseen_between_two_tries_is_loaded_again() {
+    let mut s = world("x:* -> a\na needs b\na => EBUSY");
+    s.replay("/devices/x", "x:y");
+    s.pass(Duration::from_millis(20));
+    s.world.live.remove("b");
+    s.core.events_lost(&mut s.world);
+    s.world.module("a").errno = 0;
+    s.settle();
+    assert!(s.world.live.contains("a") && s.world.live.contains("b"));
+}
+
+#[test]
+fn a_dependency_that_is_unloaded_while_its_dependent_waits_for_another_is_loaded_again() {
+    let mut s = world("x:* -> a\na needs b c\nb is live\nc takes 1000");
+    s.replay("/devices/x", "x:y");
+    s.pass(Duration::from_millis(500));
+    s.unloaded("b");
+    s.settle();
+    let attempted: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
+    assert_eq!(attempted, ["c", "b", "a"]);
 }
 
 #[test]
@@ -350,7 +572,7 @@ fn after_lost_events_who_is_live_is_asked_anew() {
     s.replay("/devices/x", "x:y");
     s.settle();
     s.world.live.remove("a");
-    s.core.events_lost();
+    s.core.events_lost(&mut s.world);
     s.replay("/devices/x", "x:y");
     s.settle();
     assert_eq!(s.attempts_of("a"), 2);
@@ -381,32 +603,15 @@ fn policy_rules_a_module_out_while_a_path_exists() {
 }
 
 #[test]
-fn a_reload_has_a_changed_cause_seen_at_once_and_forgets_no_other_failure() {
-    let mut s = world("x:a -> a\nx:b -> b\na => ENODEV\nb => ENODEV");
-    for name in ["a", "b"] {
-        s.replay(&format!("/devices/{name}"), &format!("x:{name}"));
-        s.pass(Duration::from_millis(1));
-    }
-    s.world.module("a").version += 1;
-    s.replay("/devices/c", "x:a");
-    assert_eq!(s.attempts_of("a"), 1, "compared less than a second ago");
-    let now = s.now();
-    assert!(!s.core.reload(&mut s.world, now), "no index has changed");
-    s.replay("/devices/c", "x:a");
-    s.replay("/devices/c", "x:b");
-    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (2, 1));
-}
-
-#[test]
-fn a_reload_has_an_alias_resolved_anew_at_once() {
-    let mut s = world("y:* -> other");
+fn a_reload_has_an_alias_resolved_anew_and_forgets_no_failure() {
+    let mut s = world("x:* -> a\na => ENODEV\nb takes 0");
     s.replay("/devices/x", "x:y");
-    s.world.aliases.push((b"x:*".to_vec(), vec!["other".into()]));
-    s.world.changed = true;
-    let now = s.now();
-    assert!(s.core.reload(&mut s.world, now));
-    s.replay("/devices/x", "x:y");
-    assert_eq!(s.attempts.len(), 1);
+    s.settle();
+    s.world.aliases.push((b"x:*".to_vec(), vec!["b".into()]));
+    assert!(!s.core.reload(&mut s.world), "no file has changed");
+    s.replay("/devices/z", "x:y");
+    s.settle();
+    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (1, 1));
 }
 
 #[test]
@@ -430,9 +635,41 @@ fn a_modalias_without_a_module_is_looked_up_again_when_the_index_changes() {
     s.replay("/devices/x", "x:y");
     assert_eq!(s.attempts.len(), 0, "remembered");
     s.world.changed = true;
-    s.pass(seconds(1));
     s.replay("/devices/x", "x:y");
-    assert_eq!(s.attempts.len(), 1);
+    assert_eq!(s.attempts.len(), 1, "without a second between the two");
+}
+
+#[test]
+fn a_blacklist_that_is_there_when_the_device_asks_holds() {
+    let mut s = world("y:* -> other\nx:* -> old\nold => ENODEV");
+    s.replay("/devices/y", "y:y");
+    s.world.module("old").blacklisted = true;
+    s.world.changed = true;
+    s.replay("/devices/x", "x:y");
+    assert_eq!(s.attempts_of("old"), 0);
+}
+
+#[test]
+fn an_administrator_is_never_answered_from_memory() {
+    let mut s = world("x:* -> a\nb takes 0");
+    s.client(1, "x:y");
+    s.settle();
+    s.world.aliases.push((b"x:*".to_vec(), vec!["b".into()]));
+    s.world.changed = true;
+    s.client(2, "x:y");
+    s.settle();
+    assert_eq!(s.answers[1].1.len(), 2);
+}
+
+#[test]
+fn a_duplicate_of_live_modules_looks_at_nothing() {
+    let mut s = world("x:* -> a");
+    s.replay("/devices/x", "x:y");
+    s.settle();
+    s.world.changed = true;
+    s.replay("/devices/x", "x:y");
+    assert!(s.world.changed);
+    assert_eq!((s.core.stats().requests, s.core.stats().duplicate_requests), (2, 1));
 }
 
 #[test]

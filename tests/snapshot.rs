@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use addonce::once::Limits;
-use addonce::once::Scheduler;
-use addonce::once::Snapshot;
+use addonce::once::{Limits, Origin, Scheduler, Snapshot};
 use addonce::replay::fake::FakeModules;
 use addonce::replay::simulation::Simulation;
 use serde_json::Value;
@@ -48,7 +46,7 @@ fn a_restart_alone_is_no_attempt_and_who_asks_again_is_known() {
 }
 
 #[test]
-fn a_promise_is_kept_by_who_comes_after() {
+fn a_retry_that_was_promised_is_made_by_the_next_process() {
     let mut s = world(FAILING);
     s.appear("/devices/0", "x:a");
     s.pass(Duration::from_millis(10));
@@ -56,6 +54,48 @@ fn a_promise_is_kept_by_who_comes_after() {
     restart(&mut s, Limits::default(), same);
     s.pass(seconds(10));
     assert_eq!(s.attempts_of("a"), 2);
+}
+
+#[test]
+fn what_was_unloaded_before_a_restart_is_not_loaded_by_a_scan_after_it() {
+    let mut s = world("x:a -> a");
+    s.replay("/devices/0", "x:a");
+    s.settle();
+    s.unloaded("a");
+    restart(&mut s, Limits::default(), same);
+    s.request(b"x:a", Origin::Scan { devpath: b"/devices/0" });
+    s.settle();
+    assert_eq!(s.attempts_of("a"), 1);
+}
+
+#[test]
+fn an_event_that_is_heard_before_a_restart_and_after_it_is_one_request() {
+    let mut s = world(FAILING);
+    let events = [(b"/devices/0", 7), (b"/devices/1", 0)].map(|(devpath, seqnum)| Origin::Uevent {
+        devpath,
+        seqnum,
+        synthetic: true,
+    });
+    for origin in events {
+        s.request(b"x:a", origin);
+    }
+    s.pass(seconds(10));
+    restart(&mut s, Limits::default(), same);
+    s.request(b"x:a", events[0]);
+    assert_eq!(s.attempts_of("a"), 1);
+    s.request(b"x:a", events[1]);
+    assert_eq!(s.attempts_of("a"), 2, "of one without a number nobody knows: it asks again");
+}
+
+#[test]
+fn a_shortage_is_tried_again_by_the_next_process() {
+    let mut s = world("x:a -> a\na => ENOMEM");
+    s.replay("/devices/0", "x:a");
+    s.settle();
+    s.world.module("a").errno = 0;
+    restart(&mut s, Limits::default(), same);
+    s.pass(seconds(10));
+    assert!(s.world.live.contains("a"));
 }
 
 #[test]
@@ -91,7 +131,7 @@ fn what_was_fixed_between_two_processes_is_attempted_by_the_first_who_asks() {
     restart(&mut s, Limits::default(), same);
     s.replay("/devices/1", "x:a");
     s.settle();
-    assert!(s.world.live.contains("a"), "without the second that causes are else compared after");
+    assert!(s.world.live.contains("a"));
 }
 
 #[test]

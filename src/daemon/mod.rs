@@ -195,8 +195,8 @@ impl Daemon {
         let left = self.intake.pump(|fact| match fact {
             Fact::Request(request) => core.request(resolver, request, now),
             Fact::ModuleAdded(name) => core.module_added(resolver, name, now),
-            Fact::ModuleRemoved(name) => core.module_removed(name),
-            Fact::Lost => core.events_lost(),
+            Fact::ModuleRemoved(name) => core.module_removed(resolver, name),
+            Fact::Lost => core.events_lost(resolver),
         })?;
         self.history.sample(self.core.stats(), now);
         // After the events: who asks to be told of settling means all that was announced before it asked.
@@ -270,7 +270,7 @@ impl Daemon {
     /// Indexes, modprobe.d and hwdb are looked at now, and what was made of them is dropped.
     fn reload(&mut self) {
         self.notifier.iter_mut().for_each(Notifier::reloading);
-        let changed = self.core.reload(&mut self.resolver, clock::now());
+        let changed = self.core.reload(&mut self.resolver);
         report::reloaded(changed, self.core.failures().count());
         self.notifier.iter_mut().for_each(Notifier::ready);
     }

@@ -9,10 +9,11 @@
 //!
 //! Bounded by one thread (libkmod is not thread-safe) and by libkmod's PATH_MAX for an alias.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fatal::Fatal;
@@ -33,6 +34,25 @@ pub struct Resolver {
     ctx: Ctx,
     policies: Policies,
     stamp: Stamp,
+    /// What was found out of modules that fail: until something changes, their causes are their files.
+    causes: HashMap<(Name, Option<CString>), Known>,
+}
+
+/// What a module's cause is made of.
+struct Known {
+    hash: u64,
+    files: Vec<Option<PathBuf>>,
+}
+
+impl Known {
+    fn cause(&self) -> Cause {
+        let mut hasher = DefaultHasher::new();
+        self.hash.hash(&mut hasher);
+        for file in &self.files {
+            file.as_deref().and_then(FileStamp::of).hash(&mut hasher);
+        }
+        Cause(hasher.finish())
+    }
 }
 
 impl Resolver {
@@ -44,7 +64,7 @@ impl Resolver {
         // First the stamp: what changes between the two is then read once more, not missed.
         let stamp = tree.stamp();
         let ctx = tree.open()?;
-        Ok(Self { tree, ctx, policies: Policies::open(), stamp })
+        Ok(Self { tree, ctx, policies: Policies::open(), stamp, causes: HashMap::new() })
     }
 
     /// The tree it answers from.
@@ -86,6 +106,26 @@ impl Resolver {
         Some(Candidate { module, verdict, options, policy })
     }
 
+    fn planned(&self, name: &Name, options: Option<&CString>) -> Option<(Plan, Known)> {
+        let module = self.ctx.module(&CString::new(name.as_bytes()).ok()?).ok()?;
+        let (deps, (pre, post)) = (module.dependencies(), module.softdeps());
+        let options = options.cloned().unwrap_or_else(|| module.options());
+        // libkmod's `ignorecmd`: a softdep line that leads to any module takes the install command's place.
+        let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
+        let work = match (module.is_builtin(), install, module.path()) {
+            (true, _, _) => Work::Builtin,
+            (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
+            (_, None, Some(path)) => Work::Insert { file: to_path(&path).to_owned(), options },
+            (_, None, None) => Work::Missing,
+        };
+        let (pre, post) = (loadable(name, &pre), loadable(name, &post));
+        let known = self.known(&module, &deps, &pre, &work);
+        let policy = self.policies.lookup(name, None);
+        let deps = deps.iter().filter_map(name_of).collect();
+        let plan = Plan { module: Arc::clone(name), work, deps, pre, post, cause: known.cause(), policy };
+        Some((plan, known))
+    }
+
     fn missing(&self, module: &Name) -> Plan {
         Plan {
             module: Arc::clone(module),
@@ -98,20 +138,21 @@ impl Resolver {
         }
     }
 
-    /// Everything a fix could change. A dependency's options count too: they may be why the dependency fails, and
+    /// Everything a fix could change, but for the module files' stamps; and those files. A dependency's options count too: they may be why the dependency fails, and
     /// with it this module.
-    fn cause(&self, module: &Module<'_>, deps: &[Module<'_>], pre: &[Name], work: &Work) -> Cause {
+    fn known(&self, module: &Module<'_>, deps: &[Module<'_>], pre: &[Name], work: &Work) -> Known {
         let mut hasher = DefaultHasher::new();
         self.stamp.hash_indexes(&mut hasher);
         work.options().hash(&mut hasher);
+        let mut files = Vec::new();
         for module in std::iter::once(module).chain(deps) {
             module.name().hash(&mut hasher);
-            module.path().and_then(|path| FileStamp::of(to_path(&path))).hash(&mut hasher);
             module.options().hash(&mut hasher);
             module.install().hash(&mut hasher);
+            files.push(module.path().map(|path| to_path(&path).to_owned()));
         }
         pre.hash(&mut hasher);
-        Cause(hasher.finish())
+        Known { hash: hasher.finish(), files }
     }
 }
 
@@ -124,6 +165,7 @@ impl Modules for Resolver {
         match self.tree.context() {
             Ok(ctx) => {
                 (self.ctx, self.policies, self.stamp) = (ctx, Policies::open(), stamp);
+                self.causes.clear();
                 true
             }
             Err(error) => {
@@ -145,25 +187,17 @@ impl Modules for Resolver {
     }
 
     fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
-        let Some(module) = CString::new(name.as_bytes()).ok().and_then(|name| self.ctx.module(&name).ok())
-        else {
-            return self.missing(name);
-        };
-        let (deps, (pre, post)) = (module.dependencies(), module.softdeps());
-        let options = options.cloned().unwrap_or_else(|| module.options());
-        // libkmod's `ignorecmd`: a softdep line that leads to any module takes the install command's place.
-        let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
-        let work = match (module.is_builtin(), install, module.path()) {
-            (true, _, _) => Work::Builtin,
-            (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
-            (_, None, Some(path)) => Work::Insert { file: to_path(&path).to_owned(), options },
-            (_, None, None) => Work::Missing,
-        };
-        let (pre, post) = (loadable(name, &pre), loadable(name, &post));
-        let cause = self.cause(&module, &deps, &pre, &work);
-        let policy = self.policies.lookup(name, None);
-        let deps = deps.iter().filter_map(name_of).collect();
-        Plan { module: Arc::clone(name), work, deps, pre, post, cause, policy }
+        self.planned(name, options).map_or_else(|| self.missing(name), |(plan, _)| plan)
+    }
+
+    fn cause(&mut self, name: &Name, options: Option<&CString>) -> Cause {
+        let key = (name.clone(), options.cloned());
+        if let Some(known) = self.causes.get(&key) {
+            return known.cause();
+        }
+        let Some((plan, known)) = self.planned(name, options) else { return Cause(0) };
+        self.causes.insert(key, known);
+        plan.cause
     }
 
     fn initstate(&mut self, module: &str) -> InitState {

@@ -26,10 +26,15 @@ impl Aliases {
         Self(LruCache::new(capacity))
     }
 
+    /// What an alias resolves to, if it is cached.
+    pub fn cached(&mut self, name: &[u8]) -> Option<Rc<Alias>> {
+        self.0.get(name).cloned()
+    }
+
     /// What an alias resolves to; looked up if it is not cached.
     pub fn resolve(&mut self, name: &[u8], modules: &mut dyn Modules) -> Rc<Alias> {
-        if let Some(alias) = self.0.get(name) {
-            return alias.clone();
+        if let Some(alias) = self.cached(name) {
+            return alias;
         }
         let alias = Rc::new(Alias { candidates: modules.resolve(name), requests: Cell::new(0) });
         self.0.put(name.into(), alias.clone());

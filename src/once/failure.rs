@@ -6,15 +6,17 @@
 //! 1. the cause changed: attempt now;
 //! 2. an administrator asks: attempt now;
 //! 3. a module was unloaded since, and the error was one of conflict: attempt now;
-//! 4. the same device asks again: attempt when the backoff ends;
+//! 4. the same device asks again, by another uevent: attempt when the backoff ends;
 //! 5. hardware appeared: as 4;
-//! 6. anything else: a duplicate.
+//! 7. anything else: a duplicate.
 //!
-//! Rule 1 needs a look at files, so the scheduler sees to it before it calls [`Failure::decide`].
+//! (Rule 6 is the kernel's own, for `request_module()`.) Rule 1 needs a look at files, so the scheduler sees to it before it
+//! calls [`Failure::decide`]. What failed because the kernel was short of memory is attempted at the end of each backoff, whether
+//! anybody asks or not.
 //!
 //! Bounded by the modules of the tree, with [`Limits::DEVICES`] devices each.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -48,12 +50,12 @@ pub struct Failure {
     pub(super) options: Option<Arc<CString>>,
     /// How many unloads had been seen by then.
     pub(super) unloads: u64,
-    /// Events were lost since, or another process remembered this: the module may be live.
+    /// The kernel said EEXIST and knows no module of this name: the file holds one of another name, which is live. To all who
+    /// ask that is a success, but it cannot be seen in /sys, so the kernel is asked again when the rules say so.
+    pub(super) elsewhere: bool,
+    /// Another process remembered this: the module may be live by now.
     #[serde(skip, default = "yes")]
     pub(super) unverified: bool,
-    /// When the cause was last compared with what is there.
-    #[serde(skip)]
-    pub(super) compared: Option<Time>,
 }
 
 /// Who asked for one attempt.
@@ -61,9 +63,9 @@ pub struct Failure {
 pub struct Requesters {
     /// How many requests.
     pub requests: u64,
-    devices: BTreeSet<DeviceId>,
+    /// The devices, each with its last [mark](Requester::mark).
+    devices: BTreeMap<DeviceId, u64>,
     /// The last of the requests: one may look twice, through two modules that depend on this one.
-    #[serde(skip)]
     last: u64,
 }
 
@@ -72,6 +74,8 @@ pub struct Requesters {
 pub(super) struct Requester {
     /// Requests are numbered.
     pub request: u64,
+    /// The uevent's number, or where there is none one of the request: by this, an event that is heard twice is one request.
+    pub mark: u64,
     pub kind: Kind,
 }
 
@@ -82,10 +86,12 @@ pub(super) enum Kind {
         id: DeviceId,
         synthetic: bool,
     },
-    /// A device is there: not that it asks again. At boot, the replay that follows a scan says the same once more.
+    /// A device is there: not that it asks again.
     Scan,
-    /// A request that was accepted before, and whose backoff has ended.
-    Retry,
+    /// The backoff has ended of a request that was accepted before, or of a shortage, which nobody needs to ask for.
+    Retry {
+        asked: bool,
+    },
 }
 
 /// What a request that meets a failure comes to.
@@ -99,16 +105,20 @@ pub(super) enum Decision {
 }
 
 impl Failure {
-    /// Rules 2 to 6, for a request that comes after so many unloads.
+    /// Rules 2 to 7, for a request that comes after so many unloads.
     pub(super) fn decide(&mut self, by: Requester, unloads: u64, now: Time) -> Decision {
         let conflict = matches!(self.error.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV);
-        if by.kind == Kind::Admin || (conflict && unloads > self.unloads) {
+        // One request is one attempt, by however many ways it comes here.
+        let admin = by.kind == Kind::Admin && by.request > self.requesters.last;
+        if admin || (conflict && unloads > self.unloads) {
             return Decision::Attempt;
         }
-        let again = self.requesters.asks_again(by);
         let accepted = match by.kind {
-            Kind::Device { synthetic, .. } => !synthetic || again,
-            Kind::Retry => self.retry_at <= now,
+            Kind::Device { synthetic, .. } => match self.requesters.mark(by) {
+                Some(mark) => mark != by.mark,
+                None => !synthetic,
+            },
+            Kind::Retry { asked } => asked && !self.elsewhere && self.retry_at <= now,
             Kind::Admin | Kind::Scan => false,
         };
         if !accepted && self.pending.is_none() {
@@ -120,6 +130,15 @@ impl Failure {
         }
         self.pending.get_or_insert_default().add(by);
         Decision::RetryAt(self.retry_at)
+    }
+
+    /// How many requests by how many devices since the last attempt began.
+    pub fn asked(&self) -> (u64, usize) {
+        let Some(pending) = &self.pending else {
+            return (self.requesters.requests, self.requesters.devices());
+        };
+        let more = pending.devices.keys().filter(|id| !self.requesters.devices.contains_key(id)).count();
+        (self.requesters.requests + pending.requests, self.requesters.devices() + more)
     }
 
     /// The dependency that failed, if that is why.
@@ -136,23 +155,31 @@ impl Requesters {
 
     /// One more request.
     pub(super) fn add(&mut self, by: Requester) {
-        if by.kind != Kind::Retry && by.request > self.last {
+        let heard = self.mark(by) == Some(by.mark);
+        let retry = matches!(by.kind, Kind::Retry { .. });
+        if !retry && by.request > self.last && !heard {
             self.requests += 1;
             self.last = by.request;
         }
         if let Kind::Device { id, .. } = by.kind {
-            if self.devices.len() < Limits::DEVICES {
-                self.devices.insert(id);
+            if self.devices.len() < Limits::DEVICES || self.devices.contains_key(&id) {
+                self.devices.insert(id, by.mark);
             }
         }
     }
 
-    /// Whether the request is by a device that has asked before.
-    fn asks_again(&self, by: Requester) -> bool {
-        matches!(by.kind, Kind::Device { id, .. } if by.request > self.last && self.devices.contains(&id))
+    /// By what the device asked last that now asks.
+    fn mark(&self, by: Requester) -> Option<u64> {
+        let Kind::Device { id, .. } = by.kind else { return None };
+        self.devices.get(&id).copied()
     }
 
-    /// Those of an attempt that `by` has made at a module that has failed. They are those whom it was promised to. Where no
+    /// The same, while nobody has asked for the next attempt yet: who asked for this one asks again then.
+    pub(super) fn unasked(&self) -> Self {
+        Self { requests: 0, ..self.clone() }
+    }
+
+    /// Those of an attempt that `by` has made at a module that has failed. They are those for whom it was accepted. Where no
     /// device is behind it, those who asked before still ask again after it.
     pub(super) fn of_attempt(by: Requester, failure: Option<&mut Failure>) -> Self {
         let mut requesters = match failure {
@@ -160,7 +187,7 @@ impl Requesters {
             Some(failure) => match (failure.pending.take(), by.kind) {
                 (Some(pending), _) => pending,
                 (None, Kind::Device { .. }) => Self::default(),
-                (None, _) => Self { requests: 0, ..failure.requesters.clone() },
+                (None, _) => failure.requesters.unasked(),
             },
         };
         requesters.add(by);
@@ -177,7 +204,9 @@ impl Requester {
             Origin::Scan { .. } => Kind::Scan,
             Origin::Admin => Kind::Admin,
         };
-        Self { request, kind }
+        // No kernel counts so far that a request's own number, from the other end, could be a uevent's.
+        let mark = if origin.seqnum() == 0 { !request } else { origin.seqnum() };
+        Self { request, mark, kind }
     }
 }
 

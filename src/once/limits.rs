@@ -16,17 +16,26 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A load older than this holds nobody else back: it does not count as a job, and the next module of the same modalias
-    /// does not wait for it.
+    /// A load that has run for so long does not count as a job, and the next module of the same modalias does not wait for it:
+    /// by then it has registered its driver, or hangs.
     pub const OLD: Duration = Duration::from_secs(5);
+    /// Nobody waits for the order's sake for a load that was asked for so long ago and has not begun, and such a load does not
+    /// hold udev's queue: by then udevd would have killed a worker that loads.
+    pub const HOLD: Duration = Duration::from_secs(180);
+    /// How often a module that somebody else loads is looked at: the first pause, which doubles, and the longest.
+    pub const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+    /// After so long it is asked of the kernel after all, which waits for the other load itself.
+    pub const COMING: Duration = Duration::from_secs(30);
     /// Tries of one load, when the kernel's answer may be another one a moment later.
     pub const TRIES: u32 = 3;
     /// The pause before the second try; doubled before the third.
     pub const PAUSE: Duration = Duration::from_millis(50);
-    /// How often indexes, modprobe.d and module files are compared with what was read from them.
-    pub const FRESH: Duration = Duration::from_secs(1);
+    /// The least wait after a shortage, which is tried again without anybody asking, whatever hwdb says of the backoff.
+    pub const SHORTAGE: Duration = Duration::from_secs(1);
     /// Devices remembered of each failure. When one asks again it is enough to know some: `udevadm trigger` has all ask.
     pub const DEVICES: usize = 1024;
+    /// Names remembered of modules that were unloaded: more than anybody unloads by hand.
+    pub const UNLOADED: usize = 1024;
 
     /// The default number of jobs: twice the CPUs, within 4 to 16.
     pub fn default_jobs() -> usize {

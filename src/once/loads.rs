@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::failure::{Failure, Requester, Requesters};
 use super::limits::Limits;
@@ -20,8 +21,8 @@ pub(super) enum Edge {
     Hard,
     /// A soft dependency: its outcome does not matter.
     Soft,
-    /// The module before it in the same modalias: the order decides which driver gets to bind. Not waited for once its load is
-    /// old.
+    /// The module before it in the same modalias: the order decides which driver gets to bind. Waited for until it has run for
+    /// [`Limits::OLD`], or was asked for [`Limits::HOLD`] ago and has not begun.
     Order,
 }
 
@@ -38,14 +39,14 @@ pub(super) enum Phase {
     Running(Time),
     /// It waits until then, between two tries.
     Paused(Time),
+    /// Somebody else loads the module: it is looked at again then, and this is the pause before.
+    Coming(Time, Duration),
 }
 
 /// A load in progress.
 #[derive(Debug)]
 pub(super) struct Load {
     pub plan: Arc<Plan>,
-    /// Which reading of the module tree the plan was made from.
-    pub generation: u64,
     pub phase: Phase,
     pub blocked_by: Vec<(Name, Edge)>,
     pub first: First,
@@ -85,8 +86,22 @@ pub(super) struct Loads {
 }
 
 impl Load {
+    /// Whether its job counts no more.
     fn is_old(&self, now: Time) -> bool {
         matches!(self.phase, Phase::Running(since) if now.saturating_sub(since) >= Limits::OLD)
+    }
+
+    /// Whether nobody waits for it for the order's sake: its driver is registered by now, or nothing comes of it.
+    fn is_overtaken(&self, now: Time) -> bool {
+        self.overtaken_at() <= now
+    }
+
+    fn overtaken_at(&self) -> Time {
+        match self.phase {
+            Phase::Running(since) => since + Limits::OLD,
+            Phase::Coming(..) => self.since + Limits::OLD,
+            _ => self.since + Limits::HOLD,
+        }
     }
 }
 
@@ -183,28 +198,34 @@ impl Loads {
         }
     }
 
-    /// Pauses end, and waits for the order's sake behind a load that has become old.
+    /// Pauses end, and waits for the order's sake that have become too long.
     pub fn tick(&mut self, now: Time) {
-        let paused = |load: &&Load| matches!(load.phase, Phase::Paused(until) if until <= now);
-        let rested: Vec<Name> = self.iter().filter(paused).map(|load| load.plan.module.clone()).collect();
-        for name in rested {
+        for name in self.due(now, |phase| if let Phase::Paused(until) = phase { Some(until) } else { None }) {
             self.planned(&name);
         }
-        if self.iter().any(|load| load.is_old(now)) {
-            let mut behind = Vec::new();
-            for (name, load) in &self.loads {
-                for (on, _) in load.blocked_by.iter().filter(|(_, edge)| *edge == Edge::Order) {
-                    if self.is_held_up(on, now) {
-                        behind.push((name.clone(), on.clone()));
-                    }
+        let mut overtakes = Vec::new();
+        for (name, load) in &self.loads {
+            for (on, _) in load.blocked_by.iter().filter(|(_, edge)| *edge == Edge::Order) {
+                if self.is_overtaken(on, now) {
+                    overtakes.push((name.clone(), on.clone()));
                 }
             }
-            behind.iter().for_each(|(waiter, on)| self.give_up(waiter, on));
         }
+        overtakes.iter().for_each(|(waiter, on)| self.give_up(waiter, on));
     }
 
-    /// The next load that may run, from now on.
-    pub fn start_next(&mut self, now: Time) -> Option<&mut Load> {
+    /// The modules that somebody else loads, if it is time to look at them.
+    pub fn to_be_looked_at(&self, now: Time) -> Vec<Name> {
+        self.due(now, |phase| if let Phase::Coming(next, _) = phase { Some(next) } else { None })
+    }
+
+    fn due(&self, now: Time, time: impl Fn(Phase) -> Option<Time>) -> Vec<Name> {
+        let due = self.iter().filter(|load| time(load.phase).is_some_and(|time| time <= now));
+        due.map(|load| load.plan.module.clone()).collect()
+    }
+
+    /// The next load that waits for a slot, if one is free. It is in the queue no more: [`Loads::start`] it, or have it wait.
+    pub fn next_queued(&mut self, now: Time) -> Option<Name> {
         if self.queue.is_empty() {
             return None;
         }
@@ -214,26 +235,41 @@ impl Loads {
         if young >= jobs || self.iter().filter(running).count() >= self.limits.threads.max(jobs) {
             return None;
         }
-        let load = self.loads.get_mut(&*self.queue.pop_front()?)?;
+        self.queue.pop_front()
+    }
+
+    /// Has a load that was queued wait again, if there is something to wait for.
+    pub fn blocks(&mut self, name: &str) -> bool {
+        let blocked = self.loads.get_mut(name).filter(|load| !load.blocked_by.is_empty());
+        blocked.map(|load| load.phase = Phase::Blocked).is_some()
+    }
+
+    /// A load runs from now on.
+    pub fn start(&mut self, name: &str, now: Time) -> Option<&Load> {
+        let load = self.loads.get_mut(name)?;
         load.phase = Phase::Running(now);
         load.tries += 1;
         load.started.get_or_insert(now);
         Some(load)
     }
 
-    /// When [`Loads::tick`] has something to do next, or a slot becomes free for [`Loads::start_next`].
+    /// When something is to be done next: [`Loads::tick`], a look at what is coming, a slot that becomes free, or a load that
+    /// holds udev's queue no more.
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
-        let next = |load: &Load| match load.phase {
-            Phase::Paused(until) => Some(until),
-            Phase::Running(since) if !load.is_old(now) => Some(since + Limits::OLD),
-            _ => None,
+        let next = |load: &Load| {
+            let phase = match load.phase {
+                Phase::Paused(until) | Phase::Coming(until, _) => Some(until),
+                _ => None,
+            };
+            let ages = [load.overtaken_at(), load.since + Limits::HOLD];
+            phase.into_iter().chain(ages.into_iter().filter(|age| *age > now)).min()
         };
         self.iter().filter_map(next).min()
     }
 
-    /// Whether a load is old, or waits for one that is: nobody waits for such a load for the order's sake.
-    pub fn is_held_up(&self, name: &Name, now: Time) -> bool {
-        self.iter().any(|load| load.is_old(now) && self.path(name, &load.plan.module).is_some())
+    /// Whether a load is one that nobody waits for, for the order's sake.
+    pub fn is_overtaken(&self, name: &str, now: Time) -> bool {
+        self.get(name).is_some_and(|load| load.is_overtaken(now))
     }
 
     fn give_up(&mut self, waiter: &Name, on: &Name) {
@@ -274,8 +310,6 @@ impl Loads {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::failure::Kind;
     use super::super::modules::{Cause, Work};
     use super::*;
@@ -285,11 +319,10 @@ mod tests {
         for &name in names {
             let (deps, pre, post, policy) = Default::default();
             let (module, work, cause) = (name.into(), Work::Missing, Cause(0));
-            let by = Requester { request: 1, kind: Kind::Admin };
+            let by = Requester { request: 1, mark: 1, kind: Kind::Admin };
             let first = First { by, alias: Box::default(), options: None, devpath: None, pulled_in_by: None };
             loads.insert(Load {
                 plan: Arc::new(Plan { module, work, deps, pre, post, cause, policy }),
-                generation: 0,
                 phase: Phase::Planning,
                 blocked_by: Vec::new(),
                 first,
@@ -306,18 +339,23 @@ mod tests {
         loads
     }
 
+    fn start_next(loads: &mut Loads, now: u64) -> bool {
+        let now = Duration::from_secs(now);
+        let next = loads.next_queued(now);
+        next.is_some_and(|name| loads.start(&name, now).is_some())
+    }
+
     #[test]
     fn a_load_that_hangs_holds_nobody_back() {
         let mut loads = loads(Limits { jobs: 1, ..Limits::default() }, &["slow", "quick"]);
-        assert!(loads.start_next(Time::ZERO).is_some());
-        assert!(loads.start_next(Duration::from_secs(4)).is_none());
+        assert!(start_next(&mut loads, 0) && !start_next(&mut loads, 4));
         assert_eq!(loads.next_deadline(Duration::from_secs(4)), Some(Duration::from_secs(5)));
-        assert!(loads.start_next(Duration::from_secs(5)).is_some());
+        assert!(start_next(&mut loads, 5));
     }
 
     #[test]
     fn no_more_threads_than_the_limit_however_old_the_loads() {
         let mut loads = loads(Limits { jobs: 1, threads: 2, ..Limits::default() }, &["a", "b", "c", "d"]);
-        assert_eq!((0..10).filter(|n| loads.start_next(Duration::from_secs(6 * n)).is_some()).count(), 2);
+        assert_eq!((0..10).filter(|n| start_next(&mut loads, 6 * n)).count(), 2);
     }
 }

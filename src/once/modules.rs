@@ -2,9 +2,8 @@
 //! What the scheduler asks of the module tree and the kernel.
 //!
 //! The real side of [`Modules`] is `kmod::Resolver` (libkmod, hwdb, sysfs); tests and replays use
-//! [`FakeModules`](crate::replay::fake::FakeModules). An implementation answers from what is true now (the scheduler caches, and
-//! calls [`Modules::refresh`] before it trusts its cache again), and it never fails: a module that cannot be planned is a
-//! [`Work::Missing`], an alias without modules an empty list.
+//! [`FakeModules`](crate::replay::fake::FakeModules). An implementation answers from what is true now, and it never fails: a module
+//! that cannot be planned is a [`Work::Missing`], an alias without modules an empty list.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -19,8 +18,8 @@ pub type Name = Arc<str>;
 
 /// The module tree and the kernel, to be asked.
 pub trait Modules {
-    /// Compares the stamp of indexes, modprobe.d and hwdb with what was read, and reads anew where it differs. True when
-    /// anything changed: what was resolved before may be wrong now. The caller bounds how often.
+    /// Whether anything has changed of what resolutions and plans are made from (indexes, modprobe.d, hwdb), since the last
+    /// call: what was resolved before may be wrong now. Called for every answer but "live", so it has to be exact, and cheap.
     fn refresh(&mut self) -> bool;
 
     /// The modules of a modalias (or a module's name, or an alias of modprobe.d): in libkmod's order, each once.
@@ -29,6 +28,11 @@ pub trait Modules {
     /// What loading a module takes. `options` stand for the module's own, where the alias carries others
     /// (modprobe.d: `options ALIAS ...`).
     fn plan(&mut self, module: &Name, options: Option<&CString>) -> Plan;
+
+    /// The cause that [`Modules::plan`] gives, for less: asked by every request for a module that has failed.
+    fn cause(&mut self, module: &Name, options: Option<&CString>) -> Cause {
+        self.plan(module, options).cause
+    }
 
     /// What the kernel says of a module: `/sys/module/NAME/initstate`.
     fn initstate(&mut self, module: &str) -> InitState;

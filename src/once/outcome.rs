@@ -76,6 +76,12 @@ impl LoadError {
             && matches!(self.errno, libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
     }
 
+    /// Whether the kernel was short of something: that passes without anybody doing anything, so it is tried again without
+    /// anybody asking.
+    pub fn is_shortage(&self) -> bool {
+        self.stage != Stage::Disabled && matches!(self.errno, libc::EAGAIN | libc::ENOMEM)
+    }
+
     /// What it means for a module that depends on the one that failed: the module at the root is named, however long the chain.
     pub fn of_dependency(self, dependency: &Name) -> Self {
         match self.stage {

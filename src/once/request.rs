@@ -29,12 +29,12 @@ pub enum Origin<'a> {
     Uevent {
         /// The device's path below /sys.
         devpath: &'a [u8],
-        /// The event's sequence number; 0 where a client tells of the event.
+        /// The event's sequence number; 0 where it is not known. Heard twice, it is one request.
         seqnum: u64,
         /// Asked for through a `uevent` file in /sys (it has a SYNTH_UUID); false where hardware appeared.
         synthetic: bool,
     },
-    /// A device found by reading /sys, or one whose uevent is known already: it is there, nobody asks again.
+    /// A device that is there, while nobody asks anew: found by reading /sys, or triggered once more because events were lost.
     Scan {
         /// The device's path below /sys.
         devpath: &'a [u8],

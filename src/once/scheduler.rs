@@ -5,11 +5,11 @@
 //! (a duplicate), loading (the request joins), failed (the [retry rules](super::failure)) or unknown, and `start` begins a load,
 //! which first has its dependencies loaded in the same way. `finish` ends a load and tells everybody who waits for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::CString;
 use std::sync::Arc;
 
-use super::aliases::Aliases;
+use super::aliases::{Alias, Aliases};
 use super::failure::{Decision, Failure, Kind, Requester, Requesters};
 use super::limits::Limits;
 use super::loads::{Cycle, Edge, First, Load, Loads, Phase};
@@ -41,7 +41,8 @@ pub enum Status {
     Builtin,
     /// modprobe.d says that it is not to be loaded.
     Blacklisted,
-    /// hwdb says that it is not to be loaded, for ever or while a path exists.
+    /// hwdb says that it is not to be loaded, for ever or while a path exists; or somebody has unloaded it, and this is no
+    /// new request for it.
     RuledOut,
     /// It failed.
     Failed {
@@ -67,6 +68,15 @@ pub(super) enum State {
 }
 
 /// Decides which module is loaded when.
+///
+/// * What comes in: [`request`](Self::request), [`retry`](Self::retry), [`finished`](Self::finished),
+///   [`module_added`](Self::module_added), [`module_removed`](Self::module_removed), [`events_lost`](Self::events_lost),
+///   [`reload`](Self::reload), [`client_gone`](Self::client_gone), and time: [`tick`](Self::tick).
+/// * What goes out, after any of these: [`next_action`](Self::next_action); and when `tick` is due:
+///   [`next_deadline`](Self::next_deadline).
+/// * What can be read: [`is_settled`](Self::is_settled), [`holds`](Self::holds), [`loads`](Self::loads),
+///   [`failures`](Self::failures), [`stats`](Self::stats), [`changes`](Self::changes), [`top_aliases`](Self::top_aliases),
+///   [`is_disabled`](Self::is_disabled), and all that outlives the process: [`snapshot`](Self::snapshot).
 #[derive(Debug)]
 pub struct Scheduler {
     pub(super) states: HashMap<Name, State>,
@@ -75,14 +85,27 @@ pub struct Scheduler {
     waiters: Vec<Waiter>,
     actions: VecDeque<Action>,
     stats: Stats,
-    /// How many modules were seen to be unloaded.
+    /// The last request's number. It goes on in the next process, as what is numbered by it does.
+    pub(super) requests: u64,
+    /// How many modules were seen to be unloaded, and which of them nobody has asked for since.
     pub(super) unloads: u64,
+    pub(super) unloaded: BTreeSet<Name>,
     /// `kernel.modules_disabled` is 1.
     disabled: bool,
-    /// Which reading of the module tree the aliases are from, and when it was last compared with what is there.
-    generation: u64,
-    compared: Option<Time>,
     changes: Changes,
+}
+
+/// A load in progress.
+#[derive(Clone, Copy, Debug)]
+pub struct Loading<'a> {
+    /// The module.
+    pub module: &'a Name,
+    /// When it was asked for.
+    pub since: Time,
+    /// Since when the present try runs; none while the load waits.
+    pub running: Option<Time>,
+    /// Tries so far, this one included.
+    pub tries: u32,
 }
 
 /// How often what outlives the process has changed.
@@ -127,10 +150,10 @@ impl Scheduler {
             waiters: Vec::new(),
             actions: VecDeque::new(),
             stats: Stats::default(),
+            requests: 0,
             unloads: 0,
+            unloaded: BTreeSet::new(),
             disabled: false,
-            generation: 0,
-            compared: None,
             changes: Changes::default(),
         }
     }
@@ -142,12 +165,20 @@ impl Scheduler {
 
     /// Somebody wants the modules of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
-        self.refresh(modules, now);
-        self.stats.requests += 1;
-        let alias = self.aliases.resolve(request.alias, modules);
+        let by = self.requester(&request.origin);
+        let live = self.aliases.cached(request.alias).filter(|alias| self.all_live(alias));
+        let alias = match live.filter(|_| by.kind != Kind::Admin) {
+            Some(alias) => alias,
+            None => {
+                // Every other answer may have become another one.
+                self.refresh(modules);
+                self.aliases.resolve(request.alias, modules)
+            }
+        };
         alias.requests.set(alias.requests.get() + 1);
         self.stats.no_module += u64::from(alias.candidates.is_empty());
-        let mut ask = Ask::new(Requester::new(self.stats.requests, &request.origin), &request);
+        let (loads, deferred, duplicates) = (self.stats.loads, self.stats.deferred, self.stats.duplicates());
+        let mut ask = Ask::new(by, &request);
         let mut answers = Vec::new();
         for candidate in &alias.candidates {
             let status = self.candidate(modules, candidate, &ask, now);
@@ -158,16 +189,17 @@ impl Scheduler {
                 answers.push((candidate.module.clone(), status));
             }
         }
+        let changed = self.stats.loads != loads || self.stats.deferred != deferred;
+        self.stats.duplicate_requests += u64::from(!changed && self.stats.duplicates() != duplicates);
         self.answer_when_known(request.client, answers);
-        self.start_loads(now);
+        self.start_loads(modules, now);
     }
 
     /// An administrator wants these modules attempted now, whatever is remembered of them; where none is named, all that are
     /// remembered as failed.
     pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, names: &[String], now: Time) {
-        self.refresh(modules, now);
-        self.stats.requests += 1;
-        let by = Requester::new(self.stats.requests, &Origin::Admin);
+        self.refresh(modules);
+        let by = self.requester(&Origin::Admin);
         let mut answers = Vec::new();
         for name in names {
             let request = Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) };
@@ -183,16 +215,16 @@ impl Scheduler {
             answers.push((name, status));
         }
         self.answer_when_known(Some(client), answers);
-        self.start_loads(now);
+        self.start_loads(modules, now);
     }
 
     /// A load that was asked for by [`Action::Load`] has ended.
     pub fn finished(&mut self, modules: &mut dyn Modules, module: &Name, outcome: Outcome, now: Time) {
         self.finish(modules, module, outcome, now);
-        self.start_loads(now);
+        self.start_loads(modules, now);
     }
 
-    /// The kernel announced a module. That alone is not believed: `udevadm trigger` has one announced whose init still runs.
+    /// The kernel announced a module. That alone is not believed: it does so before the module's init runs.
     pub fn module_added(&mut self, modules: &mut dyn Modules, name: &str, now: Time) {
         // Ours, most likely; in any case the load's own end is near and says more.
         let running = self.loads.get(name).is_some_and(|load| matches!(load.phase, Phase::Running(_)));
@@ -203,35 +235,46 @@ impl Scheduler {
             Some(_) => self.finish(modules, &name.into(), Outcome::Live, now),
             None => self.became_live(&name.into()),
         }
-        self.start_loads(now);
+        self.start_loads(modules, now);
     }
 
     /// The kernel announced that a module is gone. One that failed was never live, whatever was announced: the kernel takes
     /// back the announcement of a module whose init fails.
-    pub fn module_removed(&mut self, name: &str) {
-        if matches!(self.states.get(name), Some(State::Loading | State::Failed(_))) {
-            return;
+    pub fn module_removed(&mut self, modules: &mut dyn Modules, name: &str) {
+        match self.states.get(name) {
+            Some(State::Loading | State::Failed(_)) => return,
+            Some(State::Live) => drop(self.states.remove(name)),
+            // It may have come out of a file of another name.
+            None => self.states.retain(|name, state| {
+                !matches!(state, State::Live) || modules.initstate(name) == InitState::Live
+            }),
         }
-        self.states.remove(name);
         self.unloads += 1;
-        self.changes.failures += 1;
+        self.was_unloaded(name.into());
     }
 
-    /// Uevents were lost: what is believed to be live may have been unloaded, and what failed may be live.
-    pub fn events_lost(&mut self) {
+    /// Uevents were lost: what is believed to be live may have been unloaded, and what failed may be live. That is looked at.
+    pub fn events_lost(&mut self, modules: &mut dyn Modules) {
         self.unloads += 1;
         self.changes.failures += 1;
-        self.states.retain(|_, state| !matches!(state, State::Live));
-        self.failures_mut().for_each(|failure| failure.unverified = true);
+        let names: Vec<Name> = self.states.keys().chain(&self.unloaded).cloned().collect();
+        for name in names {
+            let live = modules.initstate(&name) == InitState::Live;
+            match self.states.get(&name) {
+                Some(State::Live) if !live => {
+                    self.states.remove(&name);
+                    self.was_unloaded(name);
+                }
+                Some(State::Failed(_)) | None if live => self.became_live(&name),
+                _ => {}
+            }
+        }
     }
 
-    /// Somebody says that something has changed: it is looked at now, and nothing that was resolved or compared before is
-    /// believed any more. Failures are kept, for they go by their causes. Returns whether anything had changed.
-    pub fn reload(&mut self, modules: &mut dyn Modules, now: Time) -> bool {
-        self.compared = Some(now);
-        self.generation += 1;
+    /// Somebody says that something has changed: nothing that was resolved before is believed any more. Failures are kept, for
+    /// they go by their causes. Returns whether anything had changed.
+    pub fn reload(&mut self, modules: &mut dyn Modules) -> bool {
         self.aliases.clear();
-        self.failures_mut().for_each(|failure| failure.compared = None);
         modules.refresh()
     }
 
@@ -244,19 +287,28 @@ impl Scheduler {
     pub fn tick(&mut self, modules: &mut dyn Modules, now: Time) {
         let mut due: Vec<(Time, Name)> = self.retries().filter(|&(at, _)| at <= now).collect();
         due.sort_unstable();
+        if !due.is_empty() {
+            self.refresh(modules);
+        }
         for (_, name) in due {
             let Some(State::Failed(failure)) = self.states.get(&name) else { continue };
             let (alias, options) = (failure.alias.clone(), failure.options.clone());
-            let by = Requester { request: self.stats.requests, kind: Kind::Retry };
+            // Another one that is due may have had it attempted.
+            let Some(pending) = &failure.pending else { continue };
+            let asked = pending.requests > 0 || !failure.error.is_shortage();
+            let by = Requester { request: self.requests, mark: 0, kind: Kind::Retry { asked } };
             let request = Request { alias: &alias, origin: Origin::Admin, client: None };
             let ask = Ask { options: options.as_ref(), ..Ask::new(by, &request) };
             self.want(modules, &name, &ask, now);
         }
+        for name in self.loads.to_be_looked_at(now) {
+            self.look_at(modules, &name, now);
+        }
         self.loads.tick(now);
-        self.start_loads(now);
+        self.start_loads(modules, now);
     }
 
-    /// When [`Scheduler::tick`] has something to do next.
+    /// When [`Scheduler::tick`] has something to do next, or [`Scheduler::holds`] ends.
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         self.retries().map(|(at, _)| at.max(now)).chain(self.loads.next_deadline(now)).min()
     }
@@ -264,6 +316,12 @@ impl Scheduler {
     /// Whether nothing is being loaded. Retries do not count: they may be a minute away.
     pub fn is_settled(&self) -> bool {
         self.loads.len() == 0
+    }
+
+    /// Whether something is being loaded, or is to be, that udev's queue should be held for: a load that was asked for less
+    /// than [`Limits::HOLD`] ago.
+    pub fn holds(&self, now: Time) -> bool {
+        self.loads.iter().any(|load| now < load.since + Limits::HOLD)
     }
 
     /// Whether this kernel was found to load no module any more: `kernel.modules_disabled` is 1.
@@ -281,21 +339,33 @@ impl Scheduler {
         self.changes
     }
 
-    /// How many modules are being loaded, those that wait included.
+    /// The loads in progress, by name: those that run and those that wait.
+    pub fn loads(&self) -> impl Iterator<Item = Loading<'_>> {
+        self.loads.iter().map(|load| Loading {
+            module: &load.plan.module,
+            since: load.since,
+            running: if let Phase::Running(since) = load.phase { Some(since) } else { None },
+            tries: load.tries,
+        })
+    }
+
+    /// How many loads are in progress.
     pub fn loading(&self) -> usize {
         self.loads.len()
     }
 
     /// The loads that run, with the time they started at.
     pub fn running(&self) -> impl Iterator<Item = (&Name, Time)> {
-        self.loads.iter().filter_map(|load| match load.phase {
-            Phase::Running(since) => Some((&load.plan.module, since)),
-            _ => None,
-        })
+        self.loads().filter_map(|load| Some((load.module, load.running?)))
     }
 
     /// What is remembered as failed, by name.
     pub fn failures(&self) -> impl Iterator<Item = (&Name, &Failure)> {
+        self.remembered().filter(|(_, failure)| !failure.elsewhere)
+    }
+
+    /// The same with what is a success to all who ask.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = (&Name, &Failure)> {
         let failed = self.states.iter().filter_map(|(name, state)| match state {
             State::Failed(failure) => Some((name, &**failure)),
             _ => None,
@@ -314,27 +384,25 @@ impl Scheduler {
         all
     }
 
-    /// The aliases asked for last of which all modules that are to be loaded are live, each with these modules: as long as
-    /// they are, whoever asks for it is a duplicate.
-    pub fn live_aliases(&self) -> impl Iterator<Item = (&[u8], Vec<&str>)> {
-        self.aliases.iter().filter_map(|(name, alias)| {
-            let wanted = alias.candidates.iter().filter(|candidate| candidate.verdict == Verdict::Load);
-            let live = |candidate: &Candidate| self.is_live(&candidate.module).then_some(());
-            let names = wanted.map(|candidate| live(candidate).map(|()| &*candidate.module));
-            Some((name, names.collect::<Option<Vec<_>>>()?))
-        })
+    /// The next request's number, and who makes it.
+    fn requester(&mut self, origin: &Origin<'_>) -> Requester {
+        self.requests += 1;
+        self.stats.requests += 1;
+        Requester::new(self.requests, origin)
     }
 
-    /// Compares what was read with what is there, at most once in [`Limits::FRESH`].
-    fn refresh(&mut self, modules: &mut dyn Modules, now: Time) {
-        if self.compared.is_some_and(|before| now.saturating_sub(before) < Limits::FRESH) {
-            return;
-        }
-        self.compared = Some(now);
+    /// Forgets what aliases resolve to, if that may have changed.
+    fn refresh(&mut self, modules: &mut dyn Modules) {
         if modules.refresh() {
-            self.generation += 1;
             self.aliases.clear();
         }
+    }
+
+    /// Whether all modules of an alias are live, and there are some.
+    fn all_live(&self, alias: &Alias) -> bool {
+        let live =
+            |candidate: &Candidate| candidate.verdict == Verdict::Builtin || self.is_live(&candidate.module);
+        !alias.candidates.is_empty() && alias.candidates.iter().all(live)
     }
 
     /// Somebody wants one module of an alias, if that is to be loaded at all.
@@ -352,6 +420,9 @@ impl Scheduler {
         if self.is_live(module) {
             self.stats.duplicates_live += 1;
             return Status::Live;
+        }
+        if ask.by.kind == Kind::Scan && self.unloaded.contains(module) {
+            return Status::RuledOut;
         }
         // As with modprobe: an administrator who names the module itself means it.
         let meant = ask.by.kind == Kind::Admin && is_name(ask.alias, module);
@@ -389,7 +460,10 @@ impl Scheduler {
                     return self.failed(name, Some(at));
                 }
                 Decision::Duplicate => {
-                    self.stats.duplicates_failed += named;
+                    match self.failed(name, None) {
+                        Status::Live => self.stats.duplicates_live += named,
+                        _ => self.stats.duplicates_failed += named,
+                    }
                     return self.failed(name, None);
                 }
             },
@@ -401,11 +475,11 @@ impl Scheduler {
     /// The retry rules, for a module that has failed. A failure of a dependency has no rules of its own: what holds is what
     /// the rules say of the dependency.
     fn decide(&mut self, modules: &mut dyn Modules, name: &Name, by: Requester, now: Time) -> Decision {
-        if self.has_changed(modules, name, now) {
+        if self.has_changed(modules, name) {
             return Decision::Attempt;
         }
         let root = self.root(name);
-        if root != *name && self.has_changed(modules, &root, now) {
+        if root != *name && self.has_changed(modules, &root) {
             return Decision::Attempt;
         }
         let unloads = self.unloads;
@@ -425,8 +499,7 @@ impl Scheduler {
     }
 
     /// Whether a failure no longer holds, whoever asks: the module is live after all, or (rule 1) the cause is another one.
-    /// Compared at most once in [`Limits::FRESH`].
-    fn has_changed(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) -> bool {
+    fn has_changed(&mut self, modules: &mut dyn Modules, name: &Name) -> bool {
         let Some(failure) = self.failure_mut(name) else { return true };
         if failure.unverified {
             failure.unverified = modules.initstate(name) == InitState::Live;
@@ -434,14 +507,7 @@ impl Scheduler {
                 return true;
             }
         }
-        if failure.compared.is_some_and(|before| now.saturating_sub(before) < Limits::FRESH) {
-            return false;
-        }
-        let changed = modules.plan(name, failure.options.as_deref()).cause != failure.cause;
-        if !changed {
-            failure.compared = Some(now);
-        }
-        changed
+        modules.cause(name, failure.options.as_deref()) != failure.cause
     }
 
     /// The module that a failure goes back to: itself, or the dependency that failed.
@@ -491,7 +557,8 @@ impl Scheduler {
 
     /// Begins a load.
     fn start(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {
-        if modules.initstate(name) == InitState::Live {
+        let found = modules.initstate(name);
+        if found == InitState::Live {
             self.became_live(name);
             return Status::Live;
         }
@@ -500,13 +567,18 @@ impl Scheduler {
             self.became_live(name);
             return Status::Live;
         }
+        self.stats.loads += 1;
+        self.stats.retries +=
+            u64::from(matches!(ask.by.kind, Kind::Retry { .. }) && ask.pulled_in_by.is_none());
+        self.unloaded.remove(name);
         let mut before = match self.states.insert(name.clone(), State::Loading) {
             Some(State::Failed(failure)) => Some(failure),
             _ => None,
         };
+        let elsewhere = found == InitState::Coming && plan.work != Work::Missing;
+        let pause = Limits::POLL.0;
         self.loads.insert(Load {
-            generation: self.generation,
-            phase: Phase::Planning,
+            phase: if elsewhere { Phase::Coming(now + pause, pause) } else { Phase::Planning },
             blocked_by: Vec::new(),
             first: First::of(ask),
             seqnums: (ask.seqnum, ask.seqnum),
@@ -518,8 +590,28 @@ impl Scheduler {
             retries_with_dependency: false,
             plan: plan.clone(),
         });
-        self.plan(modules, &plan, ask, now);
+        if !elsewhere {
+            self.plan(modules, &plan, ask, now);
+        }
         self.status(name)
+    }
+
+    /// Looks at a module that somebody else loads, or loaded.
+    fn look_at(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) {
+        let found = modules.initstate(name);
+        let Some(load) = self.loads.get_mut(name) else { return };
+        let Phase::Coming(_, pause) = load.phase else { return };
+        match found {
+            InitState::Live => self.finish(modules, name, Outcome::Live, now),
+            InitState::Coming if now < load.since + Limits::COMING => {
+                let pause = (2 * pause).min(Limits::POLL.1);
+                load.phase = Phase::Coming(now + pause, pause);
+            }
+            _ => {
+                let plan = modules.plan(name, load.first.options.as_deref());
+                self.plan_anew(modules, plan, now);
+            }
+        }
     }
 
     /// Has the dependencies of a load loaded, and queues it.
@@ -528,6 +620,14 @@ impl Scheduler {
             Ok(()) => self.loads.planned(&plan.module),
             Err(error) => self.finish(modules, &plan.module, Outcome::Failed(error), now),
         }
+    }
+
+    /// Goes on with another plan, for all who wait.
+    fn plan_anew(&mut self, modules: &mut dyn Modules, plan: Plan, now: Time) {
+        let Some(load) = self.loads.get_mut(&plan.module) else { return };
+        let (plan, first) = (Arc::new(plan), load.first.clone());
+        (load.plan, load.phase, load.tries) = (plan.clone(), Phase::Planning, 0);
+        self.plan(modules, &plan, &first.ask(), now);
     }
 
     /// Collects what a load has to wait for.
@@ -560,7 +660,7 @@ impl Scheduler {
                 self.wait(name, soft, Edge::Soft)?;
             }
         }
-        match ask.after.filter(|after| !self.loads.is_held_up(after, now)) {
+        match ask.after.filter(|after| !self.loads.is_overtaken(after, now)) {
             Some(after) => self.wait(name, after, Edge::Order),
             None => Ok(()),
         }
@@ -572,46 +672,82 @@ impl Scheduler {
     }
 
     /// Starts as many loads as there are slots.
-    fn start_loads(&mut self, now: Time) {
-        while let Some(load) = self.loads.start_next(now) {
-            self.stats.attempts += 1;
-            self.actions.push_back(Action::Load(load.plan.clone()));
+    fn start_loads(&mut self, modules: &mut dyn Modules, now: Time) {
+        while let Some(name) = self.loads.next_queued(now) {
+            match self.collect_again(modules, &name, now) {
+                Err(error) => self.finish(modules, &name, Outcome::Failed(error), now),
+                Ok(()) if self.loads.blocks(&name) => {}
+                Ok(()) => {
+                    let Some(load) = self.loads.start(&name, now) else { continue };
+                    self.stats.attempts += 1;
+                    self.actions.push_back(Action::Load(load.plan.clone()));
+                }
+            }
         }
+    }
+
+    /// Collects what a load needs that was live when it was planned, and is not any more: since then it has waited, for others
+    /// or between two tries.
+    fn collect_again(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) -> Result<(), LoadError> {
+        let Some(load) = self.loads.get(name) else { return Ok(()) };
+        if load.plan.deps.iter().all(|dependency| self.is_live(dependency)) {
+            return Ok(());
+        }
+        let (plan, first) = (load.plan.clone(), load.first.clone());
+        for dependency in &plan.deps {
+            let status = match self.states.get(dependency) {
+                Some(_) => self.status(dependency),
+                None => {
+                    let ask = Ask { options: None, pulled_in_by: Some(name), ..first.ask() };
+                    self.want(modules, dependency, &ask, now)
+                }
+            };
+            match status {
+                Status::Loading => self.wait(name, dependency, Edge::Hard)?,
+                Status::Failed { error, .. } => return Err(error.of_dependency(dependency)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// A load ends, unless it is tried again.
     fn finish(&mut self, modules: &mut dyn Modules, name: &Name, outcome: Outcome, now: Time) {
-        let Some(load) = self.loads.get_mut(name) else { return };
-        let mut error = None;
-        if let Outcome::Failed(failed) = &outcome {
+        let Some(load) = self.loads.get(name) else { return };
+        let mut error = if let Outcome::Failed(error) = outcome { Some(error) } else { None };
+        let found = error.as_ref().map_or(InitState::Live, |_| modules.initstate(name));
+        // Whatever an install command's status was, or whoever was faster.
+        error = error.filter(|_| found != InitState::Live);
+        let exists = LoadError { errno: libc::EEXIST, stage: Stage::Insert };
+        let elsewhere = found == InitState::Absent && error.as_ref() == Some(&exists);
+        if let Some(failed) = error.as_ref().filter(|error| !elsewhere && error.stage != Stage::Disabled) {
             if failed.is_transient() && load.tries < Limits::TRIES && !self.disabled {
                 let pause = Limits::PAUSE * (1 << load.tries.saturating_sub(1));
                 return self.loads.pause(name, now + pause);
             }
-            error = Some(failed.clone());
-            if load.generation != self.generation && failed.stage != Stage::Disabled {
-                // Rule 1: the cause has changed since.
-                let options = load.first.options.clone();
-                let plan = Arc::new(modules.plan(name, options.as_deref()));
-                load.generation = self.generation;
-                if plan.cause != load.plan.cause && load.tries > 0 {
-                    (load.plan, load.phase, load.tries) = (plan.clone(), Phase::Planning, 0);
-                    let first = load.first.clone();
-                    return self.plan(modules, &plan, &first.ask(), now);
+            if load.tries > 0 {
+                let (options, cause) = (load.first.options.clone(), load.plan.cause);
+                self.refresh(modules);
+                let plan = modules.plan(name, options.as_deref());
+                if plan.cause != cause {
+                    // Rule 1: the cause has changed since.
+                    return self.plan_anew(modules, plan, now);
                 }
             }
         }
         let Some(load) = self.loads.remove(name) else { return };
-        self.publish(&load, &outcome, now);
+        // What it comes to for others.
+        let told = error.clone().filter(|_| !elsewhere);
+        self.publish(&load, &told.clone().map_or(Outcome::Live, Outcome::Failed), now);
         let (plan, first) = (load.plan.clone(), load.first.clone());
-        match &error {
+        match error {
             None => self.became_live(name),
             Some(error) if error.stage == Stage::Disabled => drop(self.states.remove(name)),
-            Some(error) => self.remember(load, error.clone(), now),
+            Some(error) => self.remember(load, error, elsewhere, now),
         }
         self.tell(name);
         for (waiter, edge) in self.loads.unblock(name) {
-            match &error {
+            match &told {
                 Some(error) if edge == Edge::Hard => {
                     let error = error.clone().of_dependency(name);
                     self.finish(modules, &waiter, Outcome::Failed(error), now);
@@ -619,7 +755,7 @@ impl Scheduler {
                 _ => self.loads.enqueue(&waiter),
             }
         }
-        match error {
+        match told {
             None => {
                 for soft in &plan.post {
                     let ask = Ask { options: None, pulled_in_by: Some(name), ..first.ask() };
@@ -655,9 +791,15 @@ impl Scheduler {
         }));
     }
 
-    /// A module is live, whoever loaded it. What failed because of it may not fail any more.
+    /// A module is live, whoever loaded it.
     fn became_live(&mut self, name: &Name) {
         self.states.insert(name.clone(), State::Live);
+        self.unloaded.remove(name);
+        self.forget_dependents(name);
+    }
+
+    /// What failed because of a module may not fail any more.
+    fn forget_dependents(&mut self, name: &Name) {
         self.states.retain(|_, state| match state {
             State::Failed(failure) => failure.pending.is_some() || failure.dependency() != Some(name),
             _ => true,
@@ -665,25 +807,40 @@ impl Scheduler {
         self.changes.failures += 1;
     }
 
-    fn remember(&mut self, load: Load, error: LoadError, now: Time) {
-        let Load { plan, first, requesters, since, before, retries_with_dependency, .. } = load;
+    /// A module was live and is not any more: only who asks for it anew has it loaded again.
+    fn was_unloaded(&mut self, name: Name) {
+        self.changes.failures += 1;
+        if self.unloaded.len() < Limits::UNLOADED {
+            self.unloaded.insert(name);
+        }
+    }
+
+    fn remember(&mut self, load: Load, error: LoadError, elsewhere: bool, now: Time) {
+        let Load { plan, first, requesters, before, retries_with_dependency, .. } = load;
         let before = before.filter(|failure| failure.cause == plan.cause);
         let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
+        let shortage = error.is_shortage();
+        let wait =
+            plan.policy.backoff.after(attempts).max(if shortage { Limits::SHORTAGE } else { Time::ZERO });
+        let unasked = retries_with_dependency || shortage;
         let failure = Failure {
             error,
             cause: plan.cause,
             attempts,
             failed_at: now,
-            retry_at: now + plan.policy.backoff.after(attempts),
+            retry_at: now + wait,
+            pending: unasked.then(|| requesters.unasked()),
             requesters,
-            pending: retries_with_dependency.then(Requesters::default),
             alias: first.alias,
             options: first.options,
             unloads: self.unloads,
+            elsewhere,
             unverified: false,
-            compared: Some(since),
         };
         self.states.insert(plan.module.clone(), State::Failed(Box::new(failure)));
+        if elsewhere {
+            self.forget_dependents(&plan.module);
+        }
         self.changes.failures += 1;
     }
 
@@ -691,7 +848,7 @@ impl Scheduler {
     fn disable(&mut self, modules: &mut dyn Modules, now: Time) {
         self.disabled = true;
         self.actions.push_back(Action::Disabled);
-        let waits = |load: &&Load| matches!(load.phase, Phase::Queued | Phase::Paused(_));
+        let waits = |load: &&Load| matches!(load.phase, Phase::Queued | Phase::Paused(_) | Phase::Coming(..));
         let waiting: Vec<Name> =
             self.loads.iter().filter(waits).map(|load| load.plan.module.clone()).collect();
         for name in waiting {
@@ -746,6 +903,7 @@ impl Scheduler {
 
     fn failed(&self, name: &str, retry_at: Option<Time>) -> Status {
         match self.states.get(name) {
+            Some(State::Failed(failure)) if failure.elsewhere => Status::Live,
             Some(State::Failed(failure)) => Status::Failed { error: failure.error.clone(), retry_at },
             _ => unreachable!("{name} has failed"),
         }
@@ -756,13 +914,6 @@ impl Scheduler {
             Some(State::Failed(failure)) => Some(failure),
             _ => None,
         }
-    }
-
-    fn failures_mut(&mut self) -> impl Iterator<Item = &mut Failure> {
-        self.states.values_mut().filter_map(|state| match state {
-            State::Failed(failure) => Some(&mut **failure),
-            _ => None,
-        })
     }
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What of the scheduler outlives its process: the failures, with who asked and what is to be retried.
+//! What of the scheduler outlives its process: the failures, with who asked and what is to be retried, and what was unloaded.
 //!
 //! All else is found out again. What is restored is not believed unseen: with the first request for it the cause of a failure
 //! is compared, and its module looked up. Times are of a clock that all processes of one boot share.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +20,9 @@ const LONGEST: Time = Time::from_secs(u32::MAX as u64);
 /// What outlives a process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
+    requests: u64,
     unloads: u64,
+    unloaded: BTreeSet<Name>,
     failures: Vec<(Name, Failure)>,
 }
 
@@ -32,14 +36,16 @@ impl Snapshot {
 impl Scheduler {
     /// What a process after this one has to know.
     pub fn snapshot(&self) -> Snapshot {
-        let failures = self.failures().map(|(name, failure)| (name.clone(), failure.clone())).collect();
-        Snapshot { unloads: self.unloads, failures }
+        let failures = self.remembered().map(|(name, failure)| (name.clone(), failure.clone())).collect();
+        let (requests, unloads, unloaded) = (self.requests, self.unloads, self.unloaded.clone());
+        Snapshot { requests, unloads, unloaded, failures }
     }
 
     /// A scheduler that knows what another one knew.
     pub fn restore(limits: Limits, snapshot: Snapshot, now: Time) -> Self {
         let mut scheduler = Self::new(limits);
-        scheduler.unloads = snapshot.unloads;
+        (scheduler.requests, scheduler.unloads) = (snapshot.requests, snapshot.unloads);
+        scheduler.unloaded = snapshot.unloaded;
         for (name, mut failure) in snapshot.failures {
             // Nothing has failed in the future, whatever somebody wrote: the wait is what is believed.
             let wait = failure.retry_at.saturating_sub(failure.failed_at).min(LONGEST);

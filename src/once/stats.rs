@@ -9,14 +9,20 @@ pub struct Stats {
     pub requests: u64,
     /// Of these, requests for which no module is known.
     pub no_module: u64,
+    /// Of these, requests that changed nothing: for all their modules they were duplicates.
+    pub duplicate_requests: u64,
     /// Duplicates: the module was live.
     pub duplicates_live: u64,
     /// Duplicates: the module was being loaded, and the request got its outcome.
     pub duplicates_loading: u64,
     /// Duplicates: the module had failed, and there was nothing new to try.
     pub duplicates_failed: u64,
-    /// Accepted attempts that had to wait for the backoff.
+    /// Requests for which an attempt was accepted that had to wait for the end of a backoff. One attempt may serve many.
     pub deferred: u64,
+    /// Loads begun.
+    pub loads: u64,
+    /// Of these, at the end of a backoff.
+    pub retries: u64,
     /// Loads handed to a worker, tries of one load included.
     pub attempts: u64,
     /// Loads that ended with the module live.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Fake: a world by declaration
-//!
-//! Owns a module tree and a kernel that exist in a few lines of text only, for tests that need a kernel to
-//! misbehave on command and for replays of recorded storms. One statement a line, `#` begins a comment:
+//! A module tree and a kernel that exist in a few lines of text only, for tests that need a kernel to misbehave on command and
+//! for replays of recorded storms. One statement a line, `#` begins a comment:
 //!
 //! ```text
 //! cpu:type:*   -> acpi_cpufreq pcc_cpufreq   # an alias: exact, or a prefix with a trailing star
@@ -14,6 +12,7 @@
 //! fbdev        blacklisted
 //! pcspkr       builtin
 //! kvm          is live                       # already, before anybody asks
+//! foo_current  holds foo                     # the module in the file has another name
 //! ```
 //!
 //! A module exists as soon as any statement names it.
@@ -38,6 +37,8 @@ pub struct FakeModules {
     pub modules: BTreeMap<Name, FakeModule>,
     /// Who is live now.
     pub live: BTreeSet<Name>,
+    /// Who is being loaded by somebody else.
+    pub coming: BTreeSet<Name>,
     /// Paths that exist.
     pub paths: BTreeSet<PathBuf>,
     /// Set it when aliases or configuration were changed; [`Modules::refresh`] resets it.
@@ -65,6 +66,8 @@ pub struct FakeModule {
     pub builtin: bool,
     /// hwdb's word.
     pub policy: Arc<Policy>,
+    /// The name of the module in the file, where it is another one than the file's.
+    pub holds: Option<Name>,
     /// Counts what an administrator changed about it: another number is another cause.
     pub version: u64,
 }
@@ -105,6 +108,7 @@ impl FakeModules {
             ("post", [_, ..]) => module.post = names(),
             ("=>", [errno]) => module.errno = errno_of(errno).ok_or("no such errno")?,
             ("takes", [ms]) => module.takes = Duration::from_millis(ms.parse().map_err(|_| "milliseconds?")?),
+            ("holds", [name]) => module.holds = Some(Name::from(*name)),
             ("blacklisted", []) => module.blacklisted = true,
             ("builtin", []) => module.builtin = true,
             ("is", ["live"]) => {
@@ -131,13 +135,32 @@ impl FakeModules {
             return Outcome::Failed(LoadError { errno: libc::EPERM, stage: Stage::Disabled });
         }
         let module = self.modules.get(name).cloned().unwrap_or_default();
-        let missing = module.deps.iter().any(|dep| !self.live.contains(dep));
-        let errno = if module.errno == 0 && missing { libc::ENOENT } else { module.errno };
+        let inside = module.holds.as_ref().unwrap_or(name);
+        let errno = match module.errno {
+            0 if self.live.contains(inside) => libc::EEXIST,
+            0 if module.deps.iter().any(|dep| !self.is_there(dep)) => libc::ENOENT,
+            errno => errno,
+        };
         if errno != 0 {
             return Outcome::Failed(LoadError { errno, stage: Stage::Insert });
         }
-        self.live.insert(name.clone());
+        self.live.insert(inside.clone());
         Outcome::Live
+    }
+
+    /// Whether others find what they need of a module. One that the kernel says exists is taken to be there by another name.
+    fn is_there(&self, name: &Name) -> bool {
+        let by_another_name = |module: &FakeModule| {
+            module.errno == libc::EEXIST
+                || module.holds.as_ref().is_some_and(|inside| self.live.contains(inside))
+        };
+        self.live.contains(name) || self.modules.get(name).is_some_and(by_another_name)
+    }
+
+    fn cause_of(&self, name: &Name) -> Cause {
+        let Some(module) = self.modules.get(name) else { return Cause(0) };
+        let versions = module.deps.iter().map(|dep| self.modules.get(dep).map_or(0, |dep| dep.version));
+        Cause(module.version * 1_000 + versions.sum::<u64>())
     }
 }
 
@@ -190,15 +213,22 @@ impl Modules for FakeModules {
             true => Work::Builtin,
             false => Work::Insert { file: format!("/{name}.ko").into(), options },
         };
-        let versions = module.deps.iter().map(|dep| self.modules.get(dep).map_or(0, |dep| dep.version));
-        let cause = Cause(module.version * 1_000 + versions.sum::<u64>());
+        let cause = self.cause_of(name);
         let (deps, pre, post) = (module.deps.clone(), module.pre.clone(), module.post.clone());
         let policy = module.policy.clone();
         Plan { module: name.clone(), work, deps, pre, post, cause, policy }
     }
 
+    fn cause(&mut self, name: &Name, _: Option<&CString>) -> Cause {
+        self.cause_of(name)
+    }
+
     fn initstate(&mut self, module: &str) -> InitState {
-        if self.live.contains(module) { InitState::Live } else { InitState::Absent }
+        match module {
+            _ if self.live.contains(module) => InitState::Live,
+            _ if self.coming.contains(module) => InitState::Coming,
+            _ => InitState::Absent,
+        }
     }
 
     fn exists(&mut self, path: &Path) -> bool {

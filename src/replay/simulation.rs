@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Simulation: the core in a world that answers, with a clock of its own
-//!
-//! Owns a [`Scheduler`], a [`World`] and a time that passes only when told to. Loads take as long as the world
-//! says and end as it says. Tests drive it in a declared world ([`FakeModules`]), replays also in one whose modules
-//! are a real tree's. Both read what the core did.
+//! The scheduler in a world that answers, with a clock of its own: time passes only when told to, loads take as long as the world
+//! says and end as it says. Tests drive it in a declared world ([`FakeModules`]), replays also in one whose modules are a real
+//! tree's. Both read what the scheduler did.
 
 use std::sync::Arc;
 
@@ -103,7 +101,7 @@ impl<W: World> Simulation<W> {
         self.ask(Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) });
     }
 
-    /// Time passes; loads end and promised attempts are made when their time has come.
+    /// Time passes; loads end and retries are made when their time has come.
     pub fn pass(&mut self, duration: Time) {
         let end = self.now + duration;
         while let Some(next) = self.next().filter(|next| *next <= end) {
@@ -114,14 +112,14 @@ impl<W: World> Simulation<W> {
         self.act();
     }
 
-    /// Time passes until nothing is in the air.
+    /// Time passes until nothing is being loaded.
     pub fn settle(&mut self) {
         while !self.core.is_settled() {
             self.pass(Time::from_millis(1));
         }
     }
 
-    /// Time passes for as long as anything is left to happen: flights in the air, and attempts that were promised.
+    /// Time passes for as long as anything is left to happen: loads, and retries.
     pub fn finish(&mut self) {
         while let Some(next) = self.next() {
             self.step(next.max(self.now));
@@ -135,8 +133,8 @@ impl<W: World> Simulation<W> {
 
     /// When something happens next of its own accord.
     fn next(&self) -> Option<Time> {
-        let landing = self.running.iter().map(|(at, _)| *at).min();
-        landing.into_iter().chain(self.core.next_deadline(self.now)).min()
+        let ended = self.running.iter().map(|(at, _)| *at).min();
+        ended.into_iter().chain(self.core.next_deadline(self.now)).min()
     }
 
     fn event(&mut self, devpath: &str, alias: &str, genuine: bool) {
@@ -186,7 +184,7 @@ impl Simulation {
     /// Somebody unloads a module, and the kernel announces it.
     pub fn unloaded(&mut self, name: &str) {
         self.world.live.remove(name);
-        self.core.module_removed(name);
+        self.core.module_removed(&mut self.world, name);
         self.act();
     }
 }

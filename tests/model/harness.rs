@@ -17,7 +17,6 @@ use addonce::once::{Origin, Request};
 use addonce::replay::fake::FakeModules;
 
 use super::ledger::{Ledger, Who};
-use super::rules::FRESH;
 use super::steps::{Case, Step, alias};
 use super::world::{PATH, World, name, number};
 
@@ -27,10 +26,10 @@ const OLD: Duration = Duration::from_secs(5);
 /// What must hold, whatever happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    OneFlight = 1,
+    OneLoad = 1,
     Answers,
     Attempts,
-    Promises,
+    Retries,
     Bounds,
     Dependencies,
     Progress,
@@ -84,18 +83,18 @@ pub struct Harness<'a> {
     clients: BTreeMap<u64, Client>,
     /// Aliases in the order of use: what a naive memo holds.
     memo: VecDeque<String>,
-    /// When the core last compared the index, as it must have.
-    compared: Option<Duration>,
+    /// Modules that the kernel said exist, by another name.
+    pub elsewhere: BTreeSet<Name>,
     disabled: usize,
+    /// The index has changed, and the core has not looked yet.
+    changed: bool,
     seqnum: u64,
-    /// Since when nothing is in the air.
+    /// Since when nothing is being loaded.
     calm: Duration,
     unloaded: BTreeMap<Name, Duration>,
     was_live: BTreeMap<Name, Duration>,
     /// Modules that came or went without the core having heard of it.
     pub unseen: BTreeSet<Name>,
-    /// When the index last changed.
-    pub indexed: Option<Duration>,
 }
 
 impl<'a> Harness<'a> {
@@ -114,14 +113,14 @@ impl<'a> Harness<'a> {
             running: Vec::new(),
             clients: BTreeMap::new(),
             memo: VecDeque::new(),
-            compared: None,
+            elsewhere: BTreeSet::new(),
             disabled: 0,
+            changed: false,
             seqnum: 0,
             calm: Duration::ZERO,
             unloaded: BTreeMap::new(),
             was_live: BTreeMap::new(),
             unseen: BTreeSet::new(),
-            indexed: None,
         }
     }
 
@@ -168,7 +167,6 @@ impl<'a> Harness<'a> {
             }
             Step::Retry => {
                 let client = self.client();
-                self.compare();
                 self.ledger.retry(self.now, &self.tree.fake.live);
                 self.core.retry(&mut self.tree, client, &[], self.now);
                 self.act();
@@ -213,7 +211,9 @@ impl<'a> Harness<'a> {
     pub fn ask(&mut self, alias: &str, who: Who, client: Option<u64>) {
         let modules = self.tree.modules_of(alias);
         let direct: Vec<usize> = modules.iter().copied().filter(|&m| !self.is_ruled_out(m)).collect();
-        let fresh = self.indexed.is_none_or(|changed| self.now - changed >= FRESH);
+        // What a duplicate of live modules is told may be older than the index.
+        let fresh =
+            !self.changed || who == Who::Administrator || !self.memo.iter().any(|known| known == alias);
         let direct = if fresh && !self.is_disabled() { direct } else { vec![] };
         if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
             client.wants = direct.clone();
@@ -231,10 +231,9 @@ impl<'a> Harness<'a> {
             }
             Who::Scan(_) => Origin::Scan { devpath },
         };
-        self.compare();
-        let known = self.remembered(alias);
         self.core.request(&mut self.tree, Request { alias: alias.as_bytes(), origin, client }, self.now);
-        let looked_up = self.tree.resolves - resolves;
+        self.notice();
+        let (known, looked_up) = (self.remembered(alias), self.tree.resolves - resolves);
         self.holds(Invariant::Bounds, looked_up == usize::from(!known), || {
             format!("{alias} was looked up {looked_up} times; a memo of its size knew it: {known}")
         });
@@ -251,13 +250,13 @@ impl<'a> Harness<'a> {
 
     pub fn index_changed(&mut self) {
         self.tree.fake.changed = true;
-        self.indexed = Some(self.now);
+        self.changed = true;
     }
 
     pub fn lost(&mut self) {
         self.believe_nothing();
         self.ledger.unloaded();
-        self.core.events_lost();
+        self.core.events_lost(&mut self.tree);
         self.act();
     }
 
@@ -277,7 +276,7 @@ impl<'a> Harness<'a> {
         let snapshot = serde_json::from_str(&text).expect("a snapshot");
         self.core = Scheduler::restore(self.world.limits, snapshot, self.now);
         self.memo.clear();
-        (self.compared, self.tree.fake.changed, self.disabled) = (None, false, 0);
+        (self.changed, self.tree.fake.changed, self.disabled) = (false, false, 0);
         self.believe_nothing();
         self.look();
     }
@@ -300,9 +299,9 @@ impl<'a> Harness<'a> {
     fn pass_by_deadlines(&mut self, end: Duration) {
         let mut idle_ticks = 0;
         loop {
-            let landing = self.running.iter().map(|running| running.until).min();
+            let ended = self.running.iter().map(|running| running.until).min();
             let deadline = self.core.next_deadline(self.now);
-            let Some(next) = landing.into_iter().chain(deadline).min().filter(|&next| next <= end) else {
+            let Some(next) = ended.into_iter().chain(deadline).min().filter(|&next| next <= end) else {
                 break;
             };
             idle_ticks = if next <= self.now { idle_ticks + 1 } else { 0 };
@@ -322,7 +321,7 @@ impl<'a> Harness<'a> {
     fn tick(&mut self) {
         loop {
             while let Some(running) = self.running.iter().find(|running| running.until <= self.now) {
-                self.land(&running.name.clone());
+                self.ended(&running.name.clone());
             }
             // What a tick finds out may be for the next one to act on, and that comes at once where deadlines count.
             let times = if self.clock == Clock::Ticks { 2 } else { 1 };
@@ -336,10 +335,13 @@ impl<'a> Harness<'a> {
         }
     }
 
-    fn land(&mut self, name: &Name) {
+    fn ended(&mut self, name: &Name) {
         let here_already = self.tree.fake.live.contains(name) && !self.is_disabled();
         let outcome = if here_already { Outcome::Live } else { self.tree.fake.load(name) };
         self.ledger.ended(self.now, name, &outcome);
+        if matches!(&outcome, Outcome::Failed(error) if error.errno == libc::EEXIST) {
+            self.elsewhere.insert(name.clone());
+        }
         if outcome == Outcome::Live {
             self.is_live(name);
             if self.world.announce == 1 {
@@ -378,6 +380,7 @@ impl<'a> Harness<'a> {
         let twice = self.running.iter().any(|running| running.name == *name);
         let missing = plan.deps.iter().find(|dep| {
             let excused = self.unseen.contains(*dep)
+                || self.elsewhere.contains(*dep)
                 || self.unloaded.get(*dep).is_some_and(|&unloaded| unloaded >= self.calm);
             !fake.live.contains(*dep) && !fake.modules[*dep].builtin && !excused
         });
@@ -389,7 +392,7 @@ impl<'a> Harness<'a> {
         let (all, limits) = (self.running.len(), self.world.limits);
         let attempt = self.ledger.attempted(now, plan);
         let disabled = self.disabled > 0;
-        self.holds(Invariant::OneFlight, !twice, || format!("{name} is loading already"));
+        self.holds(Invariant::OneLoad, !twice, || format!("{name} is loading already"));
         self.holds(Invariant::Bounds, young <= limits.jobs, || format!("{young} young loads"));
         self.holds(Invariant::Bounds, all <= limits.threads, || format!("{all} loads"));
         self.holds(Invariant::Dependencies, missing.is_none(), || {
@@ -428,6 +431,7 @@ impl<'a> Harness<'a> {
         for (module, standing) in &answers {
             let live = self.tree.fake.live.contains(module)
                 || self.unseen.contains(module)
+                || self.elsewhere.contains(module)
                 || self.was_live.get(module).is_some_and(|&at| at >= asked);
             let holds = match standing {
                 Status::Loading => false,
@@ -443,6 +447,7 @@ impl<'a> Harness<'a> {
 
     /// What holds between any two actions.
     fn look(&mut self) {
+        self.notice();
         let now = self.now;
         let mut ours: Vec<&Name> = self.running.iter().map(|running| &running.name).collect();
         let mut theirs: Vec<&Name> = self.core.running().map(|(name, _)| name).collect();
@@ -461,20 +466,18 @@ impl<'a> Harness<'a> {
                 self.ledger.calm();
             }
         }
-        self.holds(Invariant::OneFlight, same, || "the core's list of running loads is wrong".into());
+        self.holds(Invariant::OneLoad, same, || "the core's list of running loads is wrong".into());
         self.holds(Invariant::Answers, unanswered.is_none(), || {
             format!("all is settled, and client {unanswered:?} hangs")
         });
-        self.holds(Invariant::Progress, !stuck, || "flights are in the air, and nothing moves".into());
+        self.holds(Invariant::Progress, !stuck, || "there are loads, and nothing moves".into());
     }
 
-    /// The core compares the index at most once a second, and with every request that comes later than that.
-    fn compare(&mut self) {
-        if self.compared.is_none_or(|before| self.now - before >= FRESH) {
-            self.compared = Some(self.now);
-            if self.tree.fake.changed {
-                self.memo.clear();
-            }
+    /// Once the core has looked at an index that has changed, its memo is empty.
+    fn notice(&mut self) {
+        if self.changed && !self.tree.fake.changed {
+            self.changed = false;
+            self.memo.clear();
         }
     }
 
@@ -532,7 +535,7 @@ impl<'a> Harness<'a> {
         if seen {
             self.unseen.remove(name);
             self.ledger.unloaded();
-            self.core.module_removed(name);
+            self.core.module_removed(&mut self.tree, name);
             self.act();
         } else {
             self.unseen.insert(name.clone());
@@ -550,19 +553,19 @@ impl<'a> Harness<'a> {
         self.index_changed();
     }
 
-    /// Nothing more happens; time passes until all loads have ended and all that was promised is done.
+    /// Nothing more happens; time passes until all loads have ended and all that was accepted is done.
     pub fn drain(&mut self) {
         for _ in 0..40 {
             self.pass(Duration::from_secs(70));
-            if self.core.is_settled() && self.core.next_deadline(self.now).is_none() {
+            // A shortage is tried again for ever.
+            let mut retries = self.core.failures().filter(|(_, failure)| failure.pending.is_some());
+            if self.core.is_settled() && retries.all(|(_, failure)| failure.error.is_shortage()) {
                 return;
             }
         }
-        let (air, loading) = (self.core.loading(), self.running.len());
+        let (loads, loading) = (self.core.loading(), self.running.len());
         self.holds(Invariant::Progress, false, || {
-            format!(
-                "after all time {air} flights are in the air, {loading} are loading, and there is a deadline"
-            )
+            format!("after all time there are {loads} loads, {loading} of them running, and a deadline")
         });
     }
 }

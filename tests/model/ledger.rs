@@ -56,17 +56,17 @@ struct Seen {
     /// The cause of the last attempt, and the failures in a row that it had.
     cause: Option<Cause>,
     in_a_row: u32,
-    /// The running flight's tries: when each ended, and whether its answer was a transient one.
+    /// The running load's tries: when each ended, and whether its answer was a transient one.
     tries: Vec<Option<(Duration, bool)>>,
     unloaded: bool,
     reasons: Vec<Reason>,
     /// Devices that asked since the last outcome, between it and the one before it, and ever.
     asked: [BTreeSet<u8>; 3],
-    /// Devices that were certainly counted against the remembered failure, or will be when the flight lands.
+    /// Devices that were certainly counted against the remembered failure, or will be when the load ends.
     counted: BTreeSet<u8>,
-    in_flight: BTreeSet<u8>,
-    /// When an attempt was promised.
-    promised: Option<Duration>,
+    loading: BTreeSet<u8>,
+    /// When an attempt was accepted.
+    accepted: Option<Duration>,
     /// No device is behind the attempt that was made last: who asked before it still asks again after it.
     kept: bool,
 }
@@ -130,14 +130,14 @@ impl Ledger {
                 Who::Scan(_) => false,
             };
             if accepted {
-                self.modules[module].promised.get_or_insert(now);
+                self.modules[module].accepted.get_or_insert(now);
             }
         }
         for &root in &roots {
             if let Who::Device(device, _) = who {
                 let root = &mut self.modules[root];
                 if !root.tries.is_empty() {
-                    root.in_flight.insert(device);
+                    root.loading.insert(device);
                 } else if root.failed.is_some_and(|(_, _, root)| root.is_none()) {
                     root.counted.insert(device);
                 }
@@ -163,7 +163,7 @@ impl Ledger {
         for (module, seen) in self.modules.iter_mut().enumerate() {
             seen.reasons.push(Reason::AtOnce);
             if self.remembered.contains(&module) && !live.contains(&name(module)) {
-                seen.promised.get_or_insert(now);
+                seen.accepted.get_or_insert(now);
             }
         }
     }
@@ -183,7 +183,7 @@ impl Ledger {
     pub fn live(&mut self, module: usize) {
         let seen = &mut self.modules[module];
         seen.failed = None;
-        seen.promised = None;
+        seen.accepted = None;
         seen.in_a_row = 0;
         for seen in &mut self.modules {
             seen.failed = seen.failed.filter(|(_, _, root)| *root != Some(module));
@@ -204,11 +204,11 @@ impl Ledger {
         let module = number(&plan.module);
         let hearing = self.hearing.take_if(|(_, certain)| certain.contains(&module));
         let seen = &mut self.modules[module];
-        let nobodys = hearing.is_none() && seen.promised.is_none();
+        let nobodys = hearing.is_none() && seen.accepted.is_none();
         seen.kept = nobodys || seen.reasons.contains(&Reason::AtOnce);
-        seen.promised = None;
+        seen.accepted = None;
         if let Some((device, certain)) = hearing {
-            seen.in_flight.insert(device);
+            seen.loading.insert(device);
             self.hearing = Some((device, certain));
         }
         if seen.cause != Some(plan.cause) {
@@ -227,7 +227,7 @@ impl Ledger {
         allowed
     }
 
-    /// A flight landed. What is tried again must have been tried three times, what is not only once.
+    /// A load ended. What is tried again must have been tried three times, what is not only once.
     pub fn check_tries(&self, record: &AddOnce) -> Result<(), String> {
         let tries = self.modules[number(&record.module)].tries.len();
         let Outcome::Failed(error) = &record.outcome else { return Ok(()) };
@@ -262,11 +262,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// A flight landed.
+    /// A load ended.
     pub fn published(&mut self, now: Duration, record: &AddOnce) {
         let module = number(&record.module);
         let seen = &mut self.modules[module];
-        seen.promised = None;
+        seen.accepted = None;
         seen.tries.clear();
         if !seen.pulled_in {
             seen.reasons.clear();
@@ -277,7 +277,7 @@ impl Ledger {
             true => seen.asked[1].extend(asked),
             false => seen.asked[1] = asked,
         }
-        seen.counted = std::mem::take(&mut seen.in_flight);
+        seen.counted = std::mem::take(&mut seen.loading);
         match &record.outcome {
             Outcome::Live => self.live(module),
             Outcome::Failed(error) => {
@@ -301,16 +301,16 @@ impl Ledger {
         self.remembered = failures.map(|name| number(name)).collect();
     }
 
-    /// Nothing is in the air and nothing promised: no request of the past has anything more to ask for.
+    /// Nothing is being loaded and nothing accepted: no request of the past has anything more to ask for.
     pub fn calm(&mut self) {
         self.modules.iter_mut().for_each(|seen| seen.reasons.clear());
     }
 
-    /// A promise that was not kept.
+    /// An accepted attempt that was never made.
     pub fn owed(&self) -> Option<String> {
         let owed = |(module, seen): (usize, &Seen)| {
-            let promised = seen.promised?.as_millis();
-            Some(format!("{} was promised an attempt at {promised} ms, and never had it", name(module)))
+            let accepted = seen.accepted?.as_millis();
+            Some(format!("{} was owed an attempt at {accepted} ms, and never had it", name(module)))
         };
         self.modules.iter().enumerate().find_map(owed)
     }
@@ -346,7 +346,7 @@ impl Seen {
         let in_a_row = self.in_a_row.max(1);
         let policy = plan.policy.backoff;
         let backoff = (policy.min * (1 << (in_a_row - 1).min(16))).min(policy.max);
-        if !self.reasons.contains(&Reason::Later) {
+        if !self.reasons.contains(&Reason::Later) && errno != libc::EAGAIN {
             return Err(format!(
                 "nothing new since it failed at {} ms: {:?}",
                 failed.as_millis(),
@@ -361,5 +361,5 @@ impl Seen {
 }
 
 fn is_transient(errno: i32) -> bool {
-    matches!(errno, libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
+    matches!(errno, libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # The once core against a naive model of the once rules
+//! The scheduler against a naive model of the once rules
 //!
-//! Random worlds of a few modules, random scripts of requests, landings, unloads, fixes and time, and eight
+//! Random worlds of a few modules, random scripts of requests, outcomes, unloads, fixes and time, and eight
 //! invariants that hold whatever happens (`docs/DESIGN.md`, the once rules). A case that fails is shrunk and printed
 //! as a declaration and a script.
 //!
@@ -10,7 +10,7 @@
 //! | `world` | a random world, as a value |
 //! | `steps` | a random script, as a value |
 //! | `harness` | the core, driven through a script as the daemon drives it, and watched at every action |
-//! | `ledger` | what was asked, attempted and promised: the naive bookkeeping of rich worlds |
+//! | `ledger` | what was asked, attempted and accepted: the naive bookkeeping of rich worlds |
 //! | `rules` | the rules of one module without dependencies, predicted to the millisecond |
 //! | `invariants` | one property for each invariant |
 //! | `restarts` | the property that a restored core rules as the one that was saved |

@@ -7,9 +7,12 @@
 //!   begins with the first of them;
 //! * an attempt without a device behind it (an administrator's) leaves it as it was who asks again;
 //! * the backoff starts anew with another cause;
-//! * cause and index are compared by requests, each at most once a second;
+//! * index and configuration are looked at by every request but duplicates of live modules, when a load fails, and before
+//!   retries; causes by every request that meets a failure, and when a load fails;
 //! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
-//! * what the kernel announces of a module is kept, whoever has asked for it.
+//! * what the kernel announces of a module is kept, whoever has asked for it;
+//! * EEXIST of a module that is not in /sys is a success to all who ask, and a failure as far as attempts go;
+//! * that a module goes which was not known to be live makes one look whether all others still are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,9 +22,6 @@ use addonce::once::Mode;
 use super::ledger::Who;
 use super::steps::{Case, Step, alias};
 use super::world::{World, name, number};
-
-/// How often indexes and causes are compared.
-pub const FRESH: Duration = Duration::from_secs(1);
 
 /// What a client is told of a module.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +39,7 @@ pub type Answer = (Duration, Vec<(usize, Word)>);
 
 /// A client that waits: for how many modules, and what is known of the others.
 #[derive(Default)]
-struct Party {
+struct Waiter {
     waits: usize,
     words: Vec<(usize, Word)>,
 }
@@ -54,10 +54,8 @@ pub struct Model {
     path: bool,
     unloads: u64,
     clients: u64,
-    parties: BTreeMap<u64, Party>,
+    waiters: BTreeMap<u64, Waiter>,
     index_changed: bool,
-    index_compared: Option<Duration>,
-    index_generation: u64,
     /// What was looked up: the modules, each with whether it was blacklisted.
     memo: BTreeMap<String, Vec<(usize, bool)>>,
     /// Requests so far, and those of each device for each module that was not live then.
@@ -72,16 +70,16 @@ struct Module {
     version: u64,
     live: bool,
     blacklisted: bool,
+    /// It was unloaded, and nobody has asked for it since.
+    unloaded: bool,
     of: super::world::Module,
     believed_live: bool,
-    flight: Option<Flight>,
+    load: Option<Load>,
     failure: Option<Failure>,
 }
 
-struct Flight {
-    planned: Duration,
+struct Load {
     version: u64,
-    generation: u64,
     tries: u32,
     /// The running try's end, or when the next one starts.
     loading_until: Option<Duration>,
@@ -92,12 +90,12 @@ struct Flight {
 }
 
 struct Failure {
-    /// Events were lost since: the module may be live by now.
-    doubted: bool,
+    /// Another process remembered it: the module may be live by now.
+    unverified: bool,
+    /// The kernel says that it exists.
+    elsewhere: bool,
     errno: i32,
     version: u64,
-    /// Never since another process remembered it.
-    compared: Option<Duration>,
     in_a_row: u32,
     retry_at: Duration,
     unloads: u64,
@@ -115,7 +113,7 @@ struct By {
     before: Option<u64>,
 }
 
-enum Ruling {
+enum Decision {
     Now,
     Later(Duration),
     Duplicate,
@@ -129,9 +127,10 @@ impl Model {
             version: 0,
             live: false,
             blacklisted: of.blacklisted,
+            unloaded: false,
             of: of.clone(),
             believed_live: false,
-            flight: None,
+            load: None,
             failure: None,
         });
         let (modules, aliases) = (modules.collect(), world.aliases.clone());
@@ -160,16 +159,19 @@ impl Model {
                 self.ask(&alias(world, a), who, Some(self.clients));
             }
             Step::Retry => self.retry(),
-            Step::Gone(back) => drop(self.parties.remove(&self.clients.saturating_sub(back))),
+            Step::Gone(back) => drop(self.waiters.remove(&self.clients.saturating_sub(back))),
             Step::ByHand(m) => self.by_hand(of(m), true),
             Step::ByHandUnseen(m) => self.by_hand(of(m), false),
             Step::Unload(m) => self.unload(of(m), true),
             Step::UnloadUnseen(m) => self.unload(of(m), false),
             Step::Lost => {
                 self.unloads += 1;
-                for module in &mut self.modules {
-                    module.believed_live = false;
-                    module.failure.iter_mut().for_each(|failure| failure.doubted = true);
+                for module in self.modules.iter_mut().filter(|module| module.load.is_none()) {
+                    module.unloaded |= module.believed_live && !module.live;
+                    module.believed_live &= module.live;
+                    if module.live && (module.failure.is_some() || module.unloaded) {
+                        module.is_live();
+                    }
                 }
             }
             Step::Restart => self.restart(),
@@ -199,15 +201,15 @@ impl Model {
 
     /// Another process takes over: it has the failures and who asked, and asks for all else itself.
     fn restart(&mut self) {
-        if self.modules.iter().any(|module| module.flight.is_some()) {
+        if self.modules.iter().any(|module| module.load.is_some()) {
             return;
         }
         self.memo.clear();
-        (self.index_changed, self.index_compared) = (false, None);
+        self.index_changed = false;
         for module in &mut self.modules {
             module.believed_live = false;
             if let Some(failure) = &mut module.failure {
-                (failure.doubted, failure.compared) = (true, None);
+                failure.unverified = true;
             }
         }
     }
@@ -221,42 +223,47 @@ impl Model {
         if !seen {
             return;
         }
-        match &module.flight {
-            Some(flight) if flight.loading_until.is_some() => {}
-            Some(_) => self.land(m),
-            None => {
-                module.believed_live = true;
-                module.failure = None;
-            }
+        match &module.load {
+            Some(load) if load.loading_until.is_some() => {}
+            Some(_) => self.ended(m),
+            None => module.is_live(),
         }
     }
 
     fn unload(&mut self, m: usize, seen: bool) {
         let module = &mut self.modules[m];
-        let loading = module.flight.as_ref().is_some_and(|flight| flight.loading_until.is_some());
+        let loading = module.load.as_ref().is_some_and(|load| load.loading_until.is_some());
         if !module.live || loading {
             return;
         }
         module.live = false;
         // What was not known to be live, and is known to have failed, is thought to have been announced in vain.
-        if seen && module.flight.is_none() && module.failure.is_none() {
-            module.believed_live = false;
+        if seen && module.load.is_none() && module.failure.is_none() {
+            module.unloaded = true;
             self.unloads += 1;
+            if !std::mem::take(&mut module.believed_live) {
+                self.modules.iter_mut().for_each(|module| module.believed_live &= module.live);
+            }
         }
     }
 
     fn ask(&mut self, alias: &str, who: Who, client: Option<u64>) {
-        self.compare_index();
-        let mut party = Party::default();
+        let live = |(m, _): &(usize, bool)| self.modules[*m].of.builtin || self.modules[*m].believed_live;
+        let all_live =
+            self.memo.get(alias).is_some_and(|modules| !modules.is_empty() && modules.iter().all(live));
+        if !all_live || who == Who::Administrator {
+            self.compare_index();
+        }
+        let mut waiter = Waiter::default();
         let modules = self.look_up(alias);
         let by = self.by(who);
         for (m, blacklisted) in modules {
-            match self.meet(m, blacklisted, *alias == *name(m), by, client) {
-                Some(word) => party.words.push((m, word)),
-                None => party.waits += 1,
+            match self.candidate(m, blacklisted, *alias == *name(m), by, client) {
+                Some(word) => waiter.words.push((m, word)),
+                None => waiter.waits += 1,
             }
         }
-        self.seat(client, party);
+        self.answer_when_known(client, waiter);
     }
 
     /// A request gets its number.
@@ -269,26 +276,21 @@ impl Model {
         self.compare_index();
         let by = self.by(Who::Administrator);
         self.clients += 1;
-        let mut party = Party::default();
+        let mut waiter = Waiter::default();
         for m in 0..self.modules.len() {
-            if self.modules[m].failure.is_some() {
+            if self.modules[m].failure.as_ref().is_some_and(|failure| !failure.elsewhere) {
                 match self.want(m, by, Some(self.clients), false) {
-                    Some(word) => party.words.push((m, word)),
-                    None => party.waits += 1,
+                    Some(word) => waiter.words.push((m, word)),
+                    None => waiter.waits += 1,
                 }
             }
         }
-        self.seat(Some(self.clients), party);
+        self.answer_when_known(Some(self.clients), waiter);
     }
 
     fn compare_index(&mut self) {
-        if self.index_compared.is_some_and(|before| self.now - before < FRESH) {
-            return;
-        }
-        self.index_compared = Some(self.now);
         if std::mem::take(&mut self.index_changed) {
             self.memo.clear();
-            self.index_generation += 1;
         }
     }
 
@@ -305,7 +307,14 @@ impl Model {
     }
 
     /// A request meets a module. Nothing is said where the answer comes with the landing.
-    fn meet(&mut self, m: usize, blacklisted: bool, own: bool, by: By, client: Option<u64>) -> Option<Word> {
+    fn candidate(
+        &mut self,
+        m: usize,
+        blacklisted: bool,
+        own: bool,
+        by: By,
+        client: Option<u64>,
+    ) -> Option<Word> {
         let module = &self.modules[m];
         let meant = own && by.who == Who::Administrator;
         let ruled_out = module.of.mode == Mode::Never || (module.of.unless && self.path);
@@ -313,6 +322,8 @@ impl Model {
             Some(Word::Builtin)
         } else if module.believed_live {
             Some(Word::Live)
+        } else if module.unloaded && matches!(by.who, Who::Scan(_)) {
+            Some(Word::RuledOut)
         } else if blacklisted && !meant {
             Some(Word::Blacklisted)
         } else if ruled_out && !meant {
@@ -335,42 +346,42 @@ impl Model {
             _ => None,
         };
         let by = By { before, ..by };
-        if let Some(flight) = &mut self.modules[m].flight {
-            flight.clients.extend(client);
+        if let Some(load) = &mut self.modules[m].load {
+            load.clients.extend(client);
             return None;
         }
-        let ruling = self.rule(m, by);
-        match (ruling, &self.modules[m].failure) {
-            (Ruling::Later(at), Some(failure)) if !always => Some(Word::Failed(failure.errno, Some(at))),
-            (Ruling::Duplicate, Some(failure)) if !always => Some(Word::Failed(failure.errno, None)),
-            _ => self.take_off(m, Some(by), client),
+        let decision = self.decide(m, by);
+        match (decision, &self.modules[m].failure) {
+            (Decision::Later(_) | Decision::Duplicate, Some(Failure { elsewhere: true, .. })) if !always => {
+                Some(Word::Live)
+            }
+            (Decision::Later(at), Some(failure)) if !always => Some(Word::Failed(failure.errno, Some(at))),
+            (Decision::Duplicate, Some(failure)) if !always => Some(Word::Failed(failure.errno, None)),
+            _ => self.start(m, Some(by), client),
         }
     }
 
     /// The retry rules.
-    fn rule(&mut self, m: usize, by: By) -> Ruling {
+    fn decide(&mut self, m: usize, by: By) -> Decision {
         let (now, unloads, who) = (self.now, self.unloads, by.who);
         let module = &mut self.modules[m];
-        let Some(failure) = &mut module.failure else { return Ruling::Now };
+        let Some(failure) = &mut module.failure else { return Decision::Now };
         // Live comes before failed; after a loss it is looked at once.
-        if failure.doubted && module.live {
-            return Ruling::Now;
+        if failure.unverified && module.live {
+            return Decision::Now;
         }
-        failure.doubted = false;
-        // 1: the cause changed, as far as it is compared.
-        if failure.compared.is_none_or(|before| now - before >= FRESH) {
-            failure.compared = Some(now);
-            if failure.version != module.version {
-                return Ruling::Now;
-            }
+        failure.unverified = false;
+        // 1: the cause changed.
+        if failure.version != module.version {
+            return Decision::Now;
         }
         // 2: an administrator.
         if who == Who::Administrator {
-            return Ruling::Now;
+            return Decision::Now;
         }
         // 3: a conflict that may be over.
         if unloads > failure.unloads && matches!(failure.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV) {
-            return Ruling::Now;
+            return Decision::Now;
         }
         // 4 and 5: the same device again, or a genuine one; or their attempt is due anyway.
         let accepted = match who {
@@ -380,23 +391,22 @@ impl Model {
         };
         if accepted || failure.pending.is_some() {
             if now >= failure.retry_at {
-                return Ruling::Now;
+                return Decision::Now;
             }
             failure.pending.get_or_insert(by.request);
-            return Ruling::Later(failure.retry_at);
+            return Decision::Later(failure.retry_at);
         }
         // 6: a duplicate.
-        Ruling::Duplicate
+        Decision::Duplicate
     }
 
-    fn take_off(&mut self, m: usize, by: Option<By>, client: Option<u64>) -> Option<Word> {
-        let (now, generation) = (self.now, self.index_generation);
+    fn start(&mut self, m: usize, by: Option<By>, client: Option<u64>) -> Option<Word> {
         let module = &mut self.modules[m];
         if module.live {
-            module.believed_live = true;
-            module.failure = None;
+            module.is_live();
             return Some(Word::Live);
         }
+        module.unloaded = false;
         // What was accepted begins with the first who asked for it. An attempt that no device is behind leaves it as it was
         // who asks again.
         let request = by.map_or(self.requests, |by| by.request);
@@ -406,16 +416,8 @@ impl Model {
         };
         let since = module.failure.as_mut().map_or(request, begun);
         let (version, clients) = (module.version, client.into_iter().collect());
-        module.flight = Some(Flight {
-            planned: now,
-            version,
-            generation,
-            tries: 0,
-            loading_until: None,
-            pausing_until: None,
-            since,
-            clients,
-        });
+        module.load =
+            Some(Load { version, tries: 0, loading_until: None, pausing_until: None, since, clients });
         self.load(m);
         None
     }
@@ -423,78 +425,82 @@ impl Model {
     fn load(&mut self, m: usize) {
         self.attempts.push((self.now, m));
         let (now, module) = (self.now, &mut self.modules[m]);
-        let flight = module.flight.as_mut().expect("a flight loads");
-        flight.tries += 1;
-        flight.pausing_until = None;
-        flight.loading_until = Some(now + module.takes);
+        let load = module.load.as_mut().expect("a load loads");
+        load.tries += 1;
+        load.pausing_until = None;
+        load.loading_until = Some(now + module.takes);
     }
 
-    fn land(&mut self, m: usize) {
+    fn ended(&mut self, m: usize) {
         let (now, unloads) = (self.now, self.unloads);
         let module = &mut self.modules[m];
-        let Some(mut flight) = module.flight.take() else { return };
+        let Some(mut load) = module.load.take() else { return };
         let errno = if module.live { 0 } else { module.errno };
-        let transient = matches!(errno, libc::EEXIST | libc::EBUSY | libc::EAGAIN);
-        if transient && flight.tries < 3 {
-            flight.loading_until = None;
-            flight.pausing_until = Some(now + Duration::from_millis([50, 100][flight.tries as usize - 1]));
-            module.flight = Some(flight);
+        let (elsewhere, transient) = (errno == libc::EEXIST, matches!(errno, libc::EBUSY | libc::EAGAIN));
+        if transient && load.tries < 3 {
+            load.loading_until = None;
+            load.pausing_until = Some(now + Duration::from_millis([50, 100][load.tries as usize - 1]));
+            module.load = Some(load);
             return;
         }
-        let generation = std::mem::replace(&mut flight.generation, self.index_generation);
-        if errno != 0 && generation != flight.generation && flight.version != module.version {
-            // Rule 1: the cause has changed since.
-            (flight.version, flight.tries) = (module.version, 0);
-            module.flight = Some(flight);
-            return self.load(m);
+        if errno != 0 && !elsewhere {
+            if std::mem::take(&mut self.index_changed) {
+                self.memo.clear();
+            }
+            if load.version != module.version {
+                // Rule 1: the cause has changed since.
+                (load.version, load.tries) = (module.version, 0);
+                module.load = Some(load);
+                return self.load(m);
+            }
         }
         let word = if errno == 0 {
             module.live = true;
-            module.believed_live = true;
-            module.failure = None;
+            module.is_live();
             Word::Live
         } else {
-            let before = module.failure.take().filter(|failure| failure.version == flight.version);
+            let before = module.failure.take().filter(|failure| failure.version == load.version);
             let in_a_row = before.map_or(0, |failure| failure.in_a_row) + 1;
             let (min, max) = module.of.backoff;
             let backoff = Duration::from_secs((min << (in_a_row - 1).min(8)).min(max));
             module.failure = Some(Failure {
-                doubted: false,
+                unverified: false,
+                elsewhere,
                 errno,
-                version: flight.version,
-                compared: Some(flight.planned),
+                version: load.version,
                 in_a_row,
                 retry_at: now + backoff,
                 unloads,
-                since: flight.since,
-                pending: None,
+                since: load.since,
+                // A shortage passes by itself.
+                pending: (errno == libc::EAGAIN).then_some(load.since),
             });
-            Word::Failed(errno, None)
+            if elsewhere { Word::Live } else { Word::Failed(errno, None) }
         };
-        for client in flight.clients {
+        for client in load.clients {
             self.tell(client, m, word.clone());
         }
     }
 
     /// A client's request has been gone through.
-    fn seat(&mut self, client: Option<u64>, party: Party) {
+    fn answer_when_known(&mut self, client: Option<u64>, waiter: Waiter) {
         if let Some(client) = client {
-            self.parties.insert(client, party);
+            self.waiters.insert(client, waiter);
             self.answer(client);
         }
     }
 
     fn tell(&mut self, client: u64, m: usize, word: Word) {
-        if let Some(party) = self.parties.get_mut(&client) {
-            party.waits -= 1;
-            party.words.push((m, word));
+        if let Some(waiter) = self.waiters.get_mut(&client) {
+            waiter.waits -= 1;
+            waiter.words.push((m, word));
             self.answer(client);
         }
     }
 
     fn answer(&mut self, client: u64) {
-        if self.parties[&client].waits == 0 {
-            let mut words = self.parties.remove(&client).expect("it waits").words;
+        if self.waiters[&client].waits == 0 {
+            let mut words = self.waiters.remove(&client).expect("it waits").words;
             words.sort();
             self.answers.insert(client, (self.now, words));
         }
@@ -506,13 +512,14 @@ impl Model {
         while let Some(next) = self.modules.iter().filter_map(Module::next).min().filter(|&at| at <= end) {
             self.now = next.max(self.now);
             for m in 0..self.modules.len() {
-                if self.modules[m].is_landing(self.now) {
-                    self.land(m);
+                if self.modules[m].has_ended(self.now) {
+                    self.ended(m);
                 }
             }
             for m in 0..self.modules.len() {
                 if self.modules[m].is_due(self.now) {
-                    self.take_off(m, None, None);
+                    self.compare_index();
+                    self.start(m, None, None);
                 }
             }
             for m in 0..self.modules.len() {
@@ -526,24 +533,28 @@ impl Model {
 }
 
 impl Module {
-    fn next(&self) -> Option<Duration> {
-        let due = self.failure.as_ref().filter(|_| self.flight.is_none());
-        let due = due.filter(|failure| failure.pending.is_some()).map(|failure| failure.retry_at);
-        let flight = self.flight.as_ref();
-        let flight = flight.and_then(|flight| flight.loading_until.or(flight.pausing_until));
-        due.into_iter().chain(flight).min()
+    fn is_live(&mut self) {
+        (self.believed_live, self.unloaded, self.failure) = (true, false, None);
     }
 
-    fn is_landing(&self, now: Duration) -> bool {
-        self.flight.as_ref().and_then(|flight| flight.loading_until).is_some_and(|until| until <= now)
+    fn next(&self) -> Option<Duration> {
+        let due = self.failure.as_ref().filter(|_| self.load.is_none());
+        let due = due.filter(|failure| failure.pending.is_some()).map(|failure| failure.retry_at);
+        let load = self.load.as_ref();
+        let load = load.and_then(|load| load.loading_until.or(load.pausing_until));
+        due.into_iter().chain(load).min()
+    }
+
+    fn has_ended(&self, now: Duration) -> bool {
+        self.load.as_ref().and_then(|load| load.loading_until).is_some_and(|until| until <= now)
     }
 
     fn is_rested(&self, now: Duration) -> bool {
-        self.flight.as_ref().and_then(|flight| flight.pausing_until).is_some_and(|until| until <= now)
+        self.load.as_ref().and_then(|load| load.pausing_until).is_some_and(|until| until <= now)
     }
 
     fn is_due(&self, now: Duration) -> bool {
         let waits = |failure: &Failure| failure.pending.is_some() && failure.retry_at <= now;
-        self.flight.is_none() && self.failure.as_ref().is_some_and(waits)
+        self.load.is_none() && self.failure.as_ref().is_some_and(waits)
     }
 }

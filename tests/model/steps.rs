@@ -38,7 +38,7 @@ pub enum Step {
     /// As `ByHand`, but the event is lost; `Lost` comes later.
     ByHandUnseen(usize),
     Lost,
-    /// Another process takes over, if nothing is in the air.
+    /// Another process takes over, if nothing is being loaded.
     Restart,
     /// The file is replaced by one that works.
     Fix(usize),
@@ -153,7 +153,7 @@ fn line(world: &World, step: Step, clients: u64) -> String {
         Step::ByHandUnseen(m) => format!("s.world.live.insert(\"{}\".into()); // after what it needs", of(m)),
         Step::Lost => "s.core.events_lost();".into(),
         Step::Restart => {
-            "s.core = Coalescer::restore(limits, s.core.snapshot(), s.now()); // if nothing is in the air"
+            "s.core = Scheduler::restore(limits, s.core.snapshot(), s.now()); // if nothing is being loaded"
                 .into()
         }
         Step::Fix(m) => format!("s.world.module(\"{0}\").version += 1; ….errno = 0;", of(m)),

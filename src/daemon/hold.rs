@@ -240,8 +240,16 @@ impl Hold {
         self.recover();
     }
 
-    /// The socket was found empty.
+    /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then.
     pub fn drained(&mut self, now: Time) {
+        match self.outstanding.tick(now) {
+            GivenUp::Nothing => {}
+            GivenUp::Lost => self.recover(),
+            GivenUp::Silent => {
+                self.recovery = Recovery::Owed;
+                self.program = Program::None;
+            }
+        }
         if let Phase::Releasing { drained } = &mut self.phase {
             *drained |= self.actions.is_empty() && self.current.is_none();
         }
@@ -276,6 +284,10 @@ impl Hold {
         match self.phase {
             // The successor's.
             Phase::Stopped if self.evidence => {}
+            // Until there is an event in the queue that is ours.
+            Phase::Idle if self.is_recovering() && self.holders.len() < MOST_HOLDERS => {
+                self.holders.push(client)
+            }
             Phase::Idle | Phase::Stopped => self.actions.push_back(Action::Answer(client)),
             // An old one. The newest is in udevd's queue.
             _ if !is_newest && self.program != Program::None => {
@@ -307,14 +319,6 @@ impl Hold {
         if !self.actions.is_empty() {
             return;
         }
-        match self.outstanding.tick(now) {
-            GivenUp::Nothing => {}
-            GivenUp::Lost => self.recover(),
-            GivenUp::Silent => {
-                self.recovery = Recovery::Owed;
-                self.program = Program::None;
-            }
-        }
         if matches!(self.program, Program::Pending(since) if now >= since + START) {
             self.program = Program::None;
         }
@@ -336,6 +340,9 @@ impl Hold {
             self.write(now);
         } else if self.evidence && !self.has_work(now) {
             self.actions.push_back(Action::Forget);
+        }
+        if self.actions.is_empty() {
+            self.answer();
         }
     }
 
@@ -360,7 +367,7 @@ impl Hold {
             self.recoveries = 0;
             self.actions.push_back(Action::Forget);
         }
-        self.actions.extend(self.holders.drain(..).map(Action::Answer));
+        self.answer();
     }
 
     fn write(&mut self, now: Time) {
@@ -415,7 +422,7 @@ impl Hold {
         if self.phase != Phase::Held {
             self.publish();
         }
-        self.actions.extend(self.holders.drain(..).map(Action::Answer));
+        self.answer();
     }
 
     /// The daemon ends. What is held is left to whoever comes next: the programs that wait start it.
@@ -427,27 +434,32 @@ impl Hold {
         self.phase = Phase::Stopped;
     }
 
+    fn answer(&mut self) {
+        self.actions.extend(self.holders.drain(..).map(Action::Answer));
+    }
+
     /// When [`Self::update`] is to be called at the latest.
     pub fn deadline(&self) -> Option<Time> {
-        let is_on = matches!(self.phase, Phase::Held | Phase::Releasing { .. });
-        let waits_to_write = match self.phase {
-            Phase::Idle => self.is_wanted(self.not_before) || self.recovery == Recovery::Owed,
+        // When it would act, and has work then.
+        let at = |due: Time| Some(due).filter(|due| self.has_work(*due));
+        let writes = Some(self.not_before);
+        let mut due = [self.outstanding.deadline(), None, None, None];
+        match self.phase {
+            Phase::Idle => {
+                due[1] = writes.filter(|at| self.is_wanted(*at) || self.recovery == Recovery::Owed)
+            }
             Phase::Held | Phase::Releasing { .. } => {
-                self.program == Program::None || self.phase != Phase::Held
+                due[1] = self.youngest_load.map(|began| began + LOADS_HOLD);
+                due[2] = match self.program {
+                    Program::None => None,
+                    Program::Pending(since) => at(since + START),
+                    Program::Here(..) => self.renewal().and_then(|due| at(due.max(self.not_before))),
+                };
+                due[3] = writes.filter(|_| self.phase != Phase::Held).and_then(at);
             }
             Phase::Stopped => return None,
-        };
-        let start = if let Program::Pending(since) = self.program { Some(since + START) } else { None };
-        [
-            self.outstanding.deadline(),
-            self.youngest_load.map(|began| began + LOADS_HOLD).filter(|_| is_on),
-            self.renewal().map(|due| due.max(self.not_before)),
-            start.filter(|_| is_on),
-            Some(self.not_before).filter(|_| waits_to_write),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        }
+        due.into_iter().flatten().min()
     }
 
     // What is asked of udev again.

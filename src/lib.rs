@@ -6,7 +6,7 @@
 //! ```text
 //!  kernel ──netlink──▶ uevent::netlink ─▶ uevent::message ─┐
 //!  /sys   ──files────▶ uevent::sysfs ──────────────────────┤ daemon::intake
-//!  client ──varlink──▶ control::server ─▶ daemon::desk ────┤ request
+//!  client ──varlink──▶ control::server ─▶ daemon::methods ────┤ request
 //!                                                          ▼
 //!                          once::coalescer ── memo ──▶ kmod::resolver (libkmod) ─▶ plan
 //!                               │  ▲

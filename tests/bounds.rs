@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Bounds: each is a flag, and each is kept
+//! Each bound is a flag, and each is kept.
 //!
-//! The core's are shown by replays in the time of a simulation; the clients' by clients that come in numbers, that
-//! say nothing, that never read, that never end. What uevents may cost: tests/flood.rs and tests/storm.rs.
+//! The scheduler's are shown by replays in the time of a simulation; the clients' by clients that come in numbers, that say
+//! nothing, that never read, that never end, that may not ask. What uevents may cost: tests/flood.rs and tests/storm.rs.
 
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
+use common::flood::event;
 use common::namespace::{alone, as_user};
 use common::proc::peak_memory;
 use common::running::{Running, addonce};
+use common::slow::Slow;
+use nix::sys::signal::Signal;
 
 fn connect(running: &Running) -> UnixStream {
     let client = UnixStream::connect(running.socket()).expect("connect");
@@ -29,41 +36,173 @@ fn is_closed(client: &mut UnixStream) -> bool {
     }
 }
 
-/// So many clients are let in, and the next one is turned away until one goes.
-fn turns_away_the_client_after_the_last(flag: &str, given: Option<usize>, clients: usize) {
-    let fixture = Fixture::build("semantics");
-    let flags = given.map(|clients| format!("{flag}={clients}"));
-    let mut running = Running::start(&[fixture.flags(), flags.into_iter().collect()].concat());
-    let mut idle: Vec<UnixStream> = (0..clients).map(|_| connect(&running)).collect();
-    let mut one_more = connect(&running);
-    let line = running.wait_for("turned away");
-    assert!(line.contains(&format!("{clients} clients")) && line.contains(&format!("see {flag})")), "{line}");
-    assert!(is_closed(&mut one_more));
-    // Those that were let in are served.
-    let mut first = idle.swap_remove(0);
-    first.write_all(b"{\"method\":\"io.addonce.Status\"}\0").expect("write");
-    assert_ne!(first.read(&mut [0; 4096]).expect("a reply"), 0);
-    drop(first);
-    // The daemon takes leave of it in one turn and lets somebody in, in the next.
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !running.ask(&["status"]).status.success() {
-        assert!(std::time::Instant::now() < deadline, "there is no room for anybody");
-    }
+fn asks(client: &mut UnixStream) {
+    client.write_all(b"{\"method\":\"io.addonce.Status\"}\0").expect("write");
+}
+
+fn is_answered(client: &mut UnixStream) -> bool {
+    client.read(&mut [0; 4096]).is_ok_and(|read| read > 0)
 }
 
 #[test]
-fn the_client_after_the_last_is_turned_away_with_a_reason_and_room_is_made_when_one_goes() {
-    let test = "the_client_after_the_last_is_turned_away_with_a_reason_and_room_is_made_when_one_goes";
-    as_user(test, || {
-        turns_away_the_client_after_the_last("--clients", None, 64);
-        turns_away_the_client_after_the_last("--clients", Some(3), 3);
+fn the_client_after_the_last_waits_and_is_served_when_one_goes() {
+    alone("the_client_after_the_last_waits_and_is_served_when_one_goes", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&[fixture.flags(), vec!["--clients=3".into()]].concat());
+        let mut served: Vec<UnixStream> = (0..3).map(|_| connect(&running)).collect();
+        for client in &mut served {
+            asks(client);
+            assert!(is_answered(client));
+        }
+        let mut one_more = connect(&running);
+        asks(&mut one_more);
+        one_more.set_read_timeout(Some(Duration::from_millis(300))).expect("timeout");
+        assert!(!is_answered(&mut one_more), "it waits");
+        // Those that are connected are served meanwhile.
+        asks(&mut served[0]);
+        assert!(is_answered(&mut served[0]));
+        served.pop();
+        one_more.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
+        assert!(is_answered(&mut one_more), "there is room");
     });
 }
 
 #[test]
-fn roots_clients_are_counted_for_themselves() {
-    alone("roots_clients_are_counted_for_themselves", || {
-        turns_away_the_client_after_the_last("--root-clients", Some(5), 5);
+fn a_client_that_closed_makes_room_at_once_although_its_call_is_pending() {
+    alone("a_client_that_closed_makes_room_at_once_although_its_call_is_pending", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&[fixture.flags(), vec!["--clients=4".into()]].concat());
+        let mut loads = connect(&running);
+        loads
+            .write_all(b"{\"method\":\"io.addonce.Load\",\"parameters\":{\"alias\":\"fx_opt\"}}\0")
+            .expect("write");
+        slow.wait(&running);
+        for _ in 0..20 {
+            let mut gone = connect(&running);
+            gone.write_all(b"{\"method\":\"io.addonce.Settle\"}\0").expect("write");
+        }
+        drop(loads);
+        let status = running.json(&["status", "--json"]);
+        assert_eq!(status["clients"]["now"], 1, "who asks, and nobody else: {status:#}");
+        assert_eq!(status["running"][0]["module"], "fx_opt", "what was asked for goes on: {status:#}");
+        slow.let_go();
+        assert_eq!(running.settled()["live"], 1);
+    });
+}
+
+#[test]
+fn without_descriptors_a_client_waits_and_is_served_when_some_are_free() {
+    alone("without_descriptors_a_client_waits_and_is_served_when_some_are_free", || {
+        let fixture = Fixture::build("semantics");
+        // The daemon may not raise it: the hard limit is as low.
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]).arg(addonce().get_program());
+        let mut running = Running::start_by(command, "info", &fixture.flags());
+        let mut clients: Vec<UnixStream> = (0..60).map(|_| connect(&running)).collect();
+        running.wait_for("no connection can be accepted");
+        let mut last = clients.pop().expect("sixty");
+        asks(&mut last);
+        clients.truncate(10);
+        assert!(is_answered(&mut last), "nobody has to connect for it to be accepted");
+    });
+}
+
+#[test]
+fn who_is_not_root_may_neither_connect_nor_is_served() {
+    as_user("who_is_not_root_may_neither_connect_nor_is_served", || {
+        let fixture = Fixture::build("semantics");
+        let mut running = Running::start(&fixture.flags());
+        let mode = std::fs::metadata(running.socket()).expect("stat").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "nobody else can connect");
+        // This one can, for it is the owner.
+        let mut client = connect(&running);
+        assert!(is_closed(&mut client));
+        running.wait_for("not root is disconnected");
+        // What everybody may know it reads.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let status = running.json(&["status", "--json"]);
+            if status["clients"]["strangers"] == 1 || Instant::now() > deadline {
+                break;
+            }
+        }
+        assert_eq!(running.json(&["failed", "--json"])["failures"], serde_json::json!([]));
+        let output = running.ask(&["load", "fx_top"]);
+        assert!(!output.status.success(), "{output:?}");
+        let socket = running.socket().clone();
+        let directory = running.end(Signal::SIGKILL);
+        assert!(directory.path().join("status.json").exists());
+        let output = addonce().args(["status", "--socket"]).arg(socket).output().expect("addonce");
+        assert_eq!(output.status.code(), Some(3), "what a dead daemon left is not believed: {output:?}");
+    });
+}
+
+#[test]
+fn root_without_the_capability_may_ask_and_not_load() {
+    alone("root_without_the_capability_may_ask_and_not_load", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        let ask = |command: &[&str]| {
+            let mut capless = std::process::Command::new("setpriv");
+            capless.args(["--bounding-set=-sys_module", "--inh-caps=-sys_module"]);
+            capless.arg(addonce().get_program()).args(command).arg("--socket").arg(running.socket());
+            capless.output().expect("these tests need the program setpriv (util-linux)")
+        };
+        for command in [&["load", "fx_top"][..], &["retry", "fx_top"]] {
+            let output = ask(command);
+            assert_eq!(output.status.code(), Some(5), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stderr).contains("CAP_SYS_MODULE"), "{output:?}");
+        }
+        assert!(ask(&["status"]).status.success());
+        assert_eq!(running.settled()["requests"], 0);
+    });
+}
+
+#[test]
+fn root_of_a_namespace_of_its_own_may_not_load() {
+    alone("root_of_a_namespace_of_its_own_may_not_load", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        let mut inside = std::process::Command::new("unshare");
+        // It has every capability, in there.
+        inside.args(["--user", "--map-root-user"]).arg(addonce().get_program());
+        inside.args(["load", "fx_top", "--socket"]).arg(running.socket());
+        let output = inside.output().expect("unshare");
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        assert_eq!(running.settled()["requests"], 0);
+    });
+}
+
+#[test]
+fn a_flood_of_connects_does_not_delay_a_load() {
+    alone("a_flood_of_connects_does_not_delay_a_load", || {
+        let fixture = Fixture::build("semantics");
+        let mut running = Running::start(&fixture.flags());
+        let stop = Arc::new(AtomicBool::new(false));
+        let floods: Vec<_> = (0..2)
+            .map(|_| {
+                let (stop, socket) = (Arc::clone(&stop), running.socket().clone());
+                std::thread::spawn(move || {
+                    let mut connects = 0u64;
+                    while !stop.load(Ordering::Relaxed) {
+                        connects += u64::from(UnixStream::connect(&socket).is_ok());
+                    }
+                    connects
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let began = Instant::now();
+        let event = event("/devices/x", b"fxopt:1");
+        Sender::open().expect("a sender").inject(&event).expect("injected");
+        running.wait_for("add_once fx_opt live");
+        let waited = began.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        let connects: u64 = floods.into_iter().map(|flood| flood.join().expect("a flood")).sum();
+        println!("{connects} connections, the load ended after {waited:?}");
+        assert!(connects > 1000, "{connects} are no flood");
+        assert!(waited < Duration::from_secs(1), "{waited:?} for a load");
     });
 }
 
@@ -94,8 +233,8 @@ fn a_client_that_asks_and_never_reads_costs_no_memory_and_nobody_elses_time() {
         let idle = peak_memory(running.id());
         let mut deaf: Vec<UnixStream> = (0..32).map(|_| connect(&running)).collect();
         for client in &mut deaf {
-            client.set_write_timeout(Some(Duration::from_secs(20))).expect("timeout");
-            // Until it is closed: it sent more than a message, and its replies lie unread.
+            client.set_write_timeout(Some(Duration::from_millis(100))).expect("timeout");
+            // Until nothing more is taken of it: its replies lie unread.
             while client.write_all(b"{\"method\":\"io.addonce.Status\"}\0").is_ok() {}
         }
         running.settled();
@@ -191,22 +330,4 @@ fn no_more_loads_run_at_a_time_than_jobs_and_threads_allow() {
     assert_eq!(waited(&replay(storm, &slow(1000), &["--jobs=2"]), "b"), 0);
     assert_eq!(waited(&replay(storm, &slow(20_000), &["--jobs=1"]), "b"), 5000, "an old load is no job");
     assert_eq!(waited(&replay(storm, &slow(20_000), &["--jobs=1", "--threads=1"]), "b"), 20_000);
-}
-
-#[test]
-fn a_failure_beyond_the_bound_is_forgotten_and_costs_an_attempt() {
-    let storm = "0 x m:a\n1 y m:b\n2 z m:a";
-    let world = "m:a -> a\nm:b -> b\na => ENODEV\nb => ENODEV";
-    assert_eq!(replay(storm, world, &[])["attempts"], 2);
-    assert_eq!(replay(storm, world, &["--failures=1"])["attempts"], 3);
-}
-
-#[test]
-fn beyond_the_devices_of_a_failure_a_silence_makes_a_request_new() {
-    let world = "m:a -> a\na => ENODEV";
-    // z asks again.
-    assert_eq!(replay("0 x m:a\n1 y m:a\n2 z m:a\n4 z m:a", world, &[])["attempts"], 2);
-    // z is not remembered: after seven seconds of silence it is new all the same.
-    assert_eq!(replay("0 x m:a\n1 y m:a\n2 z m:a\n4 z m:a", world, &["--sightings=1"])["attempts"], 1);
-    assert_eq!(replay("0 x m:a\n1 y m:a\n2 z m:a\n9 z m:a", world, &["--sightings=1"])["attempts"], 2);
 }

@@ -138,7 +138,7 @@ fn a_second_daemon_at_the_same_socket_is_refused() {
         let output = running.ask(&command);
         assert_eq!(output.status.code(), Some(5));
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(error.contains("another daemon listens here"), "{error}");
+        assert!(error.contains("another daemon (PID "), "{error}");
         running.settle();
     });
 }

@@ -43,8 +43,6 @@ fn every_reply_is_what_the_interface_describes() {
             ("Retry", Value::Null),
             ("Settle", Value::Null),
             ("Failures", Value::Null),
-            ("Explain", json!({ "alias": "fx_gone" })),
-            ("Explain", json!({ "alias": "fxbus:topmost" })),
             ("Status", Value::Null),
             ("Top", Value::Null),
             ("Storm", Value::Null),
@@ -54,6 +52,10 @@ fn every_reply_is_what_the_interface_describes() {
             interface.check(&reply, &interface.replies[method], method);
             checked.push(method);
         }
+        // What only a hold program asks for: nothing is held, so it is answered at once.
+        client.ask("Hold", json!({ "uuid": "addadd00-0ace-4000-0000-000000000001" }), false).expect("asked");
+        interface.check(&client.next(None).expect("a reply"), &interface.replies["Hold"], "Hold");
+        checked.push("Hold");
         for _ in 0..4 {
             let record = monitor.next(None).expect("a landing");
             interface.check(&record, &interface.replies["Monitor"], "Monitor");
@@ -75,11 +77,34 @@ fn who_asks_the_wrong_thing_is_told_so_and_asks_again_on_the_same_connection() {
         let fixture = Fixture::build("semantics");
         let running = Running::start(&fixture.flags());
         let mut client = Conversation::open(running.socket()).expect("a daemon");
-        client.ask("Explain", json!({ "alias": "\\xzz" }), false).expect("asked");
+        client.ask("Load", json!({ "alias": "\\xzz" }), false).expect("asked");
         let refusal = client.next(None).expect_err("that is no escape").to_string();
         assert!(refusal.contains("InvalidParameter"), "{refusal}");
-        client.ask("Explain", json!({ "alias": "fx_top" }), false).expect("asked");
-        assert_eq!(client.next(None).expect("a reply")["modules"][0]["module"], "fx_top");
+        client.ask("Load", json!({ "alias": "fx_top" }), false).expect("asked");
+        assert_eq!(client.next(None).expect("a reply")["answers"][0]["module"], "fx_top");
+    });
+}
+
+#[test]
+fn a_load_with_more_is_accepted_first_and_answered_later() {
+    alone("a_load_with_more_is_accepted_first_and_answered_later", || {
+        let fixture = Fixture::build("semantics");
+        // A load that takes until somebody writes to its file.
+        std::fs::remove_file(fixture.file("fx_opt")).expect("remove");
+        nix::unistd::mkfifo(&fixture.file("fx_opt"), nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        let running = Running::start(&fixture.flags());
+        let mut client = Conversation::open(running.socket()).expect("a daemon");
+        client
+            .ask("Load", json!({ "alias": "fx_opt", "devpath": "/devices/x", "seqnum": 7 }), true)
+            .expect("asked");
+        assert_eq!(client.next(None).expect("accepted"), json!({}));
+        assert_eq!(running.json(&["status", "--json"])["loading"], 1);
+        std::fs::OpenOptions::new().write(true).open(fixture.file("fx_opt")).expect("a reader");
+        assert_eq!(client.next(None).expect("the answers")["answers"][0]["state"], "live");
+        // A name that nobody knows is accepted and answered, too.
+        client.ask("Load", json!({ "alias": "fxnone:1" }), true).expect("asked");
+        assert_eq!(client.next(None).expect("accepted"), json!({}));
+        assert_eq!(client.next(None).expect("the answers"), json!({ "answers": [] }));
     });
 }
 

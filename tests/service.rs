@@ -18,10 +18,9 @@ use common::fixture::Fixture;
 use common::flood::event;
 use common::namespace::alone;
 use common::running::{Running, addonce};
+use common::slow::Slow;
 use common::supervisor::Supervisor;
 use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use tempfile::TempDir;
 
 fn appear(devpath: &str, modalias: &str) {
@@ -30,31 +29,6 @@ fn appear(devpath: &str, modalias: &str) {
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("tempdir")
-}
-
-/// The load of a module that takes until it is let go.
-struct Slow<'a> {
-    fixture: &'a Fixture,
-    module: &'a str,
-}
-
-impl<'a> Slow<'a> {
-    fn new(fixture: &'a Fixture, module: &'a str) -> Self {
-        fs::remove_file(fixture.file(module)).expect("remove");
-        mkfifo(&fixture.file(module), Mode::S_IRWXU).expect("mkfifo");
-        Self { fixture, module }
-    }
-
-    fn wait(&self, running: &Running) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while running.json(&["status", "--json"])["loading"][0]["module"] != self.module {
-            assert!(Instant::now() < deadline, "{} is not loading", self.module);
-        }
-    }
-
-    fn let_go(&self) {
-        fs::OpenOptions::new().write(true).open(self.fixture.file(self.module)).expect("a reader");
-    }
 }
 
 fn ask(socket: &Path, arguments: &[&str]) -> Child {

@@ -100,7 +100,7 @@ fn every_method_answers_a_client_that_nobody_here_wrote() {
             ("Retry", r#"{"modules": ["fx_gone"]}"#, "/answers/0/state", "failed"),
             ("Settle", "{}", "", ""),
             ("Failures", "{}", "/failures/0/module", "fx_gone"),
-            ("Explain", r#"{"alias": "fx_top"}"#, "/modules/0/verdict", "load"),
+            ("Hold", "{}", "", ""),
             ("Status", "{}", "/version", env!("CARGO_PKG_VERSION")),
             ("Top", "{}", "/modaliases/0/who", "fx_gone"),
             ("Storm", "{}", "/storm/bars/0/module", "fx_base"),

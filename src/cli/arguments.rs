@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn the_kernel_sets_what_the_command_line_leaves_open() {
-        let arguments = complete("addonce daemon --jobs=3", None, "addonce.jobs=2 addonce.root_clients=7");
+        let arguments = complete("addonce daemon --jobs=3", None, "addonce.jobs=2 addonce.clients=7");
         let shown = shown(&arguments);
-        assert!(shown.contains("jobs: Some(3)") && shown.contains("root_clients: 7"), "{shown}");
+        assert!(shown.contains("jobs: Some(3)") && shown.contains("clients: 7"), "{shown}");
     }
 
     #[test]

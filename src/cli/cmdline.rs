@@ -12,17 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use crate::escape::escape;
 
 /// The flags that may be named: the limits of `daemon` and `scan`, and the level of the log.
-pub const NAMES: [&str; 9] = [
-    "aliases",
-    "clients",
-    "jobs",
-    "landing-time",
-    "log",
-    "patience",
-    "receive-buffer",
-    "root-clients",
-    "threads",
-];
+pub const NAMES: [&str; 8] =
+    ["aliases", "clients", "jobs", "landing-time", "log", "patience", "receive-buffer", "threads"];
 
 /// What the kernel command line says to us.
 #[derive(Debug, Default, PartialEq, Eq)]

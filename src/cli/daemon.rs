@@ -12,16 +12,16 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use super::options::{LimitOptions, SocketOption, TreeOptions};
 use crate::control::lock::Lock;
 use crate::control::server::Bounds;
-use crate::daemon::handover::Handover;
 use crate::daemon::notify::Notifier;
+use crate::daemon::state_file::StateFile;
 use crate::daemon::{Control, Daemon, Settings, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
 use crate::uevent::activation;
 use crate::uevent::netlink::Netlink;
 
-/// So long an `addonce load` that serves in our place is waited for.
-const STEP_DOWN: Duration = Duration::from_secs(60);
+/// So long a daemon that is about to end is waited for.
+const STEP_DOWN: Duration = Duration::from_secs(3);
 
 /// Where udevd listens: it exists from udevd's start on.
 const UDEV: &str = "/run/udev/control";
@@ -35,12 +35,9 @@ pub struct Command {
     /// Load nothing: say what would be loaded, and take it for live.
     #[arg(long)]
     dry_run: bool,
-    /// Clients served at a time, without root's.
-    #[arg(long, value_name = "N", default_value = "64")]
-    clients: NonZeroUsize,
-    /// Root's clients served at a time: in a storm udev has one for every worker.
+    /// Clients served at a time, who are udev's programs most of all; more of them wait.
     #[arg(long, value_name = "N", default_value = "4096")]
-    root_clients: NonZeroUsize,
+    clients: NonZeroUsize,
     /// Seconds that a client may leave its replies unread.
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     patience: u32,
@@ -64,19 +61,20 @@ impl Command {
         let given = activation::take(&self.socket.socket, receive_buffer)?;
         let netlink = given.netlink.map_or_else(|| Netlink::open(receive_buffer), Ok)?;
         let patience = Duration::from_secs(self.patience.into());
-        let bounds = Bounds { clients: self.clients.get(), root_clients: self.root_clients.get(), patience };
-        let open_files = make_room(bounds.clients + bounds.root_clients)?;
+        let bounds = Bounds { clients: self.clients.get(), patience };
+        let open_files = make_room(bounds.clients)?;
         let loader = loader(self.dry_run, &self.tree, open_files)?;
         let udev = Path::new(UDEV).exists();
-        let _lock = Lock::take_for_daemon(&self.socket.socket, STEP_DOWN)?;
+        let _lock = Lock::take(&self.socket.socket, STEP_DOWN)?;
         let resolver = self.tree.open()?;
         let control = Control { path: self.socket.socket.clone(), listener: given.control, bounds };
         let settings = Settings {
             limits: self.limits.limits(),
             netlink: Some(netlink),
             control: Some(control),
-            handover: Some(Handover::beside(&self.socket.socket, self.dry_run)),
+            state_file: Some(StateFile::beside(&self.socket.socket, self.dry_run)),
             loader,
+            dry_run: self.dry_run,
             scan: !udev,
             landing_time: self.limits.landing_time(),
             until: Until::Stopped,
@@ -89,7 +87,7 @@ impl Command {
     }
 }
 
-/// Sees to it that so many clients may connect, as far as the system lets us: beyond that they are turned away. Returns the
+/// Sees to it that so many clients may connect, as far as the system lets us: beyond that they wait. Returns the
 /// limit that held before, where it is another one now: what we execute is to have that.
 fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
     // What the daemon itself has open, loads included.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::asking::{print, print_json};
 use super::options::TreeOptions;
-use crate::control::shapes;
+use crate::control::json;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::explain;
@@ -42,10 +42,9 @@ impl Command {
             true => modalias_of(Path::new(&self.what))?,
             false => self.what.into_vec(),
         };
-        let modules: Vec<_> =
-            explain(&mut resolver, &alias).into_iter().map(|module| (module, None)).collect();
+        let modules = explain(&mut resolver, &alias);
         let found = !modules.is_empty();
-        let explained = shapes::explained(&escape(&alias), &modules);
+        let explained = json::explained(&escape(&alias), &modules);
         if self.json {
             print_json(&explained)?
         } else {

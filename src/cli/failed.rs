@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::asking::Asking;
 use super::paint::{Paint, count, time};
@@ -24,7 +24,8 @@ impl Command {
     /// # Errors
     /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply = self.asking.look("Failures", Value::Null)?;
+        let reply =
+            self.asking.look_or_read("Failures", |published| json!({ "failures": published.failures }))?;
         let paint = Paint::stdout();
         self.asking.print(&reply, |reply| {
             reply["failures"].as_array().into_iter().flatten().map(|failure| entry(failure, paint)).collect()
@@ -58,7 +59,12 @@ fn hint(error: &str, stage: &str) -> &'static str {
         ("insert", "ENOEXEC") => ": it was built for another kernel, see dmesg",
         ("insert", "EINVAL") => ": an option or a symbol does not fit, see dmesg",
         ("insert", "EKEYREJECTED" | "ENOKEY") => ": it is not signed with a key that this kernel trusts",
-        ("insert", "EPERM") => ": this kernel is locked down, or does not let us",
+        ("insert", "EPERM") => {
+            ": module_blacklist= on the kernel command line names it, or this kernel is locked down"
+        }
+        ("died", "EFAULT") => {
+            ": its init crashed in the kernel; what it had taken stays taken until the next boot"
+        }
         ("insert", "EEXIST" | "EBUSY") => ": another driver has what it wants",
         _ => "",
     }

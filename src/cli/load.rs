@@ -40,8 +40,9 @@ impl Command {
                     "load what? name a module or a modalias; run by udev, MODALIAS would name it".into(),
                 )
             })?;
-        let genuine = devpath.as_ref().map(|_| variable("SYNTH_UUID").is_none());
-        let parameters = json!(Load { alias: alias.clone(), devpath, genuine });
+        let seqnum = variable("SEQNUM").filter(|_| devpath.is_some()).and_then(|text| text.parse().ok());
+        let synthetic = devpath.as_ref().map(|_| variable("SYNTH_UUID").is_some());
+        let parameters = json!(Load { alias: alias.clone(), devpath, seqnum, synthetic });
         let reply = self.asking.order("Load", parameters)?;
         print_answers(&reply, &alias, self.asking.json)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce monitor`: each landing as it happens.
+//! `addonce monitor`: each load that ends.
 
 use std::process::ExitCode;
 
@@ -25,11 +25,11 @@ impl Command {
     /// No daemon, or one that ended.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let paint = Paint::stdout();
-        let mut landings = self.asking.stream("Monitor")?;
+        let mut records = self.asking.stream("Monitor")?;
         loop {
-            let reply = landings.next(None)?;
-            let landing = &reply["add_once"];
-            let line = if self.asking.json { landing.to_string() } else { coloured(landing, paint) };
+            let reply = records.next(None)?;
+            let record = &reply["add_once"];
+            let line = if self.asking.json { record.to_string() } else { coloured(record, paint) };
             if print_line(&line)? == Stop::ReaderGone {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -37,9 +37,9 @@ impl Command {
     }
 }
 
-fn coloured(landing: &Value, paint: Paint) -> String {
-    let line = report::line(landing);
-    match landing["outcome"].as_str() {
+fn coloured(record: &Value, paint: Paint) -> String {
+    let line = report::line(record);
+    match record["outcome"].as_str() {
         Some("failed") => line.replacen(" failed ", &format!(" {} ", paint.bad("failed")), 1),
         _ => line.replacen(" live ", &format!(" {} ", paint.good("live")), 1),
     }

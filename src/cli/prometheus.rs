@@ -26,10 +26,10 @@ const METRICS: [Metric; 12] = [
     (
         "addonce_duplicates_total",
         "counter",
-        "Modules asked for that were live, in flight, or failed with nothing new to try.",
+        "Modules asked for that were live, being loaded, or failed with nothing new to try.",
         &[
             ("{reason=\"live\"}", "/duplicates/live"),
-            ("{reason=\"in_flight\"}", "/duplicates/in_flight"),
+            ("{reason=\"loading\"}", "/duplicates/loading"),
             ("{reason=\"failed\"}", "/duplicates/failed"),
         ],
     ),
@@ -40,9 +40,9 @@ const METRICS: [Metric; 12] = [
         &[("", "/attempts")],
     ),
     (
-        "addonce_landings_total",
+        "addonce_loads_total",
         "counter",
-        "Flights by outcome.",
+        "Loads by outcome.",
         &[("{outcome=\"live\"}", "/live"), ("{outcome=\"failed\"}", "/failed")],
     ),
     ("addonce_uevents_read_total", "counter", "Datagrams read from the kernel.", &[("", "/uevents/read")]),
@@ -62,14 +62,14 @@ const METRICS: [Metric; 12] = [
             ("{reason=\"malformed\"}", "/uevents/malformed"),
         ],
     ),
-    ("addonce_in_air", "gauge", "Flights in the air.", &[("", "/in_air")]),
+    ("addonce_loading", "gauge", "Modules being loaded, or waiting for their turn.", &[("", "/loading")]),
     ("addonce_remembered_failures", "gauge", "Modules remembered as failed.", &[("", "/remembered")]),
     ("addonce_clients", "gauge", "Clients connected.", &[("", "/clients/now")]),
     (
         "addonce_clients_refused_total",
         "counter",
-        "Clients that were turned away or cut off.",
-        &[("{reason=\"too_many\"}", "/clients/turned_away"), ("{reason=\"slow\"}", "/clients/slow")],
+        "Clients that were not root, or did not read.",
+        &[("{reason=\"stranger\"}", "/clients/strangers"), ("{reason=\"slow\"}", "/clients/slow")],
     ),
 ];
 

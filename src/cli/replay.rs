@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::asking::{print, print_json};
 use super::options::{CoreOptions, TreeOptions};
-use crate::control::shapes;
+use crate::control::json;
 use crate::daemon::intake::{Fact, facts};
 use crate::daemon::report;
 use crate::fatal::Fatal;
@@ -110,7 +110,7 @@ impl Command {
     fn tell<W>(&self, simulation: &Simulation<W>, contents: &Contents) -> Result<(), Fatal> {
         let (stats, Contents { uevents, malformed, time }) = (simulation.core.stats(), contents);
         if self.json {
-            let landings: Vec<_> = simulation.published.iter().map(shapes::add_once).collect();
+            let landings: Vec<_> = simulation.published.iter().map(json::add_once).collect();
             return print_json(&json!({
                 "uevents": uevents,
                 "malformed": malformed,
@@ -125,11 +125,8 @@ impl Command {
                 "add_once": landings,
             }));
         }
-        let mut text: String = simulation
-            .published
-            .iter()
-            .map(|record| report::line(&shapes::add_once(record)) + "\n")
-            .collect();
+        let mut text: String =
+            simulation.published.iter().map(|record| report::line(&json::add_once(record)) + "\n").collect();
         text += &format!(
             "replay: {uevents} uevents in {:.1} s, {malformed} not understood: {} requests, {} without a module, \
              {} duplicates, {} attempts, {} live, {} failed\n",

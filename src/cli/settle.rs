@@ -16,7 +16,7 @@ use crate::fatal::Fatal;
 /// Between two looks at what is still loading.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Wait until the daemon has taken in all uevents and no load is in the air. On a terminal, a line names what is still
+/// Wait until the daemon has taken in all uevents and nothing is being loaded. On a terminal, a line names what is still
 /// loading.
 #[derive(Args, Debug)]
 pub struct Command {
@@ -71,7 +71,7 @@ fn progress(line: &str) {
 }
 
 fn waiting_for(status: &Value) -> String {
-    let loads: Vec<String> = status["loading"]
+    let loads: Vec<String> = status["running"]
         .as_array()
         .into_iter()
         .flatten()

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use super::asking::{Asking, print, print_json};
@@ -15,7 +16,7 @@ use crate::fatal::Fatal;
 /// Show what was asked, what was collapsed, and what is going on.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Who asked most, instead: so many modaliases, and directories of devices.
+    /// Who asked most, instead: so many modaliases.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", conflicts_with = "prometheus")]
     top: Option<usize>,
     /// As metrics, instead: the text format of node_exporter's textfile collector.
@@ -36,13 +37,16 @@ impl Command {
             self.asking.print(&top, page_of_askers)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let status = self.asking.look_or_read("Status", |published| published.status)?;
         if self.prometheus {
-            print(&metrics(&self.asking.look("Status", Value::Null)?))?;
+            print(&metrics(&status))?;
         } else if self.asking.json {
-            print_json(&self.asking.look("Status", Value::Null)?)?;
+            print_json(&status)?;
         } else {
-            let [status, storm] = self.asking.look_twice(["Status", "Storm"])?;
-            print(&screen(&status, &storm["storm"], Paint::stdout()))?;
+            // A storm is what root may see: it is too large to be published all the time.
+            let storm =
+                if geteuid().is_root() { Some(self.asking.look("Storm", Value::Null)?) } else { None };
+            print(&screen(&status, storm.as_ref().map(|storm| &storm["storm"]), Paint::stdout()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -60,12 +64,13 @@ fn page_of_askers(top: &Value) -> String {
     section("modaliases", "MODALIAS")
 }
 
-fn screen(status: &Value, storm: &Value, paint: Paint) -> String {
+fn screen(status: &Value, storm: Option<&Value>, paint: Paint) -> String {
     let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-    let duplicates = ["live", "in_flight", "failed"].map(|reason| number(&format!("/duplicates/{reason}")));
+    let duplicates = ["live", "loading", "failed"].map(|reason| number(&format!("/duplicates/{reason}")));
     let rows = [
         ("state", state(status, paint)),
-        ("storm", timeline(storm)),
+        ("udev", udev(status)),
+        ("storm", storm.map_or_else(|| "only root is told".into(), timeline)),
         ("requests", format!("{}, {} of them without a module", number("/requests"), number("/no_module"))),
         (
             "duplicates",
@@ -93,16 +98,16 @@ fn screen(status: &Value, storm: &Value, paint: Paint) -> String {
         (
             "clients",
             format!(
-                "{} of {}, {} turned away, {} cut off for not reading",
+                "{} of {}, {} were not root, {} cut off for not reading",
                 number("/clients/now"),
                 number("/clients/limit"),
-                number("/clients/turned_away"),
+                number("/clients/strangers"),
                 number("/clients/slow")
             ),
         ),
     ];
     let mut screen: String = rows.iter().map(|(what, value)| format!("{what:>11}: {value}\n")).collect();
-    for load in status["loading"].as_array().into_iter().flatten() {
+    for load in status["running"].as_array().into_iter().flatten() {
         let module = load["module"].as_str().unwrap_or_default();
         let since = time(load["ms"].as_u64().unwrap_or_default());
         screen += &format!("{:>11}: {} for {since}\n", "loading", paint.strong(module));
@@ -116,12 +121,23 @@ fn state(status: &Value, paint: Paint) -> String {
     let state = match (status["disabled"] == true, status["settled"] == true) {
         (true, _) => paint.bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
         (false, true) => paint.good("settled"),
-        (false, false) => paint.strong(&format!(
-            "{} in the air",
-            count(status["in_air"].as_u64().unwrap_or_default(), "module")
-        )),
+        (false, false) => paint
+            .strong(&format!("loading {}", count(status["loading"].as_u64().unwrap_or_default(), "module"))),
     };
-    format!("{state}; addonce {version}, running for {since}")
+    let dry = if status["dry_run"] == true { "dry run, nothing is loaded; " } else { "" };
+    format!("{dry}{state}; addonce {version}, running for {since}")
+}
+
+fn udev(status: &Value) -> String {
+    if status["with_udev"] != true {
+        return "not running when the daemon began: requests are the kernel's uevents".into();
+    }
+    let outstanding = count(status["outstanding"].as_u64().unwrap_or_default(), "uevent");
+    let hold = match status["held_ms"].as_u64() {
+        Some(ms) => format!("udevadm settle has been held up for {}", time(ms)),
+        None => "udevadm settle is not held up".into(),
+    };
+    format!("{outstanding} outstanding; {hold}")
 }
 
 fn timeline(storm: &Value) -> String {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Client: a call to the daemon
+//! A call to the daemon, from the client's side: connect, ask, and read the reply, or one reply after another.
 //!
-//! Owns the client's side of one call: connect, ask, and read the reply, or reply after reply where there are more. It
-//! waits at most as long as the caller says, and a reply is bounded, since whoever listens at the path may not be
-//! addonce.
+//! It waits at most as long as the caller says, and a reply is bounded, since whoever listens at the path may not be addonce.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 
 use super::interface;
@@ -18,6 +20,8 @@ use crate::fatal::Fatal;
 
 /// The longest reply: some thousands of failures.
 const LONGEST: usize = 4 << 20;
+/// To connect and to send a call may take so long in all, where the backlog is full or the daemon is stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Calls a method and returns the reply's parameters.
 ///
@@ -49,7 +53,7 @@ impl Conversation {
     /// # Errors
     /// No daemon.
     pub fn open(socket: &Path) -> Result<Self, Fatal> {
-        let stream = connect(socket)?;
+        let stream = open(socket)?;
         Ok(Self { socket: socket.to_owned(), method: "", stream, input: Vec::new() })
     }
 
@@ -111,7 +115,7 @@ impl Conversation {
         match reply.error.as_deref() {
             None => Ok(reply.parameters),
             Some("org.varlink.service.PermissionDenied") => {
-                Err(Fatal::System(format!("{method} changes what is loaded: only root may ask for it")))
+                Err(Fatal::System(format!("{method} changes what is loaded: it takes CAP_SYS_MODULE")))
             }
             Some(error) => {
                 Err(Fatal::System(format!("{method}: the daemon replied {error} {}", reply.parameters)))
@@ -138,12 +142,34 @@ impl Conversation {
     }
 }
 
-fn connect(socket: &Path) -> Result<UnixStream, Fatal> {
-    UnixStream::connect(socket).map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => Fatal::NoDaemon(format!(
+/// Connects, with a bound for connecting and sending.
+fn open(path: &Path) -> Result<UnixStream, Fatal> {
+    let refused = |errno: Errno| match errno {
+        Errno::ENOENT | Errno::ECONNREFUSED => Fatal::NoDaemon(format!(
             "{}: no daemon listens here: start one with `addonce daemon`, or name its socket with --socket",
-            socket.display()
+            path.display()
         )),
-        _ => Fatal::System(format!("{}: {error}", socket.display())),
-    })
+        Errno::EACCES | Errno::EPERM => Fatal::System(format!(
+            "{}: {}: only root may ask the daemon; `addonce status` and `addonce failed` work for everybody",
+            path.display(),
+            errno.desc()
+        )),
+        Errno::EAGAIN => Fatal::TimedOut(format!(
+            "{}: the daemon accepts no connection within {} s: its log says why",
+            path.display(),
+            PATIENCE.as_secs()
+        )),
+        _ => Fatal::System(format!("{}: {}", path.display(), errno.desc())),
+    };
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let descriptor = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(refused)?;
+    // It bounds connect(2), too: unix(7), net/unix/af_unix.c `unix_wait_for_peer()`.
+    let patience = TimeVal::seconds(PATIENCE.as_secs() as i64);
+    setsockopt(&descriptor, sockopt::SendTimeout, &patience).map_err(refused)?;
+    loop {
+        match connect(descriptor.as_raw_fd(), &UnixAddr::new(path).map_err(refused)?) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(|()| UnixStream::from(descriptor)).map_err(refused),
+        }
+    }
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Lock: one addonce at a time
+//! One daemon at a time: the file `lock` beside the control socket.
 //!
-//! Owns the file `lock` beside the socket. Who holds it listens at the socket, loads, and remembers; everybody else is a
-//! client. It is held by a daemon for as long as it runs, and by an `addonce load` that found none for as long as it
-//! serves: the file says which. The kernel gives it back whatever becomes of its holder.
+//! It is held by flock(2), which the kernel takes back however the holder ends; loads do not inherit it. It says who holds it, and
+//! counts only while the path still leads to the file that is locked: one that was removed and made anew is another one.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,107 +18,152 @@ use crate::fatal::Fatal;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Who holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// A daemon, which stays.
-    Daemon,
-    /// An `addonce load`, which goes when its work is done.
-    Load,
-}
-
 /// The lock, held.
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<File>,
 }
 
-impl Lock {
-    /// Takes the lock beside this socket, if nobody holds it; otherwise says who does.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming the file.
-    pub fn take(socket: &Path, holder: Holder) -> Result<Result<Self, Holder>, Fatal> {
-        let path = socket.with_file_name("lock");
-        let refused = |error: std::io::Error| Fatal::System(format!("{}: {error}", path.display()));
-        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(refused)?;
-        let file = open(&path).map_err(refused)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                write(&mut file, holder).map_err(refused)?;
-                Ok(Ok(Self { _file: file }))
-            }
-            Err((mut file, Errno::EWOULDBLOCK)) => Ok(Err(read(&mut file))),
-            Err((_, errno)) => Err(refused(errno.into())),
-        }
-    }
+/// A process, by what no other one ever has: a PID is given again, but not with the same time of start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its PID.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot: starttime of proc_pid_stat(5).
+    pub started: u64,
+}
 
-    /// Takes the lock for a daemon. An `addonce load` is waited for, at most so long; another daemon is not.
+impl Lock {
+    /// Takes the lock beside this socket. A daemon that holds it may be about to end, so it is waited for this long.
     ///
     /// # Errors
-    /// [`Fatal::System`] where somebody else keeps it.
-    pub fn take_for_daemon(socket: &Path, patience: Duration) -> Result<Self, Fatal> {
+    /// [`Fatal::System`], naming the file, and who holds it.
+    pub fn take(socket: &Path, patience: Duration) -> Result<Self, Fatal> {
+        let path = socket.with_file_name("lock");
+        let refused = |error: io::Error| Fatal::System(format!("{}: {error}", path.display()));
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(refused)?;
         let deadline = Instant::now() + patience;
         loop {
-            match Self::take(socket, Holder::Daemon)? {
-                Ok(lock) => return Ok(lock),
-                Err(Holder::Daemon) => {
-                    let socket = socket.display();
-                    return Err(Fatal::System(format!(
-                        "{socket}: another daemon listens here: stop it first"
-                    )));
+            let file = open(&path).map_err(refused)?;
+            let holder = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut file) if is_at(&file, &path) => {
+                    write(&mut file).map_err(refused)?;
+                    return Ok(Self { _file: file });
                 }
-                Err(Holder::Load) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-                Err(Holder::Load) => {
-                    return Err(Fatal::System(format!(
-                        "{}: an `addonce load` serves here and does not end: its log says what it loads",
-                        socket.display()
-                    )));
-                }
+                Ok(_) => None,
+                Err((mut file, Errno::EWOULDBLOCK)) => read(&mut file),
+                Err((_, errno)) => return Err(refused(errno.into())),
+            };
+            if Instant::now() >= deadline {
+                let who = holder.map_or_else(String::new, |holder| format!(" (PID {})", holder.pid));
+                return Err(Fatal::System(format!(
+                    "{}: another daemon{who} listens here: stop it first",
+                    socket.display()
+                )));
             }
+            std::thread::sleep(PAUSE);
         }
     }
 }
 
-fn open(path: &PathBuf) -> std::io::Result<File> {
+impl Process {
+    /// This process.
+    ///
+    /// # Errors
+    /// What reading /proc says.
+    pub fn this() -> io::Result<Self> {
+        let pid = std::process::id();
+        Ok(Self { pid, started: started(pid)? })
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(self) -> bool {
+        started(self.pid).is_ok_and(|started| started == self.started)
+    }
+}
+
+fn started(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold anything; starttime is the twentieth field behind it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let started = fields.split_whitespace().nth(19).and_then(|field| field.parse().ok());
+    started.ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat: not understood")))
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn write(file: &mut File, holder: Holder) -> std::io::Result<()> {
-    let word = match holder {
-        Holder::Daemon => "daemon",
-        Holder::Load => "load",
-    };
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(word.as_bytes())
+/// Whether the path leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let name = |file: fs::Metadata| (file.dev(), file.ino());
+    let (ours, there) = (file.metadata().map(name), fs::symlink_metadata(path).map(name));
+    matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
 }
 
-/// A holder that has not yet written who it is counts as one that goes: who waits looks again.
-fn read(file: &mut File) -> Holder {
-    let mut word = String::new();
-    match file.read_to_string(&mut word) {
-        Ok(_) if word == "daemon" => Holder::Daemon,
-        _ => Holder::Load,
-    }
+fn write(file: &mut File) -> io::Result<()> {
+    let Process { pid, started } = Process::this()?;
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{pid} {started}")
+}
+
+/// The holder; none where it has not written who it is yet.
+fn read(file: &mut File) -> Option<Process> {
+    let mut text = String::new();
+    Read::by_ref(file).take(64).read_to_string(&mut text).ok()?;
+    let (pid, started) = text.trim_end().split_once(' ')?;
+    Some(Process { pid: pid.parse().ok()?, started: started.parse().ok()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_holds_it_and_the_next_is_told_who() {
+    fn place() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().expect("tempdir");
         let socket = directory.path().join("io.addonce");
-        let load = Lock::take(&socket, Holder::Load).expect("a file").expect("free");
-        assert_eq!(Lock::take(&socket, Holder::Daemon).expect("a file").err(), Some(Holder::Load));
-        assert!(Lock::take_for_daemon(&socket, Duration::ZERO).is_err());
-        drop(load);
-        let daemon = Lock::take_for_daemon(&socket, Duration::ZERO).expect("free");
-        let refused = Lock::take_for_daemon(&socket, Duration::from_secs(60)).expect_err("held");
-        assert!(refused.to_string().contains("another daemon listens here"), "at once: {refused}");
-        drop(daemon);
-        assert!(Lock::take(&socket, Holder::Load).expect("a file").is_ok());
+        (directory, socket)
+    }
+
+    #[test]
+    fn one_holds_it_and_the_next_is_told_who_in_time() {
+        let (_directory, socket) = place();
+        let lock = Lock::take(&socket, Duration::ZERO).expect("free");
+        let began = Instant::now();
+        let error = Lock::take(&socket, Duration::from_millis(100)).expect_err("held").to_string();
+        assert!(began.elapsed() >= Duration::from_millis(100));
+        let pid = std::process::id();
+        assert!(error.contains(&format!("another daemon (PID {pid}) listens here")), "{error}");
+        drop(lock);
+        Lock::take(&socket, Duration::ZERO).expect("free again");
+    }
+
+    #[test]
+    fn a_holder_that_is_about_to_end_is_waited_for() {
+        let (_directory, socket) = place();
+        let lock = Lock::take(&socket, Duration::ZERO).expect("free");
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(lock);
+        });
+        Lock::take(&socket, Duration::from_secs(20)).expect("free in a moment");
+        ends.join().expect("ended");
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_not_the_lock_any_more() {
+        let (_directory, socket) = place();
+        let _lost = Lock::take(&socket, Duration::ZERO).expect("free");
+        fs::remove_file(socket.with_file_name("lock")).expect("remove");
+        let _lock = Lock::take(&socket, Duration::ZERO).expect("another file");
+        assert!(Lock::take(&socket, Duration::ZERO).is_err(), "and that one is held");
+    }
+
+    #[test]
+    fn a_process_is_known_by_more_than_its_pid() {
+        let this = Process::this().expect("we run");
+        assert!(this.is_alive());
+        assert!(!Process { started: this.started + 1, ..this }.is_alive());
     }
 }

@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Control: asking and steering a running daemon
+//! The control socket: asking and steering a running daemon, in Varlink.
 //!
-//! | file | owns |
-//! |---|---|
-//! | [`interface`] | what the socket says of itself: the text of `io.addonce` |
-//! | [`protocol`] | calls and replies |
-//! | [`shapes`] | the core's values as JSON |
-//! | [`server`] | who is connected |
-//! | [`door`] | the listening socket and its name |
-//! | `peer` | one connection: its bytes and their bounds |
-//! | [`lock`] | who listens: one addonce at a time |
-//! | [`client`] | one call, from the command line |
+//! It is root's: the socket has mode 0600, and who is not uid 0 is disconnected. What changes what is loaded also takes
+//! CAP_SYS_MODULE. What everybody may know is in a file beside it, [`STATUS`].
 
 pub mod client;
-pub mod door;
+mod connection;
+mod credentials;
 pub mod interface;
+pub mod json;
+pub mod listener;
 pub mod lock;
-mod peer;
 pub mod protocol;
 pub mod server;
-pub mod shapes;
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/addonce/io.addonce";
+
+/// The name of the file beside the socket that everybody may read.
+pub const STATUS: &str = "status.json";

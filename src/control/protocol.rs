@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Protocol: calls and replies
+//! The messages of the control socket: Varlink calls and replies, JSON objects each ended by a NUL byte.
 //!
-//! Owns the messages of the control socket: Varlink, JSON objects each ended by a NUL byte. A call becomes an
-//! [`Order`] or the error to reply instead; the values inside replies are made in [`super::shapes`]. Messages in are
-//! bounded by the server; everything here is plain values.
+//! The values inside replies are made in [`super::json`].
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -43,29 +41,34 @@ pub struct Reply {
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Answer when the socket is drained and no flight is in the air.
+pub enum Method {
+    /// Answer when all uevents are taken in and nothing is being loaded.
     Settle,
-    /// Load the modules of an alias or of a name, and answer when they have landed.
-    Load(Load),
+    /// Load the modules of an alias or of a name, and answer with what became of them.
+    Load {
+        /// What is asked for.
+        load: Load,
+        /// Say first that the request was accepted.
+        more: bool,
+    },
     /// Attempt what failed again; all of it where no module is named.
     Retry(Vec<String>),
+    /// Answer when the hold ends or is renewed. The program says which event it was run for: its SYNTH_UUID.
+    Hold(Option<String>),
     /// The counters and what is going on.
     Status,
-    /// Who asked most, so many of each kind.
+    /// The modaliases asked for most, so many.
     Top(usize),
     /// What is remembered as failed.
     Failures,
-    /// Every landing from now on.
+    /// Every load that ends from now on.
     Monitor,
-    /// What an alias or a name resolves to.
-    Explain(String),
     /// The last storm as a timeline.
     Storm,
 }
 
 /// The parameters of `Load`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// A modalias or a module's name.
@@ -73,9 +76,12 @@ pub struct Load {
     /// The device that asks, where udev runs the client; an administrator has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devpath: Option<String>,
-    /// Whether that device's event is genuine.
+    /// The SEQNUM of that device's uevent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub genuine: Option<bool>,
+    pub seqnum: Option<u64>,
+    /// Whether somebody wrote to the device's `uevent` file, as `udevadm trigger` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -91,15 +97,16 @@ struct Retry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Top {
+struct Hold {
     #[serde(default)]
-    limit: Option<usize>,
+    uuid: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Explain {
-    alias: String,
+struct Top {
+    #[serde(default)]
+    limit: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -108,7 +115,7 @@ struct GetInterfaceDescription {
     interface: String,
 }
 
-/// How many of each `Top` tells where nobody says.
+/// How many `Top` tells where nobody says.
 const TOP: usize = 10;
 
 impl Call {
@@ -116,7 +123,7 @@ impl Call {
     ///
     /// # Errors
     /// The reply.
-    pub fn order(self) -> Result<Order, Reply> {
+    pub fn method(self) -> Result<Method, Reply> {
         let (interface, method) = self.method.rsplit_once('.').unwrap_or_default();
         match interface {
             interface::NAME => self.ours(method),
@@ -125,18 +132,18 @@ impl Call {
         }
     }
 
-    fn ours(&self, method: &str) -> Result<Order, Reply> {
+    fn ours(&self, method: &str) -> Result<Method, Reply> {
         match method {
-            "Settle" => self.parameters().map(|Nothing {}| Order::Settle),
-            "Load" => self.parameters().map(Order::Load),
-            "Retry" => self.parameters().map(|Retry { modules }| Order::Retry(modules.unwrap_or_default())),
-            "Status" => self.parameters().map(|Nothing {}| Order::Status),
-            "Top" => self.parameters().map(|Top { limit }| Order::Top(limit.unwrap_or(TOP))),
-            "Failures" => self.parameters().map(|Nothing {}| Order::Failures),
+            "Settle" => self.parameters().map(|Nothing {}| Method::Settle),
+            "Load" => self.parameters().map(|load| Method::Load { load, more: self.more }),
+            "Retry" => self.parameters().map(|Retry { modules }| Method::Retry(modules.unwrap_or_default())),
+            "Status" => self.parameters().map(|Nothing {}| Method::Status),
+            "Top" => self.parameters().map(|Top { limit }| Method::Top(limit.unwrap_or(TOP))),
+            "Failures" => self.parameters().map(|Nothing {}| Method::Failures),
             "Monitor" if !self.more => Err(Reply::error("org.varlink.service.ExpectedMore", json!({}))),
-            "Monitor" => self.parameters().map(|Nothing {}| Order::Monitor),
-            "Explain" => self.parameters().map(|Explain { alias }| Order::Explain(alias)),
-            "Storm" => self.parameters().map(|Nothing {}| Order::Storm),
+            "Monitor" => self.parameters().map(|Nothing {}| Method::Monitor),
+            "Hold" => self.parameters().map(|Hold { uuid }| Method::Hold(uuid)),
+            "Storm" => self.parameters().map(|Nothing {}| Method::Storm),
             _ => Err(self.unknown()),
         }
     }
@@ -165,10 +172,10 @@ impl Call {
     }
 }
 
-impl Order {
-    /// Whether the order changes anything, and so needs uid 0.
+impl Method {
+    /// Whether it changes what is loaded, and so takes CAP_SYS_MODULE.
     pub fn is_privileged(&self) -> bool {
-        matches!(self, Order::Load(_) | Order::Retry(_))
+        matches!(self, Method::Load { .. } | Method::Retry(_))
     }
 }
 

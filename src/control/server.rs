@@ -1,252 +1,327 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Server: the control socket and its clients
+//! Who is connected to the control socket: messages become calls, replies go out.
 //!
-//! Owns who is connected to the [door](Door). It turns messages into [`Order`]s and sends replies, and knows nothing of
-//! what an order means. Bounded: so many clients of all users together, and so many of root's, so that nobody
-//! keeps an administrator or udev out; per client what a [`Peer`] may hold; and so much patience with who does not read. No
-//! client can make the loop wait.
+//! What a call means is not known here. No client can keep the loop from its other work: a turn accepts so many connections and
+//! takes so many messages, and says whether there is more.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::Value;
 
-use super::door::Door;
-use super::peer::{End, LONGEST, Manner, Peer, UNREAD};
-use super::protocol::{Call, Order, Reply};
+use super::connection::{Connection, End, LONGEST, ReplyMode, UNREAD};
+use super::credentials;
+use super::listener::Listener;
+use super::protocol::{Call, Method, Reply};
 use crate::fatal::Fatal;
 use crate::once::{ClientId, Time};
+
+/// Connections accepted in a turn of the loop.
+const ACCEPTS: usize = 16;
+/// Messages taken in a turn of the loop.
+const MESSAGES: usize = 16;
+/// After accepting failed (too many open files, say) it is tried again so much later, or when a connection goes.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How a server is bounded.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Clients at a time, without root's.
+    /// Clients at a time; who comes then waits until one goes.
     pub clients: usize,
-    /// Root's clients at a time: in a storm, udev may have a worker for every few events.
-    pub root_clients: usize,
     /// So long a client may leave its replies unread.
     pub patience: Time,
 }
 
-/// Who came and who had to go.
+/// What became of connections, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Visits {
-    /// Connections that were let in.
-    pub welcomed: u64,
-    /// Connections that were refused, because there were too many.
-    pub turned_away: u64,
-    /// Connections that were closed, because they were not read from.
+pub struct ConnectionStats {
+    /// Refused: the client was not uid 0.
+    pub strangers: u64,
+    /// Closed, because they were not read from.
     pub slow: u64,
 }
 
 /// The control socket.
 #[derive(Debug)]
 pub struct Server {
-    door: Door,
+    listener: Listener,
     registry: Registry,
+    token: Token,
     /// Tokens from here on are clients: a token is a client's number, and is not given twice.
     next: usize,
     bounds: Bounds,
-    peers: HashMap<Token, Peer>,
-    visits: Visits,
-    /// Somebody was turned away since somebody was let in last: it is said once, for anybody may knock.
-    full: bool,
-    orders: VecDeque<(ClientId, Order)>,
+    connections: HashMap<Token, Connection>,
+    stats: ConnectionStats,
+    /// There may be connections to accept. The loop is told of each once, so this is true until there are none.
+    unaccepted: bool,
+    /// Accepting failed, and is tried again then.
+    accept_at: Option<Time>,
+    stopped: bool,
+    /// Connections that may have a message.
+    ready: VecDeque<Token>,
+    calls: VecDeque<(Option<ClientId>, Method)>,
     gone: Vec<ClientId>,
 }
 
 impl Server {
-    /// Serves who comes to this door.
+    /// Serves who connects to this listener; tokens from this one on are the server's.
     ///
     /// # Errors
     /// [`Fatal::System`], naming the path.
-    pub fn behind(mut door: Door, registry: Registry, token: Token, bounds: Bounds) -> Result<Self, Fatal> {
-        door.register(&registry, token)?;
-        let (peers, visits, full, orders, gone) = Default::default();
-        Ok(Self { door, registry, next: token.0 + 1, bounds, peers, visits, full, orders, gone })
+    pub fn new(
+        mut listener: Listener,
+        registry: Registry,
+        token: Token,
+        bounds: Bounds,
+    ) -> Result<Self, Fatal> {
+        listener.watch(true, &registry, token)?;
+        Ok(Self {
+            listener,
+            registry,
+            token,
+            next: token.0 + 1,
+            bounds,
+            connections: HashMap::new(),
+            stats: ConnectionStats::default(),
+            unaccepted: true,
+            accept_at: None,
+            stopped: false,
+            ready: VecDeque::new(),
+            calls: VecDeque::new(),
+            gone: Vec::new(),
+        })
     }
 
-    /// Nobody finds the door any more; who has found it is still let in.
-    pub fn close_door(&mut self) {
-        self.door.close();
+    /// Accepts nobody any more; who connects to a supervisor's socket waits for the next daemon.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.listener.close();
+        self.watch();
     }
 
     /// Where it listens.
     pub fn path(&self) -> &Path {
-        self.door.path()
+        self.listener.path()
     }
 
-    /// Lets in who has knocked.
-    pub fn accept(&mut self) {
-        loop {
-            match self.door.accept() {
-                Ok(stream) => self.welcome(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // Out of descriptors, say: who knocked will have to knock again.
-                Err(error) => {
-                    return log::warn!("{}: a client could not be let in: {error}", self.path().display());
-                }
-            }
+    /// The loop has an event of one of the server's tokens.
+    pub fn event(&mut self, event: &Event, now: Time) {
+        let token = event.token();
+        if token == self.token {
+            self.unaccepted = true;
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        match connection.ready(event.is_write_closed(), now) {
+            Ok(()) => self.enqueue(token),
+            Err(end) => self.close(token, &end),
         }
     }
 
-    /// A client has news.
-    pub fn ready(&mut self, event: &Event, now: Time) {
-        let Some(peer) = self.peers.get_mut(&event.token()) else { return };
-        let result = peer.ready(event.is_write_closed(), now);
-        self.proceed(event.token(), result, now);
+    /// Accepts connections and takes messages, some of each. True where there is more to be done at once.
+    pub fn turn(&mut self, now: Time) -> bool {
+        self.close_slow(now);
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept_at = None;
+        }
+        for _ in 0..ACCEPTS {
+            if !self.may_accept() || !self.unaccepted {
+                break;
+            }
+            self.accept(now);
+        }
+        self.watch();
+        for _ in 0..MESSAGES {
+            let Some(token) = self.ready.pop_front() else { break };
+            self.take_message(token, now);
+        }
+        !self.ready.is_empty() || (self.unaccepted && self.may_accept())
     }
 
-    /// The next order of any client.
-    pub fn next_order(&mut self) -> Option<(ClientId, Order)> {
-        self.orders.pop_front()
+    /// The next call. The client is the one to [reply](Self::reply) to; nobody wants a reply to a `oneway` call, or has gone.
+    pub fn next_call(&mut self) -> Option<(Option<ClientId>, Method)> {
+        self.calls.pop_front()
     }
 
-    /// The clients that went away since this was asked last.
-    pub fn take_gone(&mut self) -> Vec<ClientId> {
-        std::mem::take(&mut self.gone)
+    /// The next client that went away.
+    pub fn next_gone(&mut self) -> Option<ClientId> {
+        self.gone.pop()
     }
 
-    /// Replies to an order. A client that is gone is not missed.
+    /// Replies to a call, for the last time. A client that is gone is not missed.
     pub fn reply(&mut self, client: ClientId, reply: &Reply, now: Time) {
         let token = token(client);
-        let Some(peer) = self.peers.get_mut(&token) else { return };
-        let result = match peer.call.take() {
-            Some(Manner::Never) => Ok(()),
-            _ => peer.send(reply, now),
-        };
-        self.proceed(token, result, now);
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        connection.call = None;
+        match connection.send(reply, now) {
+            Ok(()) => self.enqueue(token),
+            Err(end) => self.close(token, &end),
+        }
+    }
+
+    /// Replies to a call, with more replies to come.
+    pub fn reply_and_go_on(&mut self, client: ClientId, parameters: Value, now: Time) {
+        let token = token(client);
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        if let Err(end) = connection.send(&Reply::continued(parameters), now) {
+            self.close(token, &end);
+        }
     }
 
     /// From now on the client gets what is [published](Self::publish).
     pub fn subscribe(&mut self, client: ClientId) {
-        if let Some(peer) = self.peers.get_mut(&token(client)) {
-            peer.call = Some(Manner::Stream);
+        if let Some(connection) = self.connections.get_mut(&token(client)) {
+            connection.call = Some(ReplyMode::Stream);
         }
     }
 
     /// Sends a record to every client that subscribed.
     pub fn publish(&mut self, record: impl FnOnce() -> Value, now: Time) {
-        let listens = |peer: &Peer| peer.call == Some(Manner::Stream);
-        let listeners: Vec<Token> =
-            self.peers.iter().filter(|(_, peer)| listens(peer)).map(|(&token, _)| token).collect();
-        if listeners.is_empty() {
+        let subscribed = |connection: &Connection| connection.call == Some(ReplyMode::Stream);
+        let tokens: Vec<Token> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| subscribed(connection))
+            .map(|(&token, _)| token)
+            .collect();
+        if tokens.is_empty() {
             return;
         }
         let reply = Reply::continued(record());
-        for token in listeners {
-            let Some(peer) = self.peers.get_mut(&token) else { continue };
-            let result = peer.send(&reply, now);
-            self.proceed(token, result, now);
+        for token in tokens {
+            let Some(connection) = self.connections.get_mut(&token) else { continue };
+            if let Err(end) = connection.send(&reply, now) {
+                self.close(token, &end);
+            }
         }
     }
 
-    /// Gives up clients that have not read for too long.
-    pub fn tick(&mut self, now: Time) {
+    /// When [`Server::turn`] has something to do that no event tells of.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let slow =
+            self.connections.values().filter_map(|connection| connection.deadline(self.bounds.patience));
+        slow.chain(self.accept_at).min()
+    }
+
+    /// How many clients are connected, and how many there may be.
+    pub fn clients(&self) -> (usize, usize) {
+        (self.connections.len(), self.bounds.clients)
+    }
+
+    /// What became of connections.
+    pub fn stats(&self) -> ConnectionStats {
+        self.stats
+    }
+
+    fn may_accept(&self) -> bool {
+        !self.stopped && self.accept_at.is_none() && self.connections.len() < self.bounds.clients
+    }
+
+    /// The loop is woken by who connects only where the connection would be accepted.
+    fn watch(&mut self) {
+        let watch = self.may_accept();
+        if let Err(error) = self.listener.watch(watch, &self.registry, self.token) {
+            log::error!("{error}");
+        }
+    }
+
+    fn accept(&mut self, now: Time) {
+        match self.listener.accept() {
+            Ok(stream) if credentials::is_root(&stream) => self.connect(stream),
+            Ok(_) => {
+                // Said once, counted always.
+                let level = if self.stats.strangers == 0 { log::Level::Warn } else { log::Level::Debug };
+                self.stats.strangers += 1;
+                log::log!(level, "{}: a client that is not root is disconnected", self.path().display());
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.unaccepted = false,
+            // Gone before it was accepted.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                self.accept_at = Some(now + PAUSE);
+                log::warn!("{}: no connection can be accepted: {error}", self.path().display());
+            }
+        }
+    }
+
+    fn connect(&mut self, mut stream: UnixStream) {
+        let token = Token(self.next);
+        self.next += 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.registry.register(&mut stream, token, interest) {
+            return log::warn!("{}: a client cannot be served: {error}", self.path().display());
+        }
+        self.connections.insert(token, Connection::new(stream));
+    }
+
+    fn enqueue(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get_mut(&token).filter(|connection| !connection.queued) {
+            connection.queued = true;
+            self.ready.push_back(token);
+        }
+    }
+
+    /// Takes one message of a client, where it may call.
+    fn take_message(&mut self, token: Token, now: Time) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        connection.queued = false;
+        let message = match connection.next_message() {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(end) => return self.close(token, &end),
+        };
+        let call = serde_json::from_slice::<Call>(&message)
+            .map_err(|error| (Reply::invalid_parameter(&error.to_string()), false));
+        let method = call.and_then(|call| {
+            let oneway = call.oneway;
+            let method = call.method().map_err(|reply| (reply, oneway))?;
+            let may = !method.is_privileged() || credentials::may_load(&connection.stream);
+            if may { Ok((method, oneway)) } else { Err((Reply::permission_denied(), oneway)) }
+        });
+        let sent = match method {
+            Ok((method, oneway)) => {
+                connection.call = (!oneway).then_some(ReplyMode::Once);
+                self.calls.push_back(((!oneway).then_some(token.0 as ClientId), method));
+                Ok(())
+            }
+            Err((_, true)) => Ok(()),
+            Err((reply, false)) => connection.send(&reply, now),
+        };
+        match sent {
+            Ok(()) => self.enqueue(token),
+            Err(end) => self.close(token, &end),
+        }
+    }
+
+    fn close_slow(&mut self, now: Time) {
         let patience = self.bounds.patience;
-        let late = |peer: &Peer| peer.deadline(patience).is_some_and(|deadline| deadline <= now);
-        let late: Vec<Token> =
-            self.peers.iter().filter(|(_, peer)| late(peer)).map(|(&token, _)| token).collect();
+        let late =
+            |connection: &Connection| connection.deadline(patience).is_some_and(|deadline| deadline <= now);
+        let late: Vec<Token> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| late(connection))
+            .map(|(&token, _)| token)
+            .collect();
         for token in late {
             self.close(token, &End::Slow);
         }
     }
 
-    /// When [`Server::tick`] has something to do next.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.peers.values().filter_map(|peer| peer.deadline(self.bounds.patience)).min()
-    }
-
-    /// How many clients are connected, and how many there may be.
-    pub fn clients(&self) -> (usize, usize) {
-        (self.peers.len(), self.bounds.clients + self.bounds.root_clients)
-    }
-
-    /// Who came and who had to go.
-    pub fn visits(&self) -> Visits {
-        self.visits
-    }
-
-    fn welcome(&mut self, mut stream: UnixStream) {
-        let root = getsockopt(&stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0);
-        let (limit, flag) = match root {
-            true => (self.bounds.root_clients, "--root-clients"),
-            false => (self.bounds.clients, "--clients"),
-        };
-        if self.peers.values().filter(|peer| peer.root == root).count() >= limit {
-            let level = if self.full { log::Level::Debug } else { log::Level::Warn };
-            self.full = true;
-            self.visits.turned_away += 1;
-            return log::log!(
-                level,
-                "{}: {limit} clients are being served already: one more was turned away (see {flag})",
-                self.path().display(),
-            );
-        }
-        self.full = false;
-        let token = Token(self.next);
-        self.next += 1;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.registry.register(&mut stream, token, interest) {
-            return log::warn!("{}: a client could not be let in: {error}", self.path().display());
-        }
-        self.visits.welcomed += 1;
-        self.peers.insert(token, Peer::new(stream, root));
-    }
-
-    /// Takes the next order out of a client's input, where it is its turn; closes the client where that is due.
-    fn proceed(&mut self, token: Token, mut result: Result<(), End>, now: Time) {
-        while result.is_ok() {
-            let Some(peer) = self.peers.get_mut(&token) else { return };
-            let message = match peer.next_message() {
-                Ok(Some(message)) => message,
-                Ok(None) => {
-                    result = peer.check_length();
-                    break;
-                }
-                Err(end) => {
-                    result = Err(end);
-                    break;
-                }
-            };
-            let call = serde_json::from_slice::<Call>(&message)
-                .map_err(|error| (Reply::invalid_parameter(&error.to_string()), false));
-            let order = call.and_then(|call| {
-                let oneway = call.oneway;
-                let order = call.order().map_err(|reply| (reply, oneway))?;
-                let may = peer.may(&order);
-                if may { Ok((order, oneway)) } else { Err((Reply::permission_denied(), oneway)) }
-            });
-            match order {
-                Ok((order, oneway)) => {
-                    peer.call = Some(if oneway { Manner::Never } else { Manner::Once });
-                    self.orders.push_back((token.0 as ClientId, order));
-                }
-                Err((_, true)) => {}
-                Err((reply, false)) => result = peer.send(&reply, now),
-            }
-        }
-        if let Err(end) = result {
-            self.close(token, &end);
-        }
-    }
-
     fn close(&mut self, token: Token, end: &End) {
-        let Some(mut peer) = self.peers.remove(&token) else { return };
-        let path = self.door.path().display();
+        let Some(mut connection) = self.connections.remove(&token) else { return };
+        let path = self.listener.path().display();
         match end {
             End::Gone => {}
             End::TooLong => log::debug!("{path}: a client sent more than {LONGEST} bytes: it is cut off"),
             End::Slow => {
-                // Said once, counted always: anybody may connect and not read.
-                let level = if self.visits.slow == 0 { log::Level::Warn } else { log::Level::Debug };
-                self.visits.slow += 1;
+                let level = if self.stats.slow == 0 { log::Level::Warn } else { log::Level::Debug };
+                self.stats.slow += 1;
                 log::log!(
                     level,
                     "{path}: a client left {UNREAD} replies unread, or one for {} s: it is cut off (see `addonce status`)",
@@ -254,19 +329,24 @@ impl Server {
                 );
             }
         }
-        if let Err(error) = self.registry.deregister(&mut peer.stream) {
+        if let Err(error) = self.registry.deregister(&mut connection.stream) {
             log::debug!("{path}: deregistering a client: {error}");
         }
-        self.gone.push(token.0 as ClientId);
+        let client = token.0 as ClientId;
+        // What it asked to be loaded is loaded; what it only wanted to know is not looked up.
+        self.calls.retain_mut(|(caller, method)| {
+            let theirs = *caller == Some(client);
+            if theirs {
+                *caller = None;
+            }
+            !theirs || method.is_privileged()
+        });
+        self.gone.push(client);
+        // Its descriptor is free.
+        self.accept_at = None;
     }
 }
 
 fn token(client: ClientId) -> Token {
     Token(usize::try_from(client).unwrap_or(usize::MAX))
-}
-
-impl AsRawFd for Server {
-    fn as_raw_fd(&self) -> RawFd {
-        self.door.as_raw_fd()
-    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::control::shapes::{self, millis};
+use crate::control::json::{self as values, millis};
 use crate::once::{AddOnce, Stats, Time};
 
 const MOST: usize = 1024;
@@ -92,7 +92,7 @@ impl History {
             "bin_ms": u64::try_from(width).unwrap_or(u64::MAX),
             "requests": bins.iter().map(|bin| bin.0).collect::<Vec<u64>>(),
             "duplicates": bins.iter().map(|bin| bin.1).collect::<Vec<u64>>(),
-            "bars": loads.iter().map(|(at, load)| shapes::bar(load, *at, began)).collect::<Vec<_>>(),
+            "bars": loads.iter().map(|(at, load)| values::bar(load, *at, began)).collect::<Vec<_>>(),
         }))
     }
 }

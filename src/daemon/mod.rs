@@ -10,30 +10,32 @@
 //! |---|---|
 //! | [`intake`] | uevents and scans, as facts for the core |
 //! | [`loads`] | the processes that perform loads |
-//! | [`handover`] | the failure memory, from one process to the next |
+//! | [`state_file`] | the failures, from one process to the next |
+//! | [`status`] | what is going on, for everybody |
 //! | `settings` | what it is made of |
 //! | `ending` | when it ends |
 //! | [`signals`] | what is asked of it without a socket |
 //! | [`notify`] | what a service manager is told |
 //! | [`clock`] | the time it goes by |
-//! | [`desk`] | clients' orders and the replies to them |
+//! | [`methods`] | what clients' calls mean |
 //! | [`report`] | what is said in the log |
 
 pub mod clock;
-pub mod desk;
 mod ending;
 mod fork;
-pub mod handover;
 mod history;
 pub mod hold;
 pub mod hold_file;
 pub mod intake;
 pub mod loads;
+pub mod methods;
 pub mod notify;
 pub mod outstanding;
 pub mod report;
 mod settings;
 pub mod signals;
+pub mod state_file;
+pub mod status;
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -46,15 +48,16 @@ use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
 use crate::once::{Action, Scheduler};
-use desk::Desk;
 use ending::Ending;
-use handover::Handover;
 use history::History;
 use intake::{Fact, Intake, Left};
 use loads::Loads;
+use methods::{Methods, Note};
 use notify::Notifier;
 pub use settings::{Control, Settings, Until};
 use signals::Signals;
+use state_file::StateFile;
+use status::Situation;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
@@ -70,8 +73,9 @@ pub struct Daemon {
     core: Scheduler,
     intake: Intake,
     loads: Loads,
-    desk: Option<Desk>,
-    handover: Option<Handover>,
+    methods: Option<Methods>,
+    situation: Situation,
+    state_file: Option<StateFile>,
     history: History,
     notifier: Option<Notifier>,
     ending: Ending,
@@ -95,23 +99,25 @@ impl Daemon {
             poll.registry().register(source, token, Interest::READABLE).map_err(refused("epoll"))?;
         }
         let now = clock::now();
-        let desk = settings
+        let methods = settings
             .control
             .map(|control| {
                 let (registry, bounds) =
                     (poll.registry().try_clone().map_err(refused("epoll"))?, control.bounds);
-                Ok(Desk::new(Server::behind(control.door()?, registry, SERVER, bounds)?, now))
+                Ok(Methods::new(Server::new(control.listen()?, registry, SERVER, bounds)?, now))
             })
             .transpose()?;
         let mut intake = Intake::new(settings.netlink, resolver.tree().sysfs.clone());
         if settings.scan {
             intake.scan();
         }
-        let mut handover = settings.handover;
-        let core = match &mut handover {
-            Some(handover) => handover.take_over(settings.limits, now),
+        let mut state_file = settings.state_file;
+        let core = match &mut state_file {
+            Some(state_file) => state_file.restore(settings.limits, now),
             None => Scheduler::new(settings.limits),
         };
+        let situation =
+            Situation { with_udev: !settings.scan, dry_run: settings.dry_run, ..Situation::default() };
         Ok(Self {
             poll,
             signals,
@@ -119,8 +125,9 @@ impl Daemon {
             resolver,
             intake,
             loads: Loads::new(settings.loader, registry, LOADS),
-            desk,
-            handover,
+            methods,
+            situation,
+            state_file,
             history: History::default(),
             notifier: settings.notifier,
             ending: Ending::new(settings.until, settings.landing_time),
@@ -149,26 +156,23 @@ impl Daemon {
                 _ => {}
             }
             let now = clock::now();
-            let mut knocked = false;
             for event in &events {
                 match event.token() {
                     SIGNALS => self.take_signals()?,
                     NETLINK => {}
                     LOADS => self.loads.reap(),
-                    SERVER => knocked = true,
-                    _ => self.desk.iter_mut().for_each(|desk| desk.ready(event, now)),
+                    _ => self.methods.iter_mut().for_each(|methods| methods.event(event, now)),
                 }
-            }
-            // Who goes makes room for who comes. Once we are to stop, who comes waits for the next daemon.
-            if let Some(desk) = self.desk.as_mut().filter(|_| knocked && !self.ending.is_stopping()) {
-                desk.accept();
             }
             left = self.turn()?;
             let now = clock::now();
             let drained = left == Left::Nothing && !self.ending.is_stopping();
             let settled = drained && self.core.is_settled();
-            if let Some(desk) = self.desk.as_mut().filter(|_| settled) {
-                desk.settled(now);
+            if let Some(methods) = &mut self.methods {
+                if settled {
+                    methods.settled(now);
+                }
+                methods.write_status(&self.core, &self.intake, &self.situation, now);
             }
             self.ending.settled(settled, now);
             if let Some(notifier) = &mut self.notifier {
@@ -200,9 +204,18 @@ impl Daemon {
         })?;
         self.history.sample(self.core.stats(), now);
         // After the events: who asks to be told of settling means all that was announced before it asked.
-        let busy = self.desk.as_mut().is_some_and(|desk| {
-            desk.serve(&mut self.core, &mut self.resolver, &self.intake, &self.history, now)
+        let (core, resolver) = (&mut self.core, &mut self.resolver);
+        let busy = self.methods.as_mut().is_some_and(|methods| {
+            methods.serve(core, resolver, &self.intake, &self.history, &self.situation, now)
         });
+        if let Some(methods) = &mut self.methods {
+            // Nothing is held yet.
+            while let Some(note) = methods.next_note() {
+                if let Note::Hold(client, _) = note {
+                    methods.end_hold(client, now);
+                }
+            }
+        }
         self.core.tick(&mut self.resolver, now);
         self.remember(now);
         self.act();
@@ -211,16 +224,16 @@ impl Daemon {
 
     /// Writes down what there is to remember, if it is time.
     fn remember(&mut self, now: Duration) {
-        let Some(handover) = &mut self.handover else { return };
-        if handover.due(&self.core).is_some_and(|due| due <= now) {
-            handover.write(&self.core);
+        let Some(state_file) = &mut self.state_file else { return };
+        if state_file.due(&self.core).is_some_and(|due| due <= now) {
+            state_file.write(&self.core);
         }
     }
 
     /// The end: what is remembered is left to who comes next.
     fn end(mut self) -> Scheduler {
-        if let Some(handover) = &mut self.handover {
-            handover.write(&self.core);
+        if let Some(state_file) = &mut self.state_file {
+            state_file.write(&self.core);
         }
         self.core
     }
@@ -234,13 +247,13 @@ impl Daemon {
                 Action::Publish(record) => {
                     report::landed(&record);
                     self.history.add(&record, now);
-                    if let Some(desk) = &mut self.desk {
-                        desk.publish(&record, now);
+                    if let Some(methods) = &mut self.methods {
+                        methods.publish(&record, now);
                     }
                 }
                 Action::Answer(client, answers) => {
-                    if let Some(desk) = &mut self.desk {
-                        desk.answer(client, &answers, now);
+                    if let Some(methods) = &mut self.methods {
+                        methods.answer(client, &answers, now);
                     }
                 }
                 Action::Disabled => report::disabled(),
@@ -259,11 +272,11 @@ impl Daemon {
         Ok(())
     }
 
-    /// No new work from here on: uevents stay in their socket and clients before the door.
+    /// No new work from here on: uevents stay in their socket, and who connects waits.
     fn stop(&mut self, signal: Signal) {
         log::info!("{signal}: stopping, {} loads are still running", self.loads.running().len());
         self.ending.stop(clock::now());
-        self.desk.iter_mut().for_each(Desk::stop);
+        self.methods.iter_mut().for_each(Methods::stop);
         self.notifier.iter_mut().for_each(Notifier::stopping);
     }
 
@@ -280,8 +293,9 @@ impl Daemon {
         let now = clock::now();
         // What the core would do next is the next daemon's, once we are to stop.
         let core = self.core.next_deadline(now).filter(|_| !self.ending.is_stopping());
-        let clients = self.desk.as_ref().and_then(Desk::next_deadline);
-        let unwritten = self.handover.as_ref().and_then(|handover| handover.due(&self.core));
+        let methods = self.methods.as_ref();
+        let clients = methods.and_then(|methods| methods.next_deadline(&self.core, &self.situation));
+        let unwritten = self.state_file.as_ref().and_then(|state_file| state_file.due(&self.core));
         let loading = self.loads.running().len();
         let notice = self.notifier.as_ref().and_then(|notifier| notifier.deadline(&self.core, loading));
         let next = [core, self.ending.deadline(), clients, unwritten, notice].into_iter().flatten().min()?;

@@ -2,11 +2,11 @@
 //! # Report: what is said in the log
 //!
 //! Owns the wording of the log's lines about loads. One landing is one info line, `add_once MODULE live|failed`
-//! and then `key=value`, so that it reads well and parses well: the landing's JSON ([`shapes::add_once`]), shortened.
+//! and then `key=value`, so that it reads well and parses well: the landing's JSON ([`json::add_once`]), shortened.
 
 use serde_json::Value;
 
-use crate::control::shapes;
+use crate::control::json;
 use crate::escape::head;
 use crate::once::AddOnce;
 
@@ -15,7 +15,7 @@ const ALIAS: usize = 64;
 
 /// A flight has landed.
 pub fn landed(record: &AddOnce) {
-    log::info!("{}", line(&shapes::add_once(record)));
+    log::info!("{}", line(&json::add_once(record)));
 }
 
 /// No load can succeed any more.

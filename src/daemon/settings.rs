@@ -8,9 +8,9 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::handover::Handover;
 use super::notify::Notifier;
-use crate::control::door::Door;
+use super::state_file::StateFile;
+use crate::control::listener::Listener;
 use crate::control::server::Bounds;
 use crate::fatal::Fatal;
 use crate::kmod::Loader;
@@ -25,10 +25,12 @@ pub struct Settings {
     pub netlink: Option<Netlink>,
     /// The control socket; none for a one-shot.
     pub control: Option<Control>,
-    /// Where the failure memory comes from and goes to; none where it ends with us.
-    pub handover: Option<Handover>,
+    /// Where the failures come from and go to; none where they end with us.
+    pub state_file: Option<StateFile>,
     /// Who performs loads.
     pub loader: Box<dyn Loader>,
+    /// The loader loads nothing.
+    pub dry_run: bool,
     /// Whether to begin with a scan.
     pub scan: bool,
     /// How long loads that run may take to land once addonce is to stop.
@@ -53,11 +55,11 @@ impl Control {
     /// Listens, or takes over who listens.
     ///
     /// # Errors
-    /// As [`Door::open`].
-    pub fn door(self) -> Result<Door, Fatal> {
+    /// As [`Listener::open`].
+    pub fn listen(self) -> Result<Listener, Fatal> {
         match self.listener {
-            Some(listener) => Door::adopt(listener, &self.path),
-            None => Door::open(&self.path),
+            Some(listener) => Listener::adopt(listener, &self.path),
+            None => Listener::open(&self.path),
         }
     }
 }

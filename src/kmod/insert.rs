@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Insert: one load, performed
+//! One load, performed: a plan goes in, and the kernel's answer, or the [install command's](super::install), comes out.
 //!
-//! Owns the kernel's door: an owned plan goes in, the kernel's answer (or the [install command's](super::install)) comes
-//! out, errno kept. Runs on a worker thread and shares nothing: where libkmod has to decompress, it gets a context of its own
-//! for that one file. Promises that only a module whose init returned is called live: EEXIST is believed only where
-//! sysfs says so. Bounded by nothing: a load takes as long as the module's init or the install command does, and
-//! neither can be stopped.
+//! This runs in a process of its own. It takes as long as the module's init or the install command does, and may not end at all.
+//! EEXIST is success only where sysfs says that the module is live.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -77,7 +74,10 @@ impl KernelLoader {
             },
             format if self.kernel_unpacks(format) => {
                 let flags = ModuleInitFlags::from_bits_retain(MODULE_INIT_COMPRESSED_FILE);
-                finit_module(&file, options, flags)
+                match finit_module(&file, options, flags) {
+                    Err(errno) if is_about_packing(errno) => unpack_and_insert(path, options),
+                    answer => answer,
+                }
             }
             _ => unpack_and_insert(path, options),
         };
@@ -85,6 +85,10 @@ impl KernelLoader {
             Ok(()) => Ok(()),
             Err(Errno::EEXIST) if initstate(&self.sysfs, module) == InitState::Live => Ok(()),
             Err(Errno::EPERM) if loading_is_disabled() => Err(refusal(Stage::Disabled, libc::EPERM)),
+            Err(Errno::EPERM) => {
+                log::warn!("{module}: EPERM: {}", why_not_permitted(module));
+                Err(refusal(Stage::Insert, libc::EPERM))
+            }
             Err(errno) => Err(refusal(Stage::Insert, errno as i32)),
         }
     }
@@ -114,8 +118,39 @@ impl Format {
     }
 }
 
-/// libkmod decompresses and calls init_module(2), as modprobe does. No configuration is read (an empty list of
-/// places), and the context lives no longer than this call, so any number of threads may do this at once.
+/// Whether the kernel may have refused the packing and not the module: its decompressor is older than the packer, was built with
+/// less memory, or is not there although sysfs names it (kernel/module/decompress.c). What the module is refused for it is
+/// refused for again.
+fn is_about_packing(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EBADMSG | Errno::EIO | Errno::E2BIG
+    )
+}
+
+/// The likely cause of an EPERM of finit_module(2), other than kernel.modules_disabled: `load_module()` and
+/// `may_init_module()` in kernel/module/main.c, and lockdown.
+fn why_not_permitted(module: &str) -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    if is_blacklisted_by_the_kernel(&read("/proc/cmdline"), module) {
+        return format!("module_blacklist= on the kernel command line names {module}");
+    }
+    // `none [integrity] confidentiality`
+    let lockdown = read("/sys/kernel/security/lockdown");
+    let mode = lockdown.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(mode, _)| mode);
+    if let Some(mode) = mode.filter(|mode| *mode != "none") {
+        return format!("the kernel is locked down ({mode}), and the module is not signed");
+    }
+    "no CAP_SYS_MODULE, or a security module (SELinux, AppArmor, seccomp) forbids it".into()
+}
+
+/// The kernel compares the words of `module_blacklist=` with the name in the file, where dashes are underscores.
+fn is_blacklisted_by_the_kernel(command_line: &str, module: &str) -> bool {
+    let lists = command_line.split_whitespace().filter_map(|word| word.strip_prefix("module_blacklist="));
+    lists.flat_map(|list| list.split(',')).any(|name| name == module)
+}
+
+/// libkmod decompresses and calls init_module(2), as modprobe does. No configuration is read (an empty list of places).
 fn unpack_and_insert(path: &Path, options: &CStr) -> Result<(), Errno> {
     let file = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let ctx = Ctx::new(c"/nonexistent", Some(&[]))?;
@@ -218,6 +253,29 @@ mod tests {
             fs::write(&file, bytes).expect("write");
             assert_eq!(Format::of(&File::open(&file).expect("open")).expect("read"), format);
         }
+    }
+
+    #[test]
+    fn a_module_that_the_kernel_command_line_blacklists_is_told_from_others() {
+        let line = "root=/dev/vda module_blacklist=nouveau,snd_hda_intel quiet";
+        assert!(
+            is_blacklisted_by_the_kernel(line, "nouveau")
+                && is_blacklisted_by_the_kernel(line, "snd_hda_intel")
+        );
+        assert!(
+            !is_blacklisted_by_the_kernel(line, "snd")
+                && !is_blacklisted_by_the_kernel("modprobe.blacklist=a", "a")
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_unpack_is_unpacked_here_and_what_it_refuses_otherwise_is_not_tried_twice() {
+        assert!([Errno::EINVAL, Errno::ENOSYS, Errno::EOPNOTSUPP].map(is_about_packing).iter().all(|&is| is));
+        assert!(
+            ![Errno::EPERM, Errno::ENODEV, Errno::EEXIST, Errno::ENOENT, Errno::ENOEXEC]
+                .map(is_about_packing)
+                .contains(&true)
+        );
     }
 
     #[test]

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Door: the listening socket and its name
+//! The listening socket and its name.
 //!
-//! Owns where clients knock. A door is opened here, under a name that is taken back when it is closed, or handed over by a
-//! supervisor, whose name and socket remain his: who knocks while nobody of us runs waits for the next of us. Promises that
-//! no name is taken from somebody who listens, and that none but our own is removed.
+//! It is opened here, under a name that is removed with it, or handed over by a supervisor, whose name and socket remain: who
+//! connects while no daemon runs waits for the next one. A name is never taken from somebody who listens.
 
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener as Listener;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
@@ -19,23 +17,24 @@ use crate::fatal::Fatal;
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Door {
+pub struct Listener {
     listener: UnixListener,
     path: PathBuf,
     /// The file that is ours to remove: device and inode.
     name: Option<(u64, u64)>,
+    watched: bool,
 }
 
 /// Whether somebody listens at a path.
 pub fn is_open(path: &Path) -> bool {
     match UnixStream::connect(path) {
         Ok(_) => true,
-        // So many have knocked that there is no room for one more.
+        // The backlog is full.
         Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
 }
 
-impl Door {
+impl Listener {
     /// Listens at `path`; the caller holds its [lock](super::lock). A socket that nobody listens at any more is replaced.
     ///
     /// # Errors
@@ -52,33 +51,41 @@ impl Door {
             _ => {}
         }
         let listener = UnixListener::bind(path).map_err(&refused)?;
-        // Everybody may ask; who may change something is looked at call by call.
-        std::fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(&refused)?;
+        // Who was quicker than this is found out by its credentials.
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(&refused)?;
         let name = file(path);
-        Ok(Self { listener, path: path.into(), name })
+        Ok(Self { listener, path: path.into(), name, watched: false })
     }
 
     /// Takes over a socket that a supervisor listens at.
     ///
     /// # Errors
     /// [`Fatal::System`], naming the path.
-    pub fn adopt(listener: Listener, path: &Path) -> Result<Self, Fatal> {
+    pub fn adopt(listener: StdListener, path: &Path) -> Result<Self, Fatal> {
         listener.set_nonblocking(true).map_err(refused(path))?;
-        Ok(Self { listener: UnixListener::from_std(listener), path: path.into(), name: None })
+        Ok(Self { listener: UnixListener::from_std(listener), path: path.into(), name: None, watched: false })
     }
 
-    /// Has the loop be told of who knocks, those included who have knocked before.
+    /// Has the loop get an event of this token when somebody has connected, those included who have before; or has it get none.
     ///
     /// # Errors
     /// [`Fatal::System`], naming the path.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> Result<(), Fatal> {
-        registry.register(&mut self.listener, token, Interest::READABLE).map_err(refused(&self.path))
+    pub fn watch(&mut self, watch: bool, registry: &Registry, token: Token) -> Result<(), Fatal> {
+        if self.watched == watch {
+            return Ok(());
+        }
+        self.watched = watch;
+        match watch {
+            true => registry.register(&mut self.listener, token, Interest::READABLE),
+            false => registry.deregister(&mut self.listener),
+        }
+        .map_err(refused(&self.path))
     }
 
-    /// Lets in the next one who has knocked.
+    /// The next connection.
     ///
     /// # Errors
-    /// What the system says, WouldBlock where nobody has.
+    /// What the system says, WouldBlock where there is none.
     pub fn accept(&self) -> io::Result<UnixStream> {
         loop {
             match self.listener.accept() {
@@ -88,7 +95,7 @@ impl Door {
         }
     }
 
-    /// Nobody finds it any more, if the name is ours; who has found it can still be let in.
+    /// Removes the name, if it is ours.
     pub fn close(&mut self) {
         // A supervisor that begins to listen takes the name, whoever has it.
         if self.name.take().is_none_or(|name| file(&self.path) != Some(name)) {
@@ -116,13 +123,7 @@ fn refused(path: &Path) -> impl Fn(io::Error) -> Fatal + '_ {
     }
 }
 
-impl AsRawFd for Door {
-    fn as_raw_fd(&self) -> RawFd {
-        self.listener.as_raw_fd()
-    }
-}
-
-impl Drop for Door {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.close();
     }
@@ -141,25 +142,32 @@ mod tests {
     #[test]
     fn a_socket_that_nobody_listens_at_is_replaced_and_one_that_somebody_does_is_not() {
         let (_directory, path) = place();
-        let supervisor = Listener::bind(&path).expect("bind");
-        let error = Door::open(&path).expect_err("somebody listens").to_string();
+        let supervisor = StdListener::bind(&path).expect("bind");
+        let error = Listener::open(&path).expect_err("somebody listens").to_string();
         assert!(error.contains("listens here already") && error.contains("--socket"), "{error}");
         drop(supervisor);
         assert!(path.exists() && !is_open(&path), "left behind");
-        let door = Door::open(&path).expect("replaced");
+        let listener = Listener::open(&path).expect("replaced");
         assert!(is_open(&path));
-        drop(door);
+        drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_socket_is_its_owners_alone() {
+        let (_directory, path) = place();
+        let _listener = Listener::open(&path).expect("opened");
+        assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
     }
 
     #[test]
     fn a_supervisors_socket_is_left_as_it_is() {
         let (_directory, path) = place();
-        let supervisor = Listener::bind(&path).expect("bind");
+        let supervisor = StdListener::bind(&path).expect("bind");
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
         let name = file(&path);
-        let door = Door::adopt(supervisor.try_clone().expect("dup"), &path).expect("adopted");
-        drop(door);
+        let listener = Listener::adopt(supervisor.try_clone().expect("dup"), &path).expect("adopted");
+        drop(listener);
         assert_eq!(file(&path), name);
         assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
         assert!(is_open(&path), "it still listens");
@@ -168,10 +176,10 @@ mod tests {
     #[test]
     fn a_name_that_a_supervisor_took_is_not_removed() {
         let (_directory, path) = place();
-        let door = Door::open(&path).expect("opened");
+        let listener = Listener::open(&path).expect("opened");
         std::fs::remove_file(&path).expect("remove");
-        let _supervisor = Listener::bind(&path).expect("bind");
-        drop(door);
+        let _supervisor = StdListener::bind(&path).expect("bind");
+        drop(listener);
         assert!(is_open(&path));
     }
 }

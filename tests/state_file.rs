@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Handover: what a process knows of those before it
+//! What a daemon knows of those before it.
 //!
-//! A daemon that is killed and started again, and the processes that serve one after the other where there is no daemon.
 //! The module that fails is fx_gone, whose file is not there, so it fails although nothing is inserted here.
 
 mod common;
@@ -9,7 +8,6 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use addonce::uevent::netlink::Sender;
@@ -119,10 +117,9 @@ type InTheWay = (&'static str, fn(&Path), &'static str, bool);
 #[test]
 fn a_file_that_is_of_no_use_is_one_line_and_an_empty_memory() {
     alone("a_file_that_is_of_no_use_is_one_line_and_an_empty_memory", || {
-        let cases: [InTheWay; 8] = [
+        let cases: [InTheWay; 7] = [
             ("another boot", |path| edit(path, "boot", "another"), "another boot's", false),
             ("another format", |path| edit(path, "format", 1_000_000), "another version", true),
-            ("another dialect", |path| edit(path, "dialect", 1), "another version", true),
             ("no dry run", |path| edit(path, "dry_run", false), "not a dry run's", false),
             ("garbage", |path| fs::write(path, b"\xff\0garbage").expect("write"), "expected value", true),
             ("half of it", halve, "EOF", true),
@@ -161,64 +158,4 @@ fn edit(path: &Path, field: &str, value: impl Into<Value>) {
 fn halve(path: &Path) {
     let text = fs::read(path).expect("state.json");
     fs::write(path, &text[..text.len() / 2]).expect("write");
-}
-
-/// Where there is no daemon.
-struct Place {
-    fixture: Fixture,
-    directory: TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { fixture: Fixture::build("semantics"), directory: tempfile::tempdir().expect("tempdir") }
-    }
-
-    /// As udev runs it for a device.
-    fn load(&self, device: &str) -> Command {
-        let mut command = addonce();
-        command.args(["load", "fx_gone", "--dry-run", "--socket"]);
-        command.arg(self.directory.path().join("io.addonce")).args(self.fixture.flags());
-        command.env("ACTION", "add").env("DEVPATH", device).env("SYNTH_UUID", "0");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-}
-
-/// How often fx_gone was attempted, by what the processes logged.
-fn attempts(outputs: &[Output]) -> usize {
-    let landings = |output: &Output| {
-        assert_eq!(output.status.code(), Some(1), "it failed, and everybody is told: {output:?}");
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(told.contains("fx_gone: failed: its file cannot be read"), "{output:?}");
-        String::from_utf8_lossy(&output.stderr)
-            .lines()
-            .filter(|line| line.contains("add_once fx_gone"))
-            .count()
-    };
-    outputs.iter().map(landings).sum()
-}
-
-#[test]
-fn without_a_daemon_one_knows_what_the_one_before_it_learnt() {
-    alone("without_a_daemon_one_knows_what_the_one_before_it_learnt", || {
-        let place = Place::new();
-        let load = |device| [place.load(device).output().expect("addonce")];
-        assert_eq!(attempts(&load("/devices/cpu0")), 1);
-        assert_eq!(attempts(&load("/devices/cpu1")), 0, "another device of the same storm");
-        std::thread::sleep(A_WHILE);
-        assert_eq!(attempts(&load("/devices/cpu2")), 0, "however slow it is");
-        assert_eq!(attempts(&load("/devices/cpu1")), 1, "the same device again");
-    });
-}
-
-#[test]
-fn without_a_daemon_forty_at_once_are_one_attempt() {
-    alone("without_a_daemon_forty_at_once_are_one_attempt", || {
-        let place = Place::new();
-        let spawn = |n| place.load(&format!("/devices/cpu{n}")).spawn().expect("addonce");
-        let children: Vec<_> = (0..40).map(spawn).collect();
-        let outputs = children.into_iter().map(|child| child.wait_with_output().expect("addonce"));
-        assert_eq!(attempts(&outputs.collect::<Vec<_>>()), 1);
-    });
 }

@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Handover: the failure memory, from one process to the next
+//! The failures, from one process to the next: the file `state.json` beside the socket.
 //!
-//! Owns the file `state.json` beside the socket, in which a daemon, or an `addonce load` that serves in its place, leaves
-//! what it remembers to whoever comes after it. It is written at the end, and whenever something has changed: at once after
-//! a pause, but so seldom that writing takes a twentieth of the time at the most. So a process that is killed loses a
-//! tenth of a second, or what it cost to write twenty times.
-//!
-//! Promises that no content of the file keeps anybody from starting: what is of another boot, of another format, not to be
-//! read or not to be understood is an empty memory and one line in the log. Who holds the [lock](crate::control::lock) reads
-//! and writes; a file appears as a whole or not at all. It is not synced: it is of no use after this boot. Bounded by
-//! 16 MiB, and by the core's limits.
+//! It is written whenever something has changed, after a pause, and at once where the daemon may be killed right then. Who holds
+//! the [lock](crate::control::lock) reads and writes it. It is not synced: it is of no use after this boot. What is of another
+//! boot or another format, or is not understood, is an empty memory and one line in the log.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
@@ -35,9 +29,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The file, and what it has.
 #[derive(Debug)]
-pub struct Handover {
+pub struct StateFile {
     path: PathBuf,
-    /// None where the kernel does not say: then nothing can be handed over.
+    /// None where the kernel does not say: then nothing is written or read.
     boot: Option<String>,
     dry_run: bool,
     written: Changes,
@@ -78,8 +72,8 @@ enum Unfit {
     Broken(String),
 }
 
-impl Handover {
-    /// By the file beside this socket. Dry runs hand over to dry runs only.
+impl StateFile {
+    /// The file beside this socket. Dry runs read what dry runs have written only.
     pub fn beside(socket: &Path, dry_run: bool) -> Self {
         let boot = std::fs::read_to_string(BOOT_ID).map(|text| text.trim().to_owned());
         if let Err(error) = &boot {
@@ -95,8 +89,8 @@ impl Handover {
         }
     }
 
-    /// The core that goes on where another one ended, or one that knows nothing yet.
-    pub fn take_over(&mut self, limits: Limits, now: Time) -> Scheduler {
+    /// The scheduler that goes on where another one ended, or one that knows nothing yet.
+    pub fn restore(&mut self, limits: Limits, now: Time) -> Scheduler {
         let core = match self.read() {
             Ok(snapshot) => {
                 log::info!("{}: {} failed modules are remembered", self.path.display(), snapshot.failures());
@@ -116,7 +110,7 @@ impl Handover {
         (self.boot.is_some() && core.changes() != self.written).then_some(self.not_before)
     }
 
-    /// Writes what has changed. What could not be written is said once.
+    /// Writes it now, if anything has changed. What could not be written is said once.
     pub fn write(&mut self, core: &Scheduler) {
         let Some(boot) = self.boot.clone().filter(|_| core.changes() != self.written) else { return };
         self.written = core.changes();

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Shapes: the core's values as `io.addonce` shows them
+//! The scheduler's values as `io.addonce` shows them: the same in a reply, in a command's `--json` and in a monitor's stream.
 //!
-//! Owns the JSON of answers, failures, landings and explanations: the same in a reply, in a command's `--json` and in a
-//! monitor's stream. What each field means stands in io.addonce.varlink, and a test holds the two together. Bytes
-//! that are no text stand as [`crate::escape`] writes them.
+//! What each field means stands in io.addonce.varlink. Bytes that are no text stand as [`crate::escape`] writes them.
 
 use std::time::Duration;
 
@@ -28,7 +26,7 @@ fn answer(module: &Name, status: &Status, now: Time) -> Value {
         Status::RuledOut => "ruled_out",
         Status::Loading => "loading",
         Status::Failed { error, retry_at } => {
-            let mut value = refused(error);
+            let mut value = load_error(error);
             value["module"] = json!(&**module);
             value["state"] = json!("failed");
             value["again_in_ms"] = json!(retry_at.map(|at| millis(at.saturating_sub(now))));
@@ -38,7 +36,7 @@ fn answer(module: &Name, status: &Status, now: Time) -> Value {
     json!({ "module": &**module, "state": state })
 }
 
-/// A flight has landed: all of it, nothing shortened.
+/// A load has ended: all of it, nothing shortened.
 pub fn add_once(record: &AddOnce) -> Value {
     let error = match &record.outcome {
         Outcome::Live => None,
@@ -86,17 +84,16 @@ pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
 }
 
 /// What an alias or a name resolves to.
-pub fn explained(alias: &str, modules: &[(Explanation, Option<Value>)]) -> Value {
+pub fn explained(alias: &str, modules: &[Explanation]) -> Value {
     let modules: Vec<Value> = modules
         .iter()
-        .map(|(explanation, failure)| {
+        .map(|explanation| {
             json!({
                 "module": &*explanation.module,
                 "verdict": explanation.verdict,
                 "live": explanation.live,
                 "unless": explanation.unless.as_deref().map(|path| path.to_string_lossy()),
                 "plan": explanation.plan,
-                "failure": failure,
             })
         })
         .collect();
@@ -105,7 +102,7 @@ pub fn explained(alias: &str, modules: &[(Explanation, Option<Value>)]) -> Value
 
 /// A remembered failure.
 pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
-    let mut value = refused(&failure.error);
+    let mut value = load_error(&failure.error);
     value["module"] = json!(&**module);
     value["alias"] = json!(escape(&failure.alias));
     value["attempts"] = json!(failure.attempts);
@@ -118,7 +115,7 @@ pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
     value
 }
 
-fn refused(error: &LoadError) -> Value {
+fn load_error(error: &LoadError) -> Value {
     json!({
         "errno": error.errno,
         "error": error.errno_name(),

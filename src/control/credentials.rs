@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who is at the other end of a connection, and whether it may load modules.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+
+/// CAP_SYS_MODULE: include/uapi/linux/capability.h.
+const CAP_SYS_MODULE: u32 = 16;
+
+/// Whether the client was uid 0 when it connected.
+pub(super) fn is_root(stream: &impl AsFd) -> bool {
+    getsockopt(stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0)
+}
+
+/// Whether the client has CAP_SYS_MODULE, so that it could load a module without us. Where that cannot be found out, it has not.
+pub(super) fn may_load(stream: &impl AsFd) -> bool {
+    let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else { return false };
+    // 0: a process of a PID namespace that ours does not see.
+    if peer.pid() <= 0 {
+        return false;
+    }
+    // Linux 6.5. Without it a PID that was reused meanwhile is believed.
+    let pidfd = match getsockopt(stream, sockopt::PeerPidfd) {
+        Ok(pidfd) => Some(pidfd),
+        Err(Errno::ENOPROTOOPT) => None,
+        Err(_) => return false,
+    };
+    let process = format!("/proc/{}", peer.pid());
+    let allowed = has_capability(&process) && is_in_our_user_namespace(&process);
+    // The process that was looked at is the client, if the client is still there.
+    allowed
+        && pidfd.is_none_or(|pidfd| {
+            let mut news = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            poll(&mut news, PollTimeout::ZERO) == Ok(0)
+        })
+}
+
+fn has_capability(process: &str) -> bool {
+    let Ok(status) = fs::read_to_string(format!("{process}/status")) else { return false };
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> CAP_SYS_MODULE & 1 == 1)
+}
+
+/// A capability counts in its user namespace only, and who makes a new one has all of them there. To follow the link takes
+/// CAP_SYS_PTRACE, or no fewer capabilities than the client has; the mapping can always be read, and is another one in a
+/// namespace that was made without CAP_SETUID.
+fn is_in_our_user_namespace(process: &str) -> bool {
+    let link = |process: &str| fs::read_link(format!("{process}/ns/user"));
+    match (link(process), link("/proc/self")) {
+        (Ok(theirs), Ok(ours)) => theirs == ours,
+        _ => {
+            let map = |process: &str| fs::read(format!("{process}/uid_map")).ok();
+            map(process).is_some() && map(process) == map("/proc/self")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_client_may_what_its_process_may() {
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        // The client is this process: whatever it is, the answers have to agree.
+        assert_eq!(is_root(&ours), nix::unistd::geteuid().is_root());
+        assert_eq!(may_load(&ours), has_capability("/proc/self"));
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_may_nothing() {
+        assert!(!has_capability("/proc/0") && !is_in_our_user_namespace("/proc/0"));
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A load is a process of its own: what hangs or dies there is not the daemon's end.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::fixture::Fixture;
+use common::namespace::alone;
+use common::running::{Running, addonce};
+use common::slow::Slow;
+use nix::sys::signal::{Signal, kill};
+
+/// Waits for something that is true in a moment.
+fn in_time(what: &str, limit: Duration, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !is() {
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_killed_daemons_hanging_load_keeps_neither_its_lock_nor_its_socket() {
+    alone("a_killed_daemons_hanging_load_keeps_neither_its_lock_nor_its_socket", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&fixture.flags());
+        let mut load = addonce();
+        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
+        let mut waiting = load.stderr(std::process::Stdio::null()).spawn().expect("addonce");
+        slow.wait(&running);
+        let process = slow.process(running.id());
+        running.signal(Signal::SIGKILL);
+        assert_eq!(waiting.wait().expect("wait").code(), Some(3), "who waits is told at once");
+        let directory = running.end(Signal::SIGKILL);
+        kill(process, None).expect("the load outlives the daemon");
+        let began = Instant::now();
+        let next = Running::start_in(directory, addonce(), "debug", &fixture.flags());
+        let output = next.ask(&["load", "fx_twin"]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "fx_twin: live\n", "{output:?}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        kill(process, None).expect("and is still there");
+        slow.let_go();
+        in_time("the load ends", Duration::from_secs(5), || kill(process, None).is_err());
+    });
+}
+
+#[test]
+fn a_load_that_dies_is_an_outcome_within_a_second_and_no_zombie() {
+    alone("a_load_that_dies_is_an_outcome_within_a_second_and_no_zombie", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&fixture.flags());
+        let mut load = addonce();
+        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
+        let waiting = load.stdout(std::process::Stdio::piped()).spawn().expect("addonce");
+        slow.wait(&running);
+        let process = slow.process(running.id());
+        let died = Instant::now();
+        // As the kernel ends a process in which a driver oopses: by a signal that nobody has sent.
+        kill(process, Signal::SIGILL).expect("kill");
+        let output = waiting.wait_with_output().expect("addonce");
+        let answer = String::from_utf8_lossy(&output.stdout);
+        assert!(died.elapsed() < Duration::from_secs(1), "{:?}", died.elapsed());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            answer.starts_with(
+                "fx_opt: failed: the process that loaded it died (signal 4): see dmesg (EFAULT)"
+            ),
+            "{answer}"
+        );
+        assert!(kill(process, None).is_err(), "nothing is left of it");
+        // Everything else goes on, and the module may be asked for again.
+        assert_eq!(running.ask(&["load", "fx_twin"]).status.code(), Some(0));
+        let failures = running.json(&["failed", "--json"]);
+        assert_eq!(
+            (&failures["failures"][0]["stage"], &failures["failures"][0]["attempts"]),
+            (&"died".into(), &1.into())
+        );
+    });
+}
+
+#[test]
+fn a_load_that_somebody_kills_is_tried_again() {
+    alone("a_load_that_somebody_kills_is_tried_again", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&fixture.flags());
+        let mut load = addonce();
+        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
+        let waiting = load.stdout(std::process::Stdio::piped()).spawn().expect("addonce");
+        slow.wait(&running);
+        let first = slow.process(running.id());
+        kill(first, Signal::SIGKILL).expect("kill");
+        in_time("a second try", Duration::from_secs(5), || kill(first, None).is_err());
+        slow.wait(&running);
+        slow.let_go();
+        let output = waiting.wait_with_output().expect("addonce");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "fx_opt: live\n");
+        assert_eq!(running.settled()["attempts"], 2);
+    });
+}
+
+#[test]
+fn a_daemon_has_one_thread_and_a_hanging_load_none_of_its_descriptors() {
+    alone("a_daemon_has_one_thread_and_a_hanging_load_none_of_its_descriptors", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&fixture.flags());
+        let mut load = addonce();
+        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
+        let mut waiting = load.stdout(std::process::Stdio::null()).spawn().expect("addonce");
+        slow.wait(&running);
+        let entries = |path: String| std::fs::read_dir(path).expect("proc").count();
+        assert_eq!(entries(format!("/proc/{}/task", running.id())), 1, "fork needs that");
+        let process = slow.process(running.id());
+        assert_eq!(entries(format!("/proc/{process}/fd")), 4, "0, 1, 2 and the pipe of its report");
+        slow.let_go();
+        assert!(waiting.wait().expect("wait").success());
+        let children = format!("/proc/{0}/task/{0}/children", running.id());
+        assert_eq!(std::fs::read_to_string(children).expect("children"), "", "no zombie");
+    });
+}

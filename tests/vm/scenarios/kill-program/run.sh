@@ -9,7 +9,7 @@ storm() {
     kill_often 20 kill_daemon
     kill_often 20 kill_udevd
     udev_settled
-    tries_explained
+    tries_explained 20
 }
 kill_program() { killall -9 addonce-load 2>/dev/null; }
 kill_daemon() { killall -9 addonce 2>/dev/null; }

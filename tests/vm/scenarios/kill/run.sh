@@ -14,7 +14,7 @@ storm() {
     kill_often 20 kill_daemon
     kill_often 20 kill_udevd
     udev_settled
-    tries_explained
+    tries_explained 40
 }
 # The process of a load is named after its module.
 kill_load() { pkill -9 -n '^[+]'; }

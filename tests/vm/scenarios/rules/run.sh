@@ -29,5 +29,5 @@ storm() {
     udev_settled
     rules_hold program
     STORMS=2
-    tries_explained
+    tries_explained 0
 }

@@ -19,7 +19,6 @@ storm() {
     wait $LOADING
     mark loaded
     udev_settled
-    mark settled
 }
 
 # Nothing was found out by anybody else.

@@ -11,5 +11,4 @@ storm() {
     kill -TERM $RECORDER
     wait $RECORDER || fail "the recorder: $(cat /run/lab/recorder)"
     cp /run/lab/capture $LOG
-    mark settled
 }

@@ -4,5 +4,4 @@
 storm() {
     coldplug
     udev_settled
-    mark settled
 }

@@ -206,8 +206,8 @@ check-guest-long: build lab
 	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
 
 # A whole Debian, as root: stock; with the package installed (an initramfs of update-initramfs, then the daemon restarted and
-# killed); with blacklist= on the kernel's command line; an initramfs of dracut; one without udev; and with the package purged.
-CHECK_BOOTS = boot-service boot-blacklist boot-dracut boot-busybox boot-purged
+# killed); an initramfs of dracut; one without udev; and with the package purged.
+CHECK_BOOTS = boot-service boot-dracut boot-busybox boot-purged
 check-boot: check-root deb lab
 	$(LAB) boot $(CHECK_BOOTS) --cpus 8 --deb target/packages/addonce_*.deb --out target/check/boot.json
 

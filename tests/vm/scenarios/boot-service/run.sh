@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # boots: debian
 # needs: deb
-# The package was installed before the boot: addonce loads, in the initramfs and after it.
+# kernel: blacklist=psmouse
+# not in the initramfs: psmouse
+# The package was installed before the boot: addonce loads, in the initramfs and after it. initramfs-tools
+# has a module blacklisted in its image that the kernel's command line names: that one is loaded later.
 # Then it is restarted, and killed, with nothing else going on: that alone is no attempt. Then, with modules unloaded, there
 # are storms in which it is killed: all are live again, and what fails was tried once for each storm, and once more for each
 # kill at the most, for a load that was in the air then has no outcome.

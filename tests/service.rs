@@ -181,7 +181,7 @@ fn a_stop_waits_no_longer_than_it_may_and_who_has_no_answer_is_disconnected() {
     alone("a_stop_waits_no_longer_than_it_may_and_who_has_no_answer_is_disconnected", || {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
-        let running = Running::start(&[fixture.flags(), vec!["--landing-time=1".into()]].concat());
+        let running = Running::start(&[fixture.flags(), vec!["--stop-timeout=1".into()]].concat());
         let mut client = UnixStream::connect(running.socket()).expect("connect");
         let call = b"{\"method\":\"io.addonce.Load\",\"parameters\":{\"alias\":\"fx_opt\"}}\0";
         client.write_all(call).expect("write");

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
-use addonce::daemon::intake::{Fact, Intake, Left};
+use addonce::daemon::events::{Event, Events};
 use addonce::uevent::netlink::{Netlink, Sender};
 use common::devices::Devices;
 use common::fixture::Fixture;
@@ -134,33 +134,34 @@ fn overflows_in_the_middle_of_scans_are_one_episode_and_one_more_scan_each() {
             devices.appear(n, b"old");
         }
         let netlink = Netlink::open(SMALL).unwrap();
-        let mut intake = Intake::new(Some(netlink), devices.path().to_owned());
+        let mut events = Events::new(Some(netlink), false, devices.path().to_owned());
         let burst = || {
             let mut sender = Sender::open().unwrap();
             (0..100).for_each(|_| sender.inject(&event("/devices/test/0", b"old")).unwrap());
         };
         let (mut seen, mut lost) = (BTreeSet::new(), 0);
-        let mut pump = |intake: &mut Intake| {
-            intake.pump(|fact| match fact {
-                Fact::Request(request) => {
+        let mut read = |events: &mut Events| {
+            events.read(|event| match event {
+                Event::Request(request) => {
                     seen.insert(request.alias.to_vec());
                 }
-                Fact::Lost => lost += 1,
+                Event::Lost => lost += 1,
+                Event::Drained => {}
                 other => panic!("{other:?}"),
             })
         };
         burst();
         for round in 0..3u8 {
             // Reads the queue empty, sees that something is missing, and takes the first slice of a scan.
-            assert_eq!(pump(&mut intake).unwrap(), Left::More);
+            assert!(read(&mut events).unwrap(), "there is more");
             devices.appear(1000 + usize::from(round), &[b'a' + round]);
             burst();
         }
-        while pump(&mut intake).unwrap() == Left::More {}
+        while read(&mut events).unwrap() {}
         assert_eq!(lost, 4);
         assert_eq!(seen, [b"old".to_vec(), b"a".into(), b"b".into(), b"c".into()].into());
-        let counters = intake.netlink().unwrap().counters();
-        let (_, drops) = intake.losses();
+        let counters = events.counters();
+        let (_, drops) = events.losses();
         assert_eq!((counters.overflows, counters.kernel + u64::from(drops)), (4, 400));
         let log = LOG.0.lock().unwrap();
         assert_eq!(lines_with(&log, "were dropped by the kernel").len(), 1, "{log:#?}");

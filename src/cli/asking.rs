@@ -62,6 +62,11 @@ impl Asking {
         Ok(conversation)
     }
 
+    /// Where it is asked.
+    pub fn socket(&self) -> &Path {
+        &self.socket.socket
+    }
+
     /// Asks for loads, which take as long as they take.
     ///
     /// # Errors

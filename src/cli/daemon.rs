@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce daemon`: listen to uevents, load each module once.
+//! `addonce daemon`: load each module once, for as long as it is let.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::control::lock::Lock;
 use crate::control::server::Bounds;
 use crate::daemon::notify::Notifier;
 use crate::daemon::state_file::StateFile;
-use crate::daemon::{Control, Daemon, Settings, Until};
+use crate::daemon::{Config, Control, Daemon, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
-use crate::uevent::activation;
+use crate::uevent::activation::{self, Given};
 use crate::uevent::netlink::Netlink;
 
 /// So long a daemon that is about to end is waited for.
@@ -26,12 +26,22 @@ const STEP_DOWN: Duration = Duration::from_secs(3);
 /// Where udevd listens: it exists from udevd's start on.
 const UDEV: &str = "/run/udev/control";
 
+/// The SEQNUM of the newest uevent.
+const NEWEST: &str = "/sys/kernel/uevent_seqnum";
+
 /// CAP_SYS_MODULE: include/uapi/linux/capability.h.
 const CAP_SYS_MODULE: u32 = 16;
 
-/// Listen to the kernel's uevents and load each module they ask for once.
+/// Load each module that devices need once: those of udev's events, or without udev those of the kernel's and of /sys.
 #[derive(Args, Debug)]
 pub struct Command {
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+/// What a daemon may be told, started by hand or on demand.
+#[derive(Args, Debug)]
+pub struct DaemonOptions {
     /// Load nothing: say what would be loaded, and take it for live.
     #[arg(long)]
     dry_run: bool,
@@ -44,7 +54,7 @@ pub struct Command {
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
-    socket: SocketOption,
+    pub socket: SocketOption,
     #[command(flatten)]
     tree: TreeOptions,
 }
@@ -55,39 +65,58 @@ impl Command {
     /// # Errors
     /// [`Fatal::System`] where the system refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        // The socket first: what happens while the rest is set up waits there. Before anything else is opened, too:
-        // descriptors that were handed over go by their numbers.
-        let receive_buffer = self.limits.receive_buffer();
-        let given = activation::take(&self.socket.socket, receive_buffer)?;
-        let netlink = given.netlink.map_or_else(|| Netlink::open(receive_buffer), Ok)?;
+        // Before anything is opened: descriptors that were handed over go by their numbers.
+        let given = activation::take(&self.daemon.socket.socket, self.daemon.limits.receive_buffer())?;
+        let lock = Lock::take(&self.daemon.socket.socket, STEP_DOWN)?;
+        self.daemon.run(lock, given, None, Until::Stopped)
+    }
+}
+
+impl DaemonOptions {
+    /// Runs a daemon while the lock is held. `asker` is the SEQNUM of the event whose program wants it, where one does.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] where the system refuses.
+    pub fn run(self, _lock: Lock, given: Given, asker: Option<u64>, until: Until) -> Result<ExitCode, Fatal> {
+        // The socket first: what happens while the rest is set up waits there.
+        let netlink = given.netlink.map_or_else(|| Netlink::open(self.limits.receive_buffer()), Ok)?;
+        let presumed = asker.zip(newest());
+        let with_udev = Path::new(UDEV).exists();
         let patience = Duration::from_secs(self.patience.into());
         let bounds = Bounds { clients: self.clients.get(), patience };
         let open_files = make_room(bounds.clients)?;
         let loader = loader(self.dry_run, &self.tree, open_files)?;
-        let udev = Path::new(UDEV).exists();
-        let _lock = Lock::take(&self.socket.socket, STEP_DOWN)?;
         let resolver = self.tree.open()?;
-        let control = Control { path: self.socket.socket.clone(), listener: given.control, bounds };
-        let settings = Settings {
+        let path = self.socket.socket;
+        let config = Config {
             limits: self.limits.limits(),
             netlink: Some(netlink),
-            control: Some(control),
-            state_file: Some(StateFile::beside(&self.socket.socket, self.dry_run)),
+            with_udev,
+            // Who loads nothing must not keep udev from it.
+            holds: !self.dry_run || !self.tree.is_this_machine(),
+            presumed,
+            state_file: Some(StateFile::beside(&path, self.dry_run)),
+            control: Some(Control { path: path.clone(), listener: given.control, bounds }),
             loader,
             dry_run: self.dry_run,
-            scan: !udev,
-            landing_time: self.limits.landing_time(),
-            until: Until::Stopped,
+            stop_timeout: self.limits.stop_timeout(),
+            until,
             notifier: Notifier::from_environment(),
         };
-        let daemon = Daemon::new(resolver, settings)?;
-        log::info!("listening for uevents; ask me at {}", self.socket.socket.display());
+        let daemon = Daemon::new(resolver, config)?;
+        let from = if with_udev { "udev" } else { "the kernel and /sys, for there is no udev" };
+        log::info!("listening for uevents, requests come from {from}; ask me at {}", path.display());
         daemon.run()?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Sees to it that so many clients may connect, as far as the system lets us: beyond that they wait. Returns the
+/// The number of the newest event there is.
+fn newest() -> Option<u64> {
+    std::fs::read_to_string(NEWEST).ok()?.trim().parse().ok()
+}
+
+/// Sees to it that so many clients may connect, as far as the system lets us: beyond that they are turned away. Returns the
 /// limit that held before, where it is another one now: what we execute is to have that.
 fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
     // What the daemon itself has open, loads included.

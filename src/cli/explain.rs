@@ -55,7 +55,7 @@ impl Command {
 }
 
 fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
-    let device = if device.is_dir() { device } else { device.parent().unwrap_or(device) };
+    let device = if device.is_file() { device.parent().unwrap_or(device) } else { device };
     let found = modaliases(device, true).map_err(|error| {
         Fatal::Usage(format!("{}: {error}: name a device's directory below /sys", device.display()))
     })?;

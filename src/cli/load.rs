@@ -3,20 +3,28 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::process::ExitCode;
+use std::process::{Command as Process, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::json;
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
 
 use super::asking::{Asking, print_answers};
+use crate::control::listener;
 use crate::control::protocol::Load;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 
-/// Load the modules of a modalias, or a module by its name, and wait until they have landed.
+/// So long a daemon may take to begin to listen.
+const START: Duration = Duration::from_secs(5);
+/// Between two looks whether it does.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Load the modules of a modalias, or a module by its name, and wait for the outcome.
 ///
 /// Typed by hand it is an administrator's word, and always an attempt. Run by udev (ACTION and DEVPATH in the
-/// environment) it is a request of that device: the once rules hold.
+/// environment) it is a request of that device: the once rules hold. Without a daemon one is started for the occasion.
 #[derive(Args, Debug)]
 pub struct Command {
     /// A modalias or a module's name [default: the MODALIAS of the device udev runs it for].
@@ -40,10 +48,37 @@ impl Command {
                     "load what? name a module or a modalias; run by udev, MODALIAS would name it".into(),
                 )
             })?;
-        let seqnum = variable("SEQNUM").filter(|_| devpath.is_some()).and_then(|text| text.parse().ok());
+        let of_event = |value: Option<String>| value.filter(|_| devpath.is_some());
+        let seqnum = of_event(variable("SEQNUM")).and_then(|seqnum| seqnum.parse().ok());
         let synthetic = devpath.as_ref().map(|_| variable("SYNTH_UUID").is_some());
-        let parameters = json!(Load { alias: alias.clone(), devpath, seqnum, synthetic });
-        let reply = self.asking.order("Load", parameters)?;
+        let load = json!(Load { alias: alias.clone(), devpath: devpath.clone(), seqnum, synthetic });
+        let reply = match self.asking.order("Load", load.clone()) {
+            Err(Fatal::NoDaemon(why)) if geteuid().is_root() => self.start_and_ask(load, why)?,
+            reply => reply?,
+        };
         print_answers(&reply, &alias, self.asking.json)
+    }
+
+    /// Starts a daemon, and asks it.
+    fn start_and_ask(&self, load: Value, why: String) -> Result<Value, Fatal> {
+        let refused = |error| Fatal::System(format!("addonce serve: {error}"));
+        let socket = self.asking.socket();
+        let mut serve = Process::new(std::env::current_exe().map_err(refused)?);
+        serve
+            .args(["--log=warn", "serve", "--socket"])
+            .arg(socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mut serve = serve.spawn().map_err(refused)?;
+        let deadline = Instant::now() + START;
+        while !listener::is_open(socket) {
+            let status = serve.try_wait().map_err(refused)?;
+            // It has said why.
+            if status.is_some_and(|status| !status.success()) || Instant::now() > deadline {
+                return Err(Fatal::NoDaemon(why));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.asking.order("Load", load)
     }
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Cli: the commands
-//!
-//! Owns the command line: what may be said, and which file does it. Every command returns its exit code (0 done,
-//! 1 the module's answer is a failure) or a [`Fatal`], which has one of its own.
+//! The commands, a file each. Every command returns its exit code (0 done, 1 the module's answer is a failure) or a [`Fatal`],
+//! which has one of its own.
 
-mod arguments;
 mod asking;
 mod cmdline;
 mod daemon;
@@ -21,6 +18,7 @@ mod record;
 mod replay;
 mod retry;
 mod scan;
+mod serve;
 mod settle;
 mod status;
 
@@ -28,17 +26,19 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::escape::escape;
 use crate::fatal::Fatal;
-use arguments::Arguments;
+use cmdline::Cmdline;
 
 /// Loads each kernel module once: collapses the storm of uevents into one load per module, and remembers failed
 /// loads such that a storm never repeats them while whoever fixed the cause can always retry.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
-    /// What is said on standard error: error, warn, info, debug or trace.
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    log: log::LevelFilter,
+    /// What is said on standard error: error, warn, info, debug or trace [default: ADDONCE_LOG, then addonce.log of the
+    /// kernel command line, then info].
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<log::LevelFilter>,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,6 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Daemon(daemon::Command),
+    Serve(serve::Command),
     Scan(scan::Command),
     Explain(explain::Command),
     Load(load::Command),
@@ -64,10 +65,20 @@ enum Command {
 /// # Errors
 /// A [`Fatal`] with one line to print and an exit code of its own.
 pub fn run() -> Result<ExitCode, Fatal> {
-    let Arguments { cli, off, complaints } = Arguments::read();
-    logger::start(cli.log);
-    complaints.iter().for_each(|complaint| log::warn!("{complaint}"));
-    if let Some(word) = off {
+    let cli = Cli::parse();
+    // Who asks for a module by hand is not the boot.
+    let kernel = match cli.command {
+        Command::Daemon(_) | Command::Serve(_) | Command::Scan(_) => Cmdline::read(),
+        _ => Cmdline::default(),
+    };
+    let variable = std::env::var("ADDONCE_LOG").ok();
+    let of_environment = variable.as_deref().and_then(|level| level.parse().ok());
+    logger::start(cli.log.or(of_environment).or(kernel.log).unwrap_or(log::LevelFilter::Info));
+    if let Some(level) = variable.filter(|_| of_environment.is_none()) {
+        log::warn!("ADDONCE_LOG={}: no such level: it is ignored", escape(level.as_bytes()));
+    }
+    kernel.complaints.iter().for_each(|complaint| log::warn!("{complaint}"));
+    if let Some(word) = kernel.off {
         log::info!("kernel command line: {word}: nothing is done");
         return Ok(ExitCode::SUCCESS);
     }
@@ -78,6 +89,7 @@ impl Cli {
     fn run(self) -> Result<ExitCode, Fatal> {
         match self.command {
             Command::Daemon(command) => command.run(),
+            Command::Serve(command) => command.run(),
             Command::Scan(command) => command.run(),
             Command::Explain(command) => command.run(),
             Command::Load(command) => command.run(),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::asking::{Asking, Stop, print_line};
 use super::paint::Paint;
-use crate::daemon::report;
+use crate::daemon::log_lines;
 use crate::fatal::Fatal;
 
 /// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
@@ -38,7 +38,7 @@ impl Command {
 }
 
 fn coloured(record: &Value, paint: Paint) -> String {
-    let line = report::line(record);
+    let line = log_lines::line(record);
     match record["outcome"].as_str() {
         Some("failed") => line.replacen(" failed ", &format!(" {} ", paint.bad("failed")), 1),
         _ => line.replacen(" live ", &format!(" {} ", paint.good("live")), 1),

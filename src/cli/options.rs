@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Options: flags that several commands share
-//!
-//! Owns the flags that say which module tree is meant, where the daemon listens, and the bounds of core and socket,
-//! each with its default.
+//! Flags that several commands share: which module tree is meant, where the daemon listens, and bounds with their defaults.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -93,9 +90,9 @@ pub struct LimitOptions {
     core: CoreOptions,
     #[command(flatten)]
     buffer: BufferOption,
-    /// Seconds that running loads may take to land once addonce is to stop.
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    landing_time: u32,
+    /// Seconds that running loads are waited for once addonce is to stop. They go on without it.
+    #[arg(long, value_name = "SECONDS", default_value = "90")]
+    stop_timeout: u32,
 }
 
 impl CoreOptions {
@@ -121,7 +118,7 @@ impl LimitOptions {
     }
 
     /// How long loads that run at the end are waited for.
-    pub fn landing_time(&self) -> Duration {
-        Duration::from_secs(self.landing_time.into())
+    pub fn stop_timeout(&self) -> Duration {
+        Duration::from_secs(self.stop_timeout.into())
     }
 }

@@ -13,8 +13,8 @@ use serde_json::json;
 use super::asking::{print, print_json};
 use super::options::{CoreOptions, TreeOptions};
 use crate::control::json;
-use crate::daemon::intake::{Fact, facts};
-use crate::daemon::report;
+use crate::daemon::events::{Event, of_kernel};
+use crate::daemon::log_lines;
 use crate::fatal::Fatal;
 use crate::replay::fake::FakeModules;
 use crate::replay::simulation::{Simulation, World};
@@ -94,8 +94,8 @@ impl Command {
             contents.time = contents.time.max(at);
             contents.uevents += 1;
             match message::parse(&datagram) {
-                Ok(uevent) => facts(&uevent, |fact| {
-                    if let Fact::Request(request) = fact {
+                Ok(uevent) => of_kernel(&uevent, false, |event| {
+                    if let Event::Request(request) = event {
                         simulation.request(request.alias, request.origin);
                     }
                 }),
@@ -125,8 +125,11 @@ impl Command {
                 "add_once": landings,
             }));
         }
-        let mut text: String =
-            simulation.published.iter().map(|record| report::line(&json::add_once(record)) + "\n").collect();
+        let mut text: String = simulation
+            .published
+            .iter()
+            .map(|record| log_lines::line(&json::add_once(record)) + "\n")
+            .collect();
         text += &format!(
             "replay: {uevents} uevents in {:.1} s, {malformed} not understood: {} requests, {} without a module, \
              {} duplicates, {} attempts, {} live, {} failed\n",

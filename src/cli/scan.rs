@@ -8,11 +8,12 @@ use clap::Args;
 
 use super::daemon::loader;
 use super::options::{LimitOptions, TreeOptions};
-use crate::daemon::{Daemon, Settings, Until};
+use crate::daemon::{Config, Daemon, Until};
 use crate::fatal::Fatal;
 use crate::uevent::netlink::Netlink;
 
-/// Load what the devices in /sys need, follow the devices that appear because of it, and exit when nothing is left.
+/// Load what the devices in /sys need, follow the devices that appear because of it, and exit when nothing is left. For systems
+/// without udev: rules are not asked.
 #[derive(Args, Debug)]
 pub struct Command {
     /// Load nothing: say what would be loaded.
@@ -40,19 +41,21 @@ impl Command {
             false => Some(Netlink::open(self.limits.receive_buffer())?),
         };
         let quiet = if self.dry_run { Duration::ZERO } else { Duration::from_millis(self.quiet) };
-        let settings = Settings {
+        let config = Config {
             limits: self.limits.limits(),
             netlink,
+            with_udev: false,
+            holds: false,
+            presumed: None,
             control: None,
             state_file: None,
             loader,
             dry_run: self.dry_run,
-            scan: true,
-            landing_time: self.limits.landing_time(),
-            until: Until::Quiet(quiet),
+            stop_timeout: self.limits.stop_timeout(),
+            until: Until::Idle(quiet),
             notifier: None,
         };
-        let core = Daemon::new(self.tree.open()?, settings)?.run()?;
+        let core = Daemon::new(self.tree.open()?, config)?.run()?;
         let stats = core.stats();
         log::info!(
             "scan: {} requests, {} duplicates, {} modules came in, {} failed",

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use mio::event::Event;
 use serde_json::{Value, json};
 
+use super::events::Events;
 use super::history::History;
 use super::hold;
-use super::intake::Intake;
 use super::status::{self, Situation, StatusFile};
 use crate::control::json;
 use crate::control::protocol::{Load, Method, Reply};
@@ -76,7 +76,7 @@ impl Methods {
         &mut self,
         core: &mut Scheduler,
         resolver: &mut Resolver,
-        intake: &Intake,
+        events: &Events,
         history: &History,
         situation: &Situation,
         now: Time,
@@ -123,7 +123,7 @@ impl Methods {
                     self.server.subscribe(client);
                     continue;
                 }
-                (Method::Status, _) => Reply::of(self.status(core, intake, situation, now)),
+                (Method::Status, _) => Reply::of(self.status(core, events, situation, now)),
                 (Method::Failures, _) => Reply::of(json!({ "failures": status::failures(core, now) })),
                 (Method::Top(limit), _) => Reply::of(top(core, limit)),
                 (Method::Storm, _) => Reply::of(json!({ "storm": history.storm(now) })),
@@ -136,9 +136,9 @@ impl Methods {
     }
 
     /// Writes what everybody may read, if that is due.
-    pub fn write_status(&mut self, core: &Scheduler, intake: &Intake, situation: &Situation, now: Time) {
+    pub fn write_status(&mut self, core: &Scheduler, events: &Events, situation: &Situation, now: Time) {
         if self.file.due(core, situation).is_some_and(|due| due <= now) {
-            let status = self.status(core, intake, situation, now);
+            let status = self.status(core, events, situation, now);
             self.file.write(core, situation, status, now);
         }
     }
@@ -171,8 +171,8 @@ impl Methods {
         self.server.publish(|| json!({ "add_once": json::add_once(record) }), now);
     }
 
-    fn status(&self, core: &Scheduler, intake: &Intake, situation: &Situation, now: Time) -> Value {
-        status::status(core, intake, &self.server, situation, now.saturating_sub(self.began), now)
+    fn status(&self, core: &Scheduler, events: &Events, situation: &Situation, now: Time) -> Value {
+        status::status(core, events, &self.server, situation, now.saturating_sub(self.began), now)
     }
 }
 

@@ -1,60 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Daemon: the loop
+//! The loop: one thread that has all state.
 //!
-//! Owns the one thread that owns all state. A turn of the loop: wait for news; take in landings, uevents or a
-//! slice of a scan, and clients' orders, each up to a budget; let time pass for the core; carry out what the core
-//! wants; answer who waits for settling. Loads are processes of their own ([`loads`]), so nothing in the loop
-//! waits for a load, and nothing needs a lock.
-//!
-//! | file | owns |
-//! |---|---|
-//! | [`intake`] | uevents and scans, as facts for the core |
-//! | [`loads`] | the processes that perform loads |
-//! | [`state_file`] | the failures, from one process to the next |
-//! | [`status`] | what is going on, for everybody |
-//! | `settings` | what it is made of |
-//! | `ending` | when it ends |
-//! | [`signals`] | what is asked of it without a socket |
-//! | [`notify`] | what a service manager is told |
-//! | [`clock`] | the time it goes by |
-//! | [`methods`] | what clients' calls mean |
-//! | [`report`] | what is said in the log |
+//! A turn takes in what has come (loads that ended, uevents, clients' calls, each up to a budget), lets time pass for the
+//! [scheduler](crate::once) and does what that wants, and keeps the [hold] of udev's queue. A load is a [process](loads), so
+//! nothing here waits for one, and nothing needs a lock. The loop opens no file that may block.
 
 pub mod clock;
-mod ending;
+mod config;
+pub mod events;
 mod fork;
 mod history;
 pub mod hold;
-pub mod hold_file;
-pub mod intake;
+mod hold_file;
 pub mod loads;
+pub mod log_lines;
 pub mod methods;
 pub mod notify;
 pub mod outstanding;
-pub mod report;
-mod settings;
+mod shutdown;
 pub mod signals;
 pub mod state_file;
 pub mod status;
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Poll, Registry, Token};
 use nix::sys::signal::Signal;
 
 use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
 use crate::once::{Action, Scheduler};
-use ending::Ending;
+pub use config::{Config, Control};
+use events::{Event, Events, More};
 use history::History;
-use intake::{Fact, Intake, Left};
+use hold::Hold;
+use hold_file::HoldFile;
 use loads::Loads;
 use methods::{Methods, Note};
 use notify::Notifier;
-pub use settings::{Control, Settings, Until};
+use shutdown::Shutdown;
+pub use shutdown::Until;
 use signals::Signals;
 use state_file::StateFile;
 use status::Situation;
@@ -65,98 +54,100 @@ const LOADS: Token = Token(2);
 /// Tokens from here on are the server's.
 const SERVER: Token = Token(3);
 
-/// The loop and all it owns.
+/// The loop and all it has.
 pub struct Daemon {
     poll: Poll,
     signals: Signals,
     resolver: Resolver,
     core: Scheduler,
-    intake: Intake,
+    events: Events,
     loads: Loads,
     methods: Option<Methods>,
+    /// None without udev, and where udev's queue is not ours to hold.
+    hold: Option<(Hold, HoldFile)>,
     situation: Situation,
     state_file: Option<StateFile>,
     history: History,
     notifier: Option<Notifier>,
-    ending: Ending,
+    shutdown: Shutdown,
 }
 
 impl Daemon {
-    /// Sets everything up. Signals are blocked from here on, in this thread and those it starts.
+    /// Sets everything up. Signals are blocked from here on.
     ///
     /// # Errors
     /// [`Fatal::System`], naming what was refused.
-    pub fn new(resolver: Resolver, settings: Settings) -> Result<Self, Fatal> {
-        let refused =
-            |what: &'static str| move |error: std::io::Error| Fatal::System(format!("{what}: {error}"));
-        let poll = Poll::new().map_err(refused("epoll"))?;
-        let registry = poll.registry().try_clone().map_err(refused("epoll"))?;
+    pub fn new(resolver: Resolver, config: Config) -> Result<Self, Fatal> {
+        let poll = Poll::new().map_err(refused)?;
         let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
-        let mut sources = vec![(signals.as_raw_fd(), SIGNALS)];
-        sources.extend(settings.netlink.as_ref().map(|netlink| (netlink.as_raw_fd(), NETLINK)));
-        for (descriptor, token) in sources {
-            let source = &mut SourceFd(&descriptor);
-            poll.registry().register(source, token, Interest::READABLE).map_err(refused("epoll"))?;
+        watch(poll.registry(), &signals, SIGNALS)?;
+        if let Some(netlink) = &config.netlink {
+            watch(poll.registry(), netlink, NETLINK)?;
         }
         let now = clock::now();
-        let methods = settings
-            .control
-            .map(|control| {
-                let (registry, bounds) =
-                    (poll.registry().try_clone().map_err(refused("epoll"))?, control.bounds);
-                Ok(Methods::new(Server::new(control.listen()?, registry, SERVER, bounds)?, now))
-            })
-            .transpose()?;
-        let mut intake = Intake::new(settings.netlink, resolver.tree().sysfs.clone());
-        if settings.scan {
-            intake.scan();
-        }
-        let mut state_file = settings.state_file;
-        let core = match &mut state_file {
-            Some(state_file) => state_file.restore(settings.limits, now),
-            None => Scheduler::new(settings.limits),
+        let registry = || poll.registry().try_clone().map_err(refused);
+        let (with_udev, dry_run) = (config.with_udev, config.dry_run);
+        let hold = config.control.as_ref().filter(|_| config.holds && with_udev).map(|control| {
+            let (file, stale) = HoldFile::beside(&control.path);
+            if stale.is_some() {
+                log::warn!("the daemon before this one ended in the middle of work: asking udev for its devices again");
+            }
+            let mut hold = Hold::new(hold::TAKE_FROM, stale, now.as_nanos() as u64, now);
+            if let Some((asker, newest)) = config.presumed {
+                hold.presume(asker, newest, now);
+            }
+            (hold, file)
+        });
+        let methods = match config.control {
+            Some(control) => {
+                let bounds = control.bounds;
+                Some(Methods::new(Server::new(control.listen()?, registry()?, SERVER, bounds)?, now))
+            }
+            None => None,
         };
-        let situation =
-            Situation { with_udev: !settings.scan, dry_run: settings.dry_run, ..Situation::default() };
+        let mut events = Events::new(config.netlink, with_udev, resolver.tree().sysfs.clone());
+        if !with_udev {
+            events.scan();
+        }
+        let mut state_file = config.state_file;
+        let core = match &mut state_file {
+            Some(state_file) => state_file.restore(config.limits, now),
+            None => Scheduler::new(config.limits),
+        };
         Ok(Self {
+            loads: Loads::new(config.loader, registry()?, LOADS),
             poll,
             signals,
-            core,
             resolver,
-            intake,
-            loads: Loads::new(settings.loader, registry, LOADS),
+            core,
+            events,
             methods,
-            situation,
+            hold,
+            situation: Situation { with_udev, dry_run, ..Situation::default() },
             state_file,
             history: History::default(),
-            notifier: settings.notifier,
-            ending: Ending::new(settings.until, settings.landing_time),
+            notifier: config.notifier,
+            shutdown: Shutdown::new(config.until, config.stop_timeout),
         })
     }
 
-    /// Runs the loop. Returns the core, whose counters and failures tell what happened.
+    /// Runs the loop. Returns the scheduler, whose counters and failures tell what happened.
     ///
     /// # Errors
     /// [`Fatal::System`] when a socket or epoll itself fails.
     pub fn run(mut self) -> Result<Scheduler, Fatal> {
-        let mut events = Events::with_capacity(128);
-        let mut left = Left::More;
-        // The scan has begun, and is not waited for: nobody who asks us gets another answer because of it, and drivers
-        // may take a minute. Who needs them asks to be told of settling.
+        let mut occurred = mio::Events::with_capacity(128);
+        let mut more = true;
+        // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
         self.notifier.iter_mut().for_each(Notifier::ready);
         loop {
-            let timeout = match left {
-                Left::More => Some(Duration::ZERO),
-                Left::Nothing => self.patience(),
-            };
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                    return Err(Fatal::System(format!("epoll: {error}")));
-                }
+            let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
+            match self.poll.poll(&mut occurred, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(refused(error)),
                 _ => {}
             }
             let now = clock::now();
-            for event in &events {
+            for event in &occurred {
                 match event.token() {
                     SIGNALS => self.take_signals()?,
                     NETLINK => {}
@@ -164,62 +155,176 @@ impl Daemon {
                     _ => self.methods.iter_mut().for_each(|methods| methods.event(event, now)),
                 }
             }
-            left = self.turn()?;
+            more = self.turn()?;
             let now = clock::now();
-            let drained = left == Left::Nothing && !self.ending.is_stopping();
-            let settled = drained && self.core.is_settled();
+            let settled = !more && self.is_settled();
             if let Some(methods) = &mut self.methods {
                 if settled {
                     methods.settled(now);
                 }
-                methods.write_status(&self.core, &self.intake, &self.situation, now);
+                methods.write_status(&self.core, &self.events, &self.situation, now);
             }
-            self.ending.settled(settled, now);
             if let Some(notifier) = &mut self.notifier {
                 notifier.tick(&self.core, self.loads.running().len(), now);
             }
-            if self.ending.is_over(&self.loads, now) {
+            let is_idle = settled
+                && self.methods.as_ref().is_none_or(Methods::is_deserted)
+                && self.hold.as_ref().is_none_or(|(hold, _)| hold.is_idle());
+            if self.shutdown.is_over(is_idle, &self.loads, now) {
                 return Ok(self.end());
             }
         }
     }
 
-    /// Takes in what there is, and carries out what the core wants.
-    fn turn(&mut self) -> Result<Left, Fatal> {
+    /// Takes in what there is, and does what it takes.
+    fn turn(&mut self) -> Result<More, Fatal> {
         let now = clock::now();
         while let Some((module, outcome)) = self.loads.next_finished() {
             self.core.finished(&mut self.resolver, &module, outcome, now);
         }
-        if self.ending.is_stopping() {
+        if self.shutdown.has_begun() {
             self.remember(now);
             self.act();
-            return Ok(Left::Nothing);
+            return Ok(false);
         }
-        let (core, resolver) = (&mut self.core, &mut self.resolver);
-        let left = self.intake.pump(|fact| match fact {
-            Fact::Request(request) => core.request(resolver, request, now),
-            Fact::ModuleAdded(name) => core.module_added(resolver, name, now),
-            Fact::ModuleRemoved(name) => core.module_removed(resolver, name),
-            Fact::Lost => core.events_lost(resolver),
-        })?;
+        let mut more = self.take_events(now)?;
         self.history.sample(self.core.stats(), now);
-        // After the events: who asks to be told of settling means all that was announced before it asked.
-        let (core, resolver) = (&mut self.core, &mut self.resolver);
-        let busy = self.methods.as_mut().is_some_and(|methods| {
-            methods.serve(core, resolver, &self.intake, &self.history, &self.situation, now)
-        });
-        if let Some(methods) = &mut self.methods {
-            // Nothing is held yet.
-            while let Some(note) = methods.next_note() {
-                if let Note::Hold(client, _) = note {
-                    methods.end_hold(client, now);
-                }
-            }
-        }
+        // After the events: who waits for settling means all that was announced before it asked.
+        more |= self.take_calls(now);
         self.core.tick(&mut self.resolver, now);
         self.remember(now);
         self.act();
-        Ok(if busy { Left::More } else { left })
+        more |= self.keep_hold();
+        Ok(more)
+    }
+
+    fn take_events(&mut self, now: Duration) -> Result<More, Fatal> {
+        let (core, resolver) = (&mut self.core, &mut self.resolver);
+        let mut hold = self.hold.as_mut().map(|(hold, _)| hold);
+        self.events.read(|event| match event {
+            Event::Request(request) => core.request(resolver, request, now),
+            Event::Announced(seqnum) => {
+                if let Some(hold) = &mut hold {
+                    hold.announced(seqnum, now);
+                }
+            }
+            Event::Broadcast { seqnum, what, request } => {
+                let is_news = hold.as_mut().is_none_or(|hold| hold.broadcast(seqnum, what, now));
+                if let Some(request) = request.filter(|_| is_news) {
+                    core.request(resolver, request, now);
+                }
+            }
+            Event::ModuleAdded(name) => core.module_added(resolver, name, now),
+            Event::ModuleRemoved(name) => core.module_removed(resolver, name),
+            Event::Lost => {
+                core.events_lost(resolver);
+                if let Some(hold) = &mut hold {
+                    hold.overflow();
+                }
+            }
+            Event::Drained => {
+                if let Some(hold) = &mut hold {
+                    hold.drained(now);
+                }
+            }
+        })
+    }
+
+    fn take_calls(&mut self, now: Duration) -> More {
+        let Some(methods) = &mut self.methods else { return false };
+        let (core, resolver) = (&mut self.core, &mut self.resolver);
+        let more = methods.serve(core, resolver, &self.events, &self.history, &self.situation, now);
+        while let Some(note) = methods.next_note() {
+            match (note, &mut self.hold) {
+                (Note::Asked(seqnum), Some((hold, _))) => hold.asked(seqnum, now),
+                (Note::Hold(client, event), Some((hold, _))) => hold.hold(client, event, now),
+                (Note::Gone(client), Some((hold, _))) => hold.gone(client, now),
+                (Note::Hold(client, _), None) => methods.end_hold(client, now),
+                (_, None) => {}
+            }
+        }
+        more
+    }
+
+    /// Does what the hold wants. True where the socket is to be looked at once more before the loop sleeps.
+    fn keep_hold(&mut self) -> More {
+        let now = clock::now();
+        let Some((hold, _)) = &mut self.hold else { return false };
+        hold.update(self.core.loads().map(|load| load.since).max(), now);
+        let mut more = self.act_for_hold();
+        let Some((hold, _)) = &mut self.hold else { return false };
+        let room = hold.room(now);
+        if room > 0 {
+            let (asked, all) = self.events.ask_again(room);
+            if asked > 0 {
+                hold.triggered();
+            }
+            if all {
+                hold.walked();
+            }
+            more = true;
+        }
+        self.situation.outstanding = hold.outstanding();
+        more
+    }
+
+    fn act_for_hold(&mut self) -> bool {
+        let Some((hold, file)) = &mut self.hold else { return false };
+        let mut acted = false;
+        while let Some(action) = hold.next_action() {
+            acted = true;
+            let now = clock::now();
+            let result = match action {
+                hold::Action::WriteEvent(number) => {
+                    hold_file::write_event(&self.resolver.tree().sysfs, number)
+                }
+                hold::Action::Publish { recoveries } => {
+                    self.situation.held_since.get_or_insert(now);
+                    file.publish(recoveries)
+                }
+                hold::Action::Unpublish => {
+                    self.situation.held_since = None;
+                    file.unpublish();
+                    Ok(())
+                }
+                hold::Action::Forget => {
+                    file.forget();
+                    Ok(())
+                }
+                hold::Action::Answer(client) => {
+                    // udevd may kill what its programs have started as soon as its queue is empty.
+                    if let Some(state_file) = &mut self.state_file {
+                        state_file.write(&self.core);
+                    }
+                    self.methods.iter_mut().for_each(|methods| methods.end_hold(client, now));
+                    Ok(())
+                }
+                hold::Action::Recover => {
+                    self.events.scan();
+                    Ok(())
+                }
+                hold::Action::GiveUp => {
+                    log::error!(
+                        "uevents were lost, and asking udev again came to nothing {} times: modules may be missing \
+                         until `udevadm trigger --action=add`",
+                        hold::RECOVERIES
+                    );
+                    Ok(())
+                }
+            };
+            log::trace!("hold: {action:?}: {result:?}");
+            if let Err(error) = &result {
+                log::debug!("hold: {action:?}: {error}");
+            }
+            hold.performed(result.is_ok(), now);
+        }
+        acted
+    }
+
+    /// Nothing that was announced is on its way, and nothing is being loaded.
+    fn is_settled(&self) -> bool {
+        let outstanding = self.hold.as_ref().map_or(0, |(hold, _)| hold.outstanding());
+        !self.shutdown.has_begun() && self.core.is_settled() && outstanding == 0
     }
 
     /// Writes down what there is to remember, if it is time.
@@ -238,25 +343,22 @@ impl Daemon {
         self.core
     }
 
+    /// Does what the scheduler wants.
     fn act(&mut self) {
         let now = clock::now();
         while let Some(action) = self.core.next_action() {
             match action {
-                Action::Load(_) if self.ending.is_stopping() => {}
+                Action::Load(_) if self.shutdown.has_begun() => {}
                 Action::Load(plan) => self.loads.start(&plan),
                 Action::Publish(record) => {
-                    report::landed(&record);
+                    log_lines::finished(&record);
                     self.history.add(&record, now);
-                    if let Some(methods) = &mut self.methods {
-                        methods.publish(&record, now);
-                    }
+                    self.methods.iter_mut().for_each(|methods| methods.publish(&record, now));
                 }
                 Action::Answer(client, answers) => {
-                    if let Some(methods) = &mut self.methods {
-                        methods.answer(client, &answers, now);
-                    }
+                    self.methods.iter_mut().for_each(|methods| methods.answer(client, &answers, now));
                 }
-                Action::Disabled => report::disabled(),
+                Action::Disabled => log_lines::disabled(),
             }
         }
     }
@@ -264,7 +366,7 @@ impl Daemon {
     fn take_signals(&mut self) -> Result<(), Fatal> {
         while let Some(signal) = self.signals.next()? {
             match signal {
-                _ if self.ending.is_stopping() => {}
+                _ if self.shutdown.has_begun() => {}
                 Signal::SIGHUP => self.reload(),
                 signal => self.stop(signal),
             }
@@ -272,10 +374,27 @@ impl Daemon {
         Ok(())
     }
 
-    /// No new work from here on: uevents stay in their socket, and who connects waits.
+    /// No new work from here on: uevents stay in their socket, and who connects waits. What udev was told to leave to us is left
+    /// to the next daemon, which the programs that wait for the end of the hold start if nobody else does: `hold` tells it that
+    /// it has to ask udev again.
     fn stop(&mut self, signal: Signal) {
         log::info!("{signal}: stopping, {} loads are still running", self.loads.running().len());
-        self.ending.stop(clock::now());
+        let waiting = self.core.loads().filter(|load| load.running.is_none());
+        let waiting: Vec<&str> = waiting.map(|load| &**load.module).collect();
+        if !waiting.is_empty() {
+            log::warn!("asked for and not begun, left to the next daemon: {}", waiting.join(" "));
+        }
+        self.shutdown.begin(clock::now());
+        if let Some((hold, _)) = &mut self.hold {
+            if hold.outstanding() > 0 {
+                log::info!(
+                    "{} uevents are on their way through udev: left to the next daemon",
+                    hold.outstanding()
+                );
+            }
+            hold.stop();
+        }
+        self.act_for_hold();
         self.methods.iter_mut().for_each(Methods::stop);
         self.notifier.iter_mut().for_each(Notifier::stopping);
     }
@@ -284,22 +403,34 @@ impl Daemon {
     fn reload(&mut self) {
         self.notifier.iter_mut().for_each(Notifier::reloading);
         let changed = self.core.reload(&mut self.resolver);
-        report::reloaded(changed, self.core.failures().count());
+        log_lines::reloaded(changed, self.core.failures().count());
         self.notifier.iter_mut().for_each(Notifier::ready);
     }
 
     /// How long the loop may sleep.
-    fn patience(&self) -> Option<Duration> {
+    fn timeout(&self) -> Option<Duration> {
         let now = clock::now();
-        // What the core would do next is the next daemon's, once we are to stop.
-        let core = self.core.next_deadline(now).filter(|_| !self.ending.is_stopping());
-        let methods = self.methods.as_ref();
-        let clients = methods.and_then(|methods| methods.next_deadline(&self.core, &self.situation));
-        let unwritten = self.state_file.as_ref().and_then(|state_file| state_file.due(&self.core));
+        let goes_on = !self.shutdown.has_begun();
         let loading = self.loads.running().len();
-        let notice = self.notifier.as_ref().and_then(|notifier| notifier.deadline(&self.core, loading));
-        let next = [core, self.ending.deadline(), clients, unwritten, notice].into_iter().flatten().min()?;
+        let methods = self.methods.as_ref();
+        let next = [
+            // What these would do next is the next daemon's, once we are to stop.
+            self.core.next_deadline(now).filter(|_| goes_on),
+            self.hold.as_ref().and_then(|(hold, _)| hold.deadline()).filter(|_| goes_on),
+            self.shutdown.deadline(),
+            methods.and_then(|methods| methods.next_deadline(&self.core, &self.situation)),
+            self.state_file.as_ref().and_then(|state_file| state_file.due(&self.core)),
+            self.notifier.as_ref().and_then(|notifier| notifier.deadline(&self.core, loading)),
+        ];
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
-        Some(next.saturating_sub(now) + Duration::from_millis(1))
+        Some(next.into_iter().flatten().min()?.saturating_sub(now) + Duration::from_millis(1))
     }
+}
+
+fn watch(registry: &Registry, source: &impl AsRawFd, token: Token) -> Result<(), Fatal> {
+    registry.register(&mut SourceFd(&source.as_raw_fd()), token, Interest::READABLE).map_err(refused)
+}
+
+fn refused(error: io::Error) -> Fatal {
+    Fatal::System(format!("epoll: {error}"))
 }

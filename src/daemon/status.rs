@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::intake::Intake;
+use super::events::Events;
 use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::lock::Process;
@@ -35,15 +35,15 @@ pub struct Situation {
 /// The reply to `Status`.
 pub fn status(
     core: &Scheduler,
-    intake: &Intake,
+    events: &Events,
     server: &Server,
     situation: &Situation,
     uptime: Time,
     now: Time,
 ) -> Value {
     let stats = core.stats();
-    let counters = intake.netlink().map(|netlink| netlink.counters()).unwrap_or_default();
-    let (malformed, drops) = intake.losses();
+    let counters = events.counters();
+    let (malformed, drops) = events.losses();
     let (connections, (clients, limit)) = (server.stats(), server.clients());
     let running: Vec<_> = core
         .running()
@@ -73,7 +73,7 @@ pub fn status(
         "failed": stats.failed,
         "remembered": core.failures().count(),
         "uevents": {
-            "read": counters.kernel,
+            "read": counters.kernel, "from_udev": counters.udev,
             "strangers": counters.strangers,
             "truncated": counters.truncated,
             "malformed": malformed,

@@ -17,6 +17,20 @@ pub fn alone(test: &str, body: impl FnOnce()) {
     }
 }
 
+/// Like [`alone`], on a machine where udevd runs, by its socket.
+pub fn with_udev(test: &str, body: impl FnOnce()) {
+    match depth() {
+        Some(_) => {
+            let mount = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
+            assert!(mount.expect("mount").success());
+            std::fs::create_dir("/run/udev").expect("mkdir");
+            std::fs::write("/run/udev/control", "").expect("write");
+            body();
+        }
+        None => again(test, &["--user", "--map-root-user", "--net", "--mount"], "1"),
+    }
+}
+
 /// Like [`alone`], but as a user that is not root there.
 pub fn as_user(test: &str, body: impl FnOnce()) {
     match depth() {

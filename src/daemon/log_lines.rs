@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Report: what is said in the log
-//!
-//! Owns the wording of the log's lines about loads. One landing is one info line, `add_once MODULE live|failed`
-//! and then `key=value`, so that it reads well and parses well: the landing's JSON ([`json::add_once`]), shortened.
+//! What is said in the log about loads. The end of one is one info line, `add_once MODULE live|failed` and then `key=value`: its
+//! JSON ([`json::add_once`]), shortened.
 
 use serde_json::Value;
 
@@ -13,8 +11,8 @@ use crate::once::AddOnce;
 /// So much of an alias is logged; Monitor and JSON have all of it.
 const ALIAS: usize = 64;
 
-/// A flight has landed.
-pub fn landed(record: &AddOnce) {
+/// A load has ended.
+pub fn finished(record: &AddOnce) {
     log::info!("{}", line(&json::add_once(record)));
 }
 
@@ -33,10 +31,10 @@ pub fn reloaded(changed: bool, remembered: usize) {
     );
 }
 
-/// A landing as a line.
-pub fn line(landing: &Value) -> String {
-    let text = |key: &str| landing[key].as_str();
-    let number = |key: &str| landing[key].as_u64().unwrap_or_default();
+/// The end of a load as a line.
+pub fn line(ended: &Value) -> String {
+    let text = |key: &str| ended[key].as_str();
+    let number = |key: &str| ended[key].as_u64().unwrap_or_default();
     let given = |key: &str| text(key).map(|value| format!("{key}={value}"));
     let millis = |key: &str| format!("{:.1}ms", number(key) as f64 / 1e3);
     let mut words = vec![format!(

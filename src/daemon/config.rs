@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Settings: what a daemon is made of
-//!
-//! Owns what the commands that run the loop decide about it: where it hears, listens and remembers, who loads, and when it
-//! ends.
+//! What a daemon is made of: what the commands that run the loop decide.
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::notify::Notifier;
+use super::shutdown::Until;
 use super::state_file::StateFile;
 use crate::control::listener::Listener;
 use crate::control::server::Bounds;
@@ -18,23 +16,28 @@ use crate::once::Limits;
 use crate::uevent::netlink::Netlink;
 
 /// What a daemon is made of.
-pub struct Settings {
-    /// The core's bounds.
+pub struct Config {
+    /// The scheduler's bounds.
     pub limits: Limits,
-    /// The socket the kernel speaks through; none for a tree that is not this machine's.
+    /// The socket of uevents; none for a tree that is not this machine's.
     pub netlink: Option<Netlink>,
+    /// Requests come from udev; else from the kernel, and from /sys at the start.
+    pub with_udev: bool,
+    /// With udev: its queue is held while there is work.
+    pub holds: bool,
+    /// The SEQNUM of the event whose program has started us, and the newest when our socket was open: what was announced between
+    /// them is taken to be on its way.
+    pub presumed: Option<(u64, u64)>,
     /// The control socket; none for a one-shot.
     pub control: Option<Control>,
-    /// Where the failures come from and go to; none where they end with us.
+    /// Where failures come from and go to; none where they end with us.
     pub state_file: Option<StateFile>,
     /// Who performs loads.
     pub loader: Box<dyn Loader>,
     /// The loader loads nothing.
     pub dry_run: bool,
-    /// Whether to begin with a scan.
-    pub scan: bool,
-    /// How long loads that run may take to land once addonce is to stop.
-    pub landing_time: Duration,
+    /// How long loads that run are waited for once addonce is to stop.
+    pub stop_timeout: Duration,
     /// When to end.
     pub until: Until,
     /// Who wants to be told how we are; none where nobody does.
@@ -56,20 +59,10 @@ impl Control {
     ///
     /// # Errors
     /// As [`Listener::open`].
-    pub fn listen(self) -> Result<Listener, Fatal> {
+    pub(super) fn listen(self) -> Result<Listener, Fatal> {
         match self.listener {
             Some(listener) => Listener::adopt(listener, &self.path),
             None => Listener::open(&self.path),
         }
     }
-}
-
-/// When the loop ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// A signal says so.
-    Stopped,
-    /// Nothing is left: the socket is drained, no scan is going on, no flight is in the air, and all that for this
-    /// long.
-    Quiet(Duration),
 }

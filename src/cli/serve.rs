@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce serve`: a daemon for the occasion.
+//!
+//! `addonce-load` and `addonce load` start it where no daemon listens. Many may do so at once: all but one of them find that
+//! somebody has the lock, wait until he listens, and end.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::daemon::DaemonOptions;
+use crate::control::listener;
+use crate::control::lock::Lock;
+use crate::daemon::Until;
+use crate::fatal::Fatal;
+use crate::uevent::activation::Given;
+
+/// So long it stays when nothing is left: udev's next event would have to begin anew.
+const LINGER: Duration = Duration::from_secs(1);
+/// So long another daemon may have the lock and not listen, because it begins or ends.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks at who listens.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Do the daemon's work until nothing is left to do: what udev's program starts where no daemon listens.
+#[derive(Args, Debug)]
+pub struct Command {
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+impl Command {
+    /// Serves.
+    ///
+    /// # Errors
+    /// What keeps a daemon from starting.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
+        let _ = nix::unistd::setsid();
+        let Some(lock) = self.lock()? else { return Ok(ExitCode::SUCCESS) };
+        // As udev has it in the environment of a program, which hands it down to us.
+        let asker = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
+        self.daemon.run(lock, Given::default(), asker, Until::Idle(LINGER))
+    }
+
+    /// The lock, unless somebody listens already.
+    fn lock(&self) -> Result<Option<Lock>, Fatal> {
+        let socket = &self.daemon.socket.socket;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if listener::is_open(socket) {
+                log::debug!("{}: somebody listens here already", socket.display());
+                return Ok(None);
+            }
+            match Lock::take(socket, Duration::ZERO) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+}

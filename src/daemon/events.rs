@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What comes in from the kernel and from udevd, and what makes good for what was lost.
+//!
+//! With udev a request is what udevd broadcasts once its rules have run; the kernel's own event says only that it is on its way.
+//! /sys is read when something was lost, to ask udev for its devices again. Without udev the kernel's events are the requests, and
+//! /sys is read at the start, and after an overflow. Nothing takes more than a budget at a time, so that clients and loads get
+//! their turn.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::hold::{self, Broadcast};
+use super::hold_file::ask_again;
+use crate::escape::escape;
+use crate::fatal::Fatal;
+use crate::once::{Origin, Request};
+use crate::uevent::message::{self, Action, Malformed, Uevent};
+use crate::uevent::netlink::{self, Counters, Netlink, Received};
+use crate::uevent::sysfs::{Device, Scan, Step};
+
+/// Datagrams taken at a time.
+const EVENTS: usize = 512;
+/// Links of a scan taken at a time: about two milliseconds' worth.
+const LINKS: usize = 64;
+
+/// What came in.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Somebody wants the modules of a modalias.
+    Request(Request<'a>),
+    /// udevd has this event before it, of a device that has a MODALIAS.
+    Announced(u64),
+    /// udevd is done with an event.
+    Broadcast {
+        /// The event's number.
+        seqnum: u64,
+        /// Whether it is the hold's.
+        what: Broadcast,
+        /// What it asks for, unless a program has done so.
+        request: Option<Request<'a>>,
+    },
+    /// A module is live, says the kernel.
+    ModuleAdded(&'a str),
+    /// A module is gone, says the kernel.
+    ModuleRemoved(&'a str),
+    /// Events were lost, and the socket was read empty since.
+    Lost,
+    /// The socket was read empty.
+    Drained,
+}
+
+/// The way in.
+pub struct Events {
+    netlink: Option<Netlink>,
+    udev: bool,
+    sysfs: PathBuf,
+    scan: Option<Scan>,
+    /// Events were lost since the scan began.
+    scan_again: bool,
+    /// Events were lost since the queue was last empty.
+    lost: bool,
+    /// From the first overflow to the end of the scan that nothing was lost in.
+    episode: Option<Episode>,
+    drops: u32,
+    malformed: u64,
+    buffer: Vec<u8>,
+}
+
+/// Overflows, and the scans that make good for them.
+struct Episode {
+    /// The kernel's count of drops before.
+    before: u32,
+    scans: u32,
+}
+
+/// Whether there is more to be taken without waiting.
+pub type More = bool;
+
+impl Events {
+    /// Events of this socket, if there is one, and this sysfs; with udev, or without. A socket that was handed over may have
+    /// lost events before, and whoever had it then may not have lived to make good for that: that is an overflow, too.
+    pub fn new(netlink: Option<Netlink>, udev: bool, sysfs: PathBuf) -> Self {
+        let drops = netlink.as_ref().and_then(|netlink| netlink.drops().ok());
+        let lost = drops.is_some_and(|drops| drops > 0);
+        let buffer = vec![0; netlink::BUFFER];
+        let (scan, scan_again, episode, drops, malformed) = Default::default();
+        Self { netlink, udev, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer }
+    }
+
+    /// The socket's counters.
+    pub fn counters(&self) -> Counters {
+        self.netlink.as_ref().map(Netlink::counters).unwrap_or_default()
+    }
+
+    /// Datagrams that could not be parsed, and events that the kernel dropped.
+    pub fn losses(&self) -> (u64, u32) {
+        (self.malformed, self.drops)
+    }
+
+    /// Whether requests come from udev.
+    pub fn with_udev(&self) -> bool {
+        self.udev
+    }
+
+    /// Goes through the devices that are there, once more where that is going on. Without udev they are requests; with udev
+    /// [`Events::ask_again`] does it.
+    pub fn scan(&mut self) {
+        match self.scan {
+            Some(_) if !self.udev => self.scan_again = true,
+            // udev is asked again from the beginning.
+            _ => self.scan = Some(Scan::new(&self.sysfs)),
+        }
+    }
+
+    /// Takes in what is there.
+    ///
+    /// # Errors
+    /// [`Fatal::System`] when the socket is of no use any more.
+    pub fn read(&mut self, mut tell: impl FnMut(Event<'_>)) -> Result<More, Fatal> {
+        if self.read_socket(&mut tell)? {
+            return Ok(true);
+        }
+        if std::mem::take(&mut self.lost) {
+            self.recover();
+            tell(Event::Lost);
+        }
+        tell(Event::Drained);
+        Ok(!self.udev && self.read_devices(&mut tell))
+    }
+
+    fn read_socket(&mut self, tell: &mut impl FnMut(Event<'_>)) -> Result<More, Fatal> {
+        let Some(netlink) = &mut self.netlink else { return Ok(false) };
+        for _ in 0..EVENTS {
+            let (datagram, result) = match netlink.receive(&mut self.buffer) {
+                Received::Kernel(datagram) => {
+                    let uevent = message::parse(datagram);
+                    (datagram, uevent.map(|uevent| of_kernel(&uevent, self.udev, &mut *tell)))
+                }
+                Received::Udev(_) if !self.udev => continue,
+                Received::Udev(datagram) => {
+                    let uevent = message::parse_udev(datagram);
+                    (datagram, uevent.map(|uevent| of_udev(&uevent, &mut *tell)))
+                }
+                Received::Stranger | Received::Truncated => continue,
+                Received::Overflow => {
+                    self.lost = true;
+                    continue;
+                }
+                Received::Drained => return Ok(false),
+                Received::Failed(error) => {
+                    return Err(Fatal::System(format!("the uevent socket failed: {error}")));
+                }
+            };
+            if let Err(why) = result {
+                self.malformed += 1;
+                complain(datagram, why, self.malformed == 1);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The queue was read empty after an overflow.
+    fn recover(&mut self) {
+        let before = self.drops;
+        self.drops = self.netlink.as_ref().and_then(|netlink| netlink.drops().ok()).unwrap_or(before);
+        if self.episode.is_none() {
+            self.episode = Some(Episode { before, scans: 0 });
+            let instead = match self.udev {
+                true => "asking udev for its devices again".to_owned(),
+                false => format!("reading {} instead", self.sysfs.display()),
+            };
+            let dropped = self.drops.wrapping_sub(before);
+            let larger = self.netlink.as_ref().map(larger_buffer).unwrap_or_default();
+            log::warn!("{dropped} uevents were dropped by the kernel: {instead}; {larger} helps");
+        }
+        if !self.udev {
+            self.scan();
+        }
+    }
+
+    fn read_devices(&mut self, tell: &mut impl FnMut(Event<'_>)) -> More {
+        for _ in 0..LINKS {
+            match self.next_device() {
+                Step::Device(device) => {
+                    let origin = Origin::Scan { devpath: &device.devpath };
+                    for alias in &device.modaliases {
+                        tell(Event::Request(Request { alias, origin, client: None }));
+                    }
+                }
+                Step::Nothing => {}
+                Step::Done => break,
+            }
+        }
+        self.scan.is_some()
+    }
+
+    /// Asks udev again for as many devices of the scan as there is `room` for. Returns how many were, and whether all have been
+    /// gone through.
+    pub fn ask_again(&mut self, room: usize) -> (usize, bool) {
+        let mut asked = 0;
+        for _ in 0..LINKS {
+            if asked == room {
+                break;
+            }
+            match self.next_device() {
+                Step::Device(Device { devpath, .. }) => {
+                    match ask_again(&self.sysfs.join(OsStr::from_bytes(&devpath[1..]))) {
+                        Ok(()) => asked += 1,
+                        // Gone, most likely.
+                        Err(error) => log::debug!("{}: {error}: not asked for again", escape(&devpath)),
+                    }
+                }
+                Step::Nothing => {}
+                Step::Done => break,
+            }
+        }
+        (asked, self.scan.is_none())
+    }
+
+    fn next_device(&mut self) -> Step {
+        let Some(scan) = &mut self.scan else { return Step::Done };
+        let step = scan.step();
+        if step == Step::Done {
+            self.scanned();
+        }
+        step
+    }
+
+    /// A scan is at its end. Where events were lost meanwhile, it may have passed their devices by before they came.
+    fn scanned(&mut self) {
+        let again = std::mem::take(&mut self.scan_again).then(|| Scan::new(&self.sysfs));
+        let Some(scan) = std::mem::replace(&mut self.scan, again) else { return };
+        let sysfs = self.sysfs.display();
+        log::debug!("scan of {sysfs}: {} links", scan.links());
+        if scan.unreadable() > 0 || scan.truncated() {
+            let unreadable = scan.unreadable();
+            let more = if scan.truncated() { ", and not all of it was looked at" } else { "" };
+            log::warn!(
+                "{sysfs}: {unreadable} files could not be read{more}: devices may be without their modules"
+            );
+        }
+        let Some(mut episode) = self.episode.take() else { return };
+        episode.scans += 1;
+        let dropped = self.drops.wrapping_sub(episode.before);
+        if self.scan.is_some() {
+            self.episode = Some(episode);
+        } else if self.udev {
+            log::info!("udev was asked again for all devices, for {dropped} dropped uevents");
+        } else {
+            let scans = episode.scans;
+            log::info!(
+                "{sysfs} was read {scans} times for {dropped} dropped uevents: nothing is missing any more"
+            );
+        }
+    }
+}
+
+/// What a person can do about drops.
+pub fn larger_buffer(netlink: &Netlink) -> String {
+    let size = netlink.receive_buffer().unwrap_or_default();
+    match netlink.is_adopted() {
+        true => format!("a ReceiveBuffer= above {size} bytes in addonce.socket"),
+        false => format!("a --receive-buffer above {size} bytes"),
+    }
+}
+
+/// What an event of the kernel stands for; with udev, it is on its way only.
+pub fn of_kernel(uevent: &Uevent<'_>, udev: bool, mut tell: impl FnMut(Event<'_>)) {
+    if let Some(module) = uevent.module().and_then(|name| std::str::from_utf8(name).ok()) {
+        match uevent.action {
+            Action::Add => tell(Event::ModuleAdded(module)),
+            Action::Remove => tell(Event::ModuleRemoved(module)),
+            Action::Other => {}
+        }
+    }
+    if uevent.action != Action::Add || uevent.modalias.is_none() {
+        return;
+    }
+    if udev {
+        return tell(Event::Announced(uevent.seqnum));
+    }
+    let origin = origin(uevent);
+    uevent.modaliases().for_each(|alias| tell(Event::Request(Request { alias, origin, client: None })));
+}
+
+fn of_udev(uevent: &Uevent<'_>, mut tell: impl FnMut(Event<'_>)) {
+    let alias = uevent.modalias.filter(|_| uevent.action == Action::Add);
+    let request = alias.map(|alias| Request { alias, origin: origin(uevent), client: None });
+    let uuid = uevent.uuid.filter(|_| uevent.argument == Some(b"hold"));
+    let own = uuid.and_then(|uuid| std::str::from_utf8(uuid).ok()).and_then(hold::number);
+    let what = match (own, request) {
+        (Some(number), _) => Broadcast::Ours(number),
+        (None, Some(_)) => Broadcast::Request,
+        (None, None) => Broadcast::Other,
+    };
+    tell(Event::Broadcast { seqnum: uevent.seqnum, what, request });
+}
+
+fn origin<'a>(uevent: &Uevent<'a>) -> Origin<'a> {
+    let Uevent { devpath, seqnum, synthetic, .. } = *uevent;
+    match uevent.argument {
+        // We have asked for it.
+        Some(b"again") => Origin::Scan { devpath },
+        _ => Origin::Uevent { devpath, seqnum, synthetic },
+    }
+}
+
+/// The first is worth a line, the rest a counter: a sender that errs, errs often.
+fn complain(datagram: &[u8], why: Malformed, first: bool) {
+    let level = if first { log::Level::Warn } else { log::Level::Debug };
+    let head = escape(&datagram[..datagram.len().min(256)]);
+    log::log!(level, "a uevent was not understood and is ignored: {why}: {head}");
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `addonce serve`: a daemon for the occasion. Nothing is inserted: the loader only says what it would do.
+
+mod common;
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use addonce::uevent::message::parse;
+use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use common::devices::Devices;
+use common::fixture::Fixture;
+use common::flood::event;
+use common::namespace::{alone, with_udev};
+use common::running::addonce;
+use common::udev::Udevd;
+
+/// How long anything may take that should take no time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Place {
+    fixture: Fixture,
+    devices: Devices,
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let devices = Devices::none();
+        std::fs::create_dir_all(devices.path().join("module/kernel")).unwrap();
+        std::fs::write(devices.path().join("module/kernel/uevent"), "").unwrap();
+        Self { fixture: Fixture::build("semantics"), devices, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn command(&self, command: &[&str]) -> Command {
+        let mut addonce = addonce();
+        addonce.args(command).arg("--socket").arg(self.directory.path().join("io.addonce"));
+        addonce.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        addonce
+    }
+
+    fn serve(&self) -> Command {
+        let mut serve = self.command(&["serve", "--dry-run"]);
+        serve.args(self.fixture.flags()).arg(self.devices.flag()).env_remove("SEQNUM");
+        serve
+    }
+
+    fn wait_for_socket(&self) {
+        let socket = self.directory.path().join("io.addonce");
+        until("somebody listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let output = self.command(&["status", "--json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+}
+
+fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for the end of a process that has to end well, and returns what it said.
+fn ended(mut child: Child) -> String {
+    until("it ends", || child.try_wait().unwrap().is_some());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn it_answers_whoever_comes_and_ends_when_nothing_is_left() {
+    alone("it_answers_whoever_comes_and_ends_when_nothing_is_left", || {
+        let place = Place::new();
+        let serve = place.serve().spawn().unwrap();
+        place.wait_for_socket();
+        let output = place.command(&["load", "fx_top"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "fx_top: live\n", "{output:?}");
+        assert!(ended(serve).contains("add_once fx_top live"));
+        let left = std::fs::read_dir(place.directory.path()).unwrap().flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name()).filter(|name| *name == "io.addonce").collect();
+        assert!(left.is_empty(), "{left:?}");
+        // What it remembers is the next one's.
+        let output = place.command(&["load", "fx_top"]).output().unwrap();
+        assert_ne!(output.status.code(), Some(0), "nothing listens: {output:?}");
+    });
+}
+
+#[test]
+fn of_many_that_start_at_once_one_serves_and_the_others_end() {
+    alone("of_many_that_start_at_once_one_serves_and_the_others_end", || {
+        let place = Place::new();
+        let all: Vec<Child> = (0..12).map(|_| place.serve().spawn().unwrap()).collect();
+        place.wait_for_socket();
+        // While a client is there, nobody ends, so that no second one can have its turn.
+        let _client =
+            std::os::unix::net::UnixStream::connect(place.directory.path().join("io.addonce")).unwrap();
+        let mut all = all;
+        until("eleven have ended", || {
+            all.iter_mut().map(|child| child.try_wait().unwrap()).filter(Option::is_none).count() == 1
+        });
+        drop(_client);
+        let served = all.into_iter().map(ended).filter(|said| said.contains("listening for uevents")).count();
+        assert_eq!(served, 1);
+    });
+}
+
+#[test]
+fn what_was_announced_before_its_socket_was_open_is_on_its_way() {
+    with_udev("what_was_announced_before_its_socket_was_open_is_on_its_way", || {
+        let place = Place::new();
+        let (mut kernel, udevd) = (Sender::open().unwrap(), Udevd::new());
+        let mut heard = Netlink::open(1 << 20).unwrap();
+        let mut seqnums = Vec::new();
+        for n in 0..3 {
+            kernel.inject(&event(&format!("/devices/x{n}"), b"fxopt:1")).unwrap();
+            let mut buffer = vec![0; BUFFER];
+            let Received::Kernel(datagram) = heard.receive(&mut buffer) else { panic!("not heard") };
+            seqnums.push(parse(datagram).unwrap().seqnum);
+        }
+        // The program of the first starts it.
+        let serve = place.serve().env("SEQNUM", seqnums[0].to_string()).spawn().unwrap();
+        place.wait_for_socket();
+        // Other events of this machine have numbers, too, which nobody will announce here.
+        until("two are outstanding", || place.status()["outstanding"].as_u64() >= Some(2));
+        for (n, seqnum) in seqnums.iter().enumerate().skip(1) {
+            let text = format!("ACTION=add\0DEVPATH=/devices/x{n}\0SEQNUM={seqnum}\0MODALIAS=fxopt:1\0");
+            udevd.broadcast(text.as_bytes());
+        }
+        until("both are requests", || place.status()["requests"] == 2);
+        assert!(ended(serve).contains("add_once fx_opt live"));
+    });
+}

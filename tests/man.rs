@@ -106,7 +106,8 @@ fn flag(arg: &Arg) -> Option<(String, Flag)> {
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
     let in_words = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
     let default = arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
-    let default = default.or(in_words.map(|(default, _)| default.to_owned()));
+    // The page's is without underscores, which are scdoc's marks.
+    let default = default.or(in_words.map(|(default, _)| plain(default)));
     Some((name, Flag { value: Some(if optional { format!("[{value}]") } else { value }), default }))
 }
 

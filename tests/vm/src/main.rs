@@ -115,15 +115,27 @@ fn perform(command: Command) -> Result<(), String> {
     }
 }
 
-/// A reference and others beside each other. All results are kept even where they show that something is wrong.
+/// A reference and others beside each other. All results are kept even where they show that something is wrong. While a guest
+/// runs the next one's image is made: a disk takes half a minute, and a guest leaves half a CPU idle.
 fn demo(reference: &str, runs: &[Run]) -> Result<(), String> {
     let Some(first) = runs.first() else { return Ok(()) };
     forget(first)?;
-    let stock = measure(&Run { scenario: reference.into(), ..first.clone() })?;
-    let mut results = vec![stock];
-    for run in runs {
-        results.push(measure(run)?);
-    }
+    let stock = Run { scenario: reference.into(), ..first.clone() };
+    let all: Vec<&Run> = std::iter::once(&stock).chain(runs).collect();
+    let results = std::thread::scope(|scope| {
+        let prepare = |run: &Run| Prepared::make(run, found(run)?);
+        let mut results = Vec::new();
+        let mut made = prepare(all[0])?;
+        for (index, run) in all.iter().enumerate() {
+            let next = all.get(index + 1).map(|&run| scope.spawn(move || prepare(run)));
+            results.push(measured(run, made)?);
+            let Some(next) = next else { break };
+            made = next
+                .join()
+                .map_err(|_| format!("the image of {} was not made", all[index + 1].scenario))??;
+        }
+        Ok::<_, String>(results)
+    })?;
     print!("{}", table::render(&results));
     if let Some(path) = &first.out {
         write(path, &results)?;
@@ -145,16 +157,43 @@ fn forget(run: &Run) -> Result<(), String> {
     }
 }
 
-fn measure(run: &Run) -> Result<LabResult, String> {
+fn found(run: &Run) -> Result<scenario::Scenario, String> {
     let mut scenario = scenario::find(&run.scenario)?;
     if let Some(path) = &run.after {
         scenario.order = first(path)?.order;
     }
-    measure_in(run, scenario)
+    Ok(scenario)
+}
+
+fn measure(run: &Run) -> Result<LabResult, String> {
+    measure_in(run, found(run)?)
 }
 
 fn measure_in(run: &Run, scenario: scenario::Scenario) -> Result<LabResult, String> {
-    let mut result = boot(run, &scenario, |raw, trace| {
+    measured(run, Prepared::make(run, scenario)?)
+}
+
+/// A guest that could start.
+struct Prepared {
+    scenario: scenario::Scenario,
+    kernel: kernel::Kernel,
+    image: image::Image,
+}
+
+impl Prepared {
+    fn make(run: &Run, scenario: scenario::Scenario) -> Result<Self, String> {
+        let kernel = kernel::obtain()?;
+        let image = match scenario.boots {
+            true => debian::build(&kernel, &scenario, run.deb.as_deref())?,
+            false => image::build(&kernel, &scenario, run.addonce.as_deref())?,
+        };
+        Ok(Self { scenario, kernel, image })
+    }
+}
+
+fn measured(run: &Run, prepared: Prepared) -> Result<LabResult, String> {
+    let scenario = &prepared.scenario;
+    let mut result = boot(run, &prepared, |raw, trace| {
         let programs = trace.programs.clone();
         let (boot, calls) = match scenario.boots {
             true => boot::read(raw, trace).map(|(boot, calls)| (Some(boot), calls))?,
@@ -165,19 +204,19 @@ fn measure_in(run: &Run, scenario: scenario::Scenario) -> Result<LabResult, Stri
     })?;
     if let Some(boot) = &mut result.boot {
         boot.as_stock = scenario.as_stock;
-        boot.not_in_initramfs = scenario.not_in_initramfs;
-        boot.wanted_before = scenario.before_addonce;
+        boot.not_in_initramfs = scenario.not_in_initramfs.clone();
+        boot.wanted_before = scenario.before_addonce.clone();
         boot.needs_service = scenario.needs_deb && !scenario.as_stock;
     }
-    result.not_asked_for = scenario.not_asked_for;
+    result.not_asked_for = scenario.not_asked_for.clone();
     result.most_programs = scenario.most_programs;
-    result.twice = scenario.twice;
+    result.twice = scenario.twice.clone();
     Ok(result)
 }
 
 /// The cases of `fixes`. The table is printed even where it shows that something is wrong.
 fn fixes(run: &Run) -> Result<(), String> {
-    let report = boot(run, &scenario::find(&run.scenario)?, |raw, trace| {
+    let report = boot(run, &Prepared::make(run, found(run)?)?, |raw, trace| {
         result::must_be_complete(raw)?;
         Ok(verdict::Report {
             kernel: raw.fact("kernel")?.into(),
@@ -199,17 +238,12 @@ fn fixes(run: &Run) -> Result<(), String> {
 /// Runs a guest, and makes of what it wrote what is wanted of it.
 fn boot<R>(
     run: &Run,
-    scenario: &scenario::Scenario,
+    Prepared { scenario, kernel, image }: &Prepared,
     evaluate: impl FnOnce(&raw::Raw, trace::Trace) -> Result<R, String>,
 ) -> Result<R, String> {
     forget(run)?;
-    let kernel = kernel::obtain()?;
-    let image = match scenario.boots {
-        true => debian::build(&kernel, scenario, run.deb.as_deref())?,
-        false => image::build(&kernel, scenario, run.addonce.as_deref())?,
-    };
     let began = Instant::now();
-    let guest = guest::Guest::new(&kernel, &image, scenario, run.cpus, run.timeout)?;
+    let guest = guest::Guest::new(kernel, image, scenario, run.cpus, run.timeout)?;
     let text = guest.run()?;
     let evaluated = (|| {
         let raw = raw::Raw::parse(&text)?;

@@ -244,6 +244,8 @@ impl Hold {
     pub fn drained(&mut self, now: Time) {
         match self.outstanding.tick(now) {
             GivenUp::Nothing => {}
+            // Without a hold they had programs of their own: what is lost now would be lost without us, too.
+            _ if self.phase == Phase::Idle => {}
             GivenUp::Lost => self.recover(),
             GivenUp::Silent => {
                 self.recovery = Recovery::Owed;
@@ -301,12 +303,15 @@ impl Hold {
         }
     }
 
-    /// A client that holds is gone without an answer.
+    /// A client that holds, or that waits for the modules of its event, is gone without an answer.
     pub fn gone(&mut self, client: ClientId, now: Time) {
-        self.holders.retain(|holder| *holder != client);
         if matches!(self.program, Program::Here(program, _) if program == client) {
             self.lose(now);
         }
+        let holders = self.holders.len();
+        self.holders.retain(|holder| *holder != client);
+        // What it asked for goes on.
+        self.unasked |= holders == self.holders.len();
     }
 
     // The loop.
@@ -341,7 +346,7 @@ impl Hold {
         } else if self.evidence && !self.has_work(now) {
             self.actions.push_back(Action::Forget);
         }
-        if self.actions.is_empty() {
+        if !self.is_unasked(now) && self.actions.is_empty() {
             self.answer();
         }
     }
@@ -393,7 +398,13 @@ impl Hold {
             Some(Action::Publish { .. }) if success => {
                 (self.phase, self.evidence) = (Phase::Held, true);
             }
-            Some(Action::WriteEvent(_) | Action::Publish { .. }) => self.back_off(now),
+            Some(Action::WriteEvent(_) | Action::Publish { .. }) => {
+                self.back_off(now);
+                if self.phase == Phase::Idle && self.is_recovering() {
+                    // What is asked for again needs udevd's workers.
+                    self.answer();
+                }
+            }
             Some(Action::Unpublish) if self.phase == Phase::Held => {
                 self.phase = Phase::Releasing { drained: false };
             }
@@ -491,6 +502,11 @@ impl Hold {
         self.has_loads(now) || !self.outstanding.is_empty() || self.is_recovering()
     }
 
+    /// Whether there is work that no program waits for.
+    fn is_unasked(&self, now: Time) -> bool {
+        self.is_recovering() || self.unasked && self.has_loads(now)
+    }
+
     fn has_loads(&self, now: Time) -> bool {
         self.youngest_load.is_some_and(|began| now < began + LOADS_HOLD)
     }
@@ -500,9 +516,7 @@ impl Hold {
     }
 
     fn is_wanted(&self, now: Time) -> bool {
-        self.is_recovering()
-            || self.outstanding.len() >= self.take_from
-            || self.unasked && self.has_loads(now)
+        self.is_unasked(now) || self.outstanding.len() >= self.take_from
     }
 
     /// When the program that waits is to be replaced.

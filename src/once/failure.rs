@@ -45,7 +45,7 @@ pub struct Failure {
     /// Who had an attempt accepted that waits for the end of the backoff.
     pub pending: Option<Requesters>,
     /// What the first request of the last attempt asked for.
-    #[serde(with = "super::snapshot::escaped")]
+    #[serde(with = "crate::escape::escaped")]
     pub alias: Box<[u8]>,
     pub(super) options: Option<Arc<CString>>,
     /// How many unloads had been seen by then.

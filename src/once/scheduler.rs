@@ -644,16 +644,8 @@ impl Scheduler {
         }
         let needed = Ask { options: None, always: false, pulled_in_by: Some(name), after: None, ..*ask };
         for dependency in &plan.deps {
-            match self.want(modules, dependency, &needed, now) {
-                Status::Loading => self.wait(name, dependency, Edge::Hard)?,
-                Status::Failed { error, retry_at } => {
-                    if let Some(load) = self.loads.get_mut(name) {
-                        load.retries_with_dependency = retry_at.is_some();
-                    }
-                    return Err(error.of_dependency(dependency));
-                }
-                _ => {}
-            }
+            let status = self.want(modules, dependency, &needed, now);
+            self.depend(name, dependency, status)?;
         }
         for soft in &plan.pre {
             if self.want(modules, soft, &needed, now) == Status::Loading {
@@ -663,6 +655,20 @@ impl Scheduler {
         match ask.after.filter(|after| !self.loads.is_overtaken(after, now)) {
             Some(after) => self.wait(name, after, Edge::Order),
             None => Ok(()),
+        }
+    }
+
+    /// Has a load wait for a dependency, or fail with it.
+    fn depend(&mut self, name: &Name, dependency: &Name, status: Status) -> Result<(), LoadError> {
+        match status {
+            Status::Loading => self.wait(name, dependency, Edge::Hard),
+            Status::Failed { error, retry_at } => {
+                if let Some(load) = self.loads.get_mut(name) {
+                    load.retries_with_dependency = retry_at.is_some();
+                }
+                Err(error.of_dependency(dependency))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -702,11 +708,7 @@ impl Scheduler {
                     self.want(modules, dependency, &ask, now)
                 }
             };
-            match status {
-                Status::Loading => self.wait(name, dependency, Edge::Hard)?,
-                Status::Failed { error, .. } => return Err(error.of_dependency(dependency)),
-                _ => {}
-            }
+            self.depend(name, dependency, status)?;
         }
         Ok(())
     }
@@ -745,7 +747,7 @@ impl Scheduler {
             Some(error) if error.stage == Stage::Disabled => drop(self.states.remove(name)),
             Some(error) => self.remember(load, error, elsewhere, now),
         }
-        self.tell(name);
+        self.answer();
         for (waiter, edge) in self.loads.unblock(name) {
             match &told {
                 Some(error) if edge == Edge::Hard => {
@@ -857,34 +859,22 @@ impl Scheduler {
     }
 
     /// Answers a client at once, or as soon as what it asked for is known.
-    fn answer_when_known(&mut self, client: Option<ClientId>, mut answers: Vec<Answer>) {
-        let Some(client) = client else { return };
-        for (name, status) in &mut answers {
-            if *status == Status::Loading {
+    fn answer_when_known(&mut self, client: Option<ClientId>, answers: Vec<Answer>) {
+        self.waiters.extend(client.map(|client| Waiter { client, answers }));
+        self.answer();
+    }
+
+    /// Answers the clients all of whose modules are known by now.
+    fn answer(&mut self) {
+        for mut waiter in std::mem::take(&mut self.waiters) {
+            for (name, status) in waiter.answers.iter_mut().filter(|(_, status)| *status == Status::Loading) {
                 *status = self.status(name);
             }
-        }
-        self.waiters.push(Waiter { client, answers });
-        self.answer();
-    }
-
-    /// Tells all who wait for a module what became of it.
-    fn tell(&mut self, name: &Name) {
-        let status = self.status(name);
-        for (module, known) in self.waiters.iter_mut().flat_map(|waiter| &mut waiter.answers) {
-            if module == name && *known == Status::Loading {
-                known.clone_from(&status);
+            match waiter.answers.iter().any(|(_, status)| *status == Status::Loading) {
+                true => self.waiters.push(waiter),
+                false => self.actions.push_back(Action::Answer(waiter.client, waiter.answers)),
             }
         }
-        self.answer();
-    }
-
-    fn answer(&mut self) {
-        let waits = |waiter: &Waiter| waiter.answers.iter().any(|(_, status)| *status == Status::Loading);
-        let (waiting, known): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiters).into_iter().partition(waits);
-        self.waiters = waiting;
-        self.actions.extend(known.into_iter().map(|waiter| Action::Answer(waiter.client, waiter.answers)));
     }
 
     fn is_live(&self, name: &str) -> bool {

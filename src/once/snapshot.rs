@@ -56,20 +56,3 @@ impl Scheduler {
         scheduler
     }
 }
-
-/// Bytes that are text most of the time.
-pub(super) mod escaped {
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::ser::Serializer;
-
-    use crate::escape::{escape, unescape};
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&escape(bytes))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        unescape(&text).map(Into::into).ok_or_else(|| D::Error::custom("an escape that is none"))
-    }
-}

@@ -244,7 +244,7 @@ fn a_retry_that_a_dependent_was_promised_is_made() {
 #[test]
 fn a_retry_that_a_dependent_was_promised_is_made_also_where_its_dependencys_was_promised_before() {
     let mut s = world("y:* -> b\ncpu:* -> a\na needs b\nb => ENODEV");
-    s.appear("/devices/0", "y:b");
+    s.appear("/devices/1", "cpu:a");
     s.pass(Duration::from_millis(10));
     s.appear("/devices/0", "y:b");
     s.appear("/devices/1", "cpu:a");

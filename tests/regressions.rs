@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One test for every bug that was fixed. Most were found by the property tests in `tests/model`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use addonce::once::Limits;
 use addonce::once::Status;
-use addonce::once::{Origin, Request};
+use addonce::once::{Backoff, Origin, Policy, Request};
 use addonce::replay::fake::FakeModules;
 use addonce::replay::simulation::Simulation;
 
@@ -257,4 +258,16 @@ fn a_request_attempts_a_module_once_however_many_ways_lead_to_it() {
     s.client(2, "c");
     s.pass(ms(10_000));
     assert_eq!((s.attempts_of("a"), s.attempts_of("b"), s.answers.len()), (2, 2, 2));
+}
+
+/// Of two that were due at one instant the first had the second attempted, which failed for another reason; as one that was due it
+/// was attempted once more, and with it what it needs, for which nobody had asked.
+#[test]
+fn what_was_due_and_has_been_attempted_is_due_no_more() {
+    let mut s = world("a pre c\na => EAGAIN\nc needs a b\nb pre a\nb => ENODEV");
+    let backoff = Backoff { min: ms(2000), max: ms(4000) };
+    s.world.module("a").policy = Arc::new(Policy { backoff, ..Policy::default() });
+    s.replay("/devices/0", "a");
+    s.pass(ms(3000));
+    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (6, 1));
 }

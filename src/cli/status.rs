@@ -82,7 +82,7 @@ fn screen(status: &Value, storm: Option<&Value>, paint: Paint) -> String {
                 duplicates[2]
             ),
         ),
-        ("attempts", format!("{}, {} of them after a backoff", number("/attempts"), number("/deferred"))),
+        ("attempts", format!("{}, {} of them after a backoff", number("/attempts"), number("/retries"))),
         ("live", format!("{} came in", count(number("/live"), "module"))),
         ("failed", failed(status, paint)),
         (

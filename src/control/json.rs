@@ -106,8 +106,8 @@ pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
     value["module"] = json!(&**module);
     value["alias"] = json!(escape(&failure.alias));
     value["attempts"] = json!(failure.attempts);
-    value["asked"] = json!(failure.requesters.requests);
-    value["devices"] = json!(failure.requesters.devices());
+    let (asked, devices) = failure.asked();
+    (value["asked"], value["devices"]) = (json!(asked), json!(devices));
     value["failed_ms_ago"] = json!(millis(now.saturating_sub(failure.failed_at)));
     value["backoff_ms"] = json!(millis(failure.retry_at.saturating_sub(now)));
     value["again_in_ms"] =

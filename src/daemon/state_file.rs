@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock;
-use crate::once::{Changes, Limits, Scheduler, Snapshot, Time};
+use crate::once::{Limits, Scheduler, Snapshot, Time};
 
 /// What the format is called; another one is not read.
 const FORMAT: u32 = 1;
@@ -34,7 +34,7 @@ pub struct StateFile {
     /// None where the kernel does not say: then nothing is written or read.
     boot: Option<String>,
     dry_run: bool,
-    written: Changes,
+    written: u64,
     not_before: Time,
     /// Writing failed, and that was said.
     fails: bool,
@@ -83,7 +83,7 @@ impl StateFile {
             path: socket.with_file_name("state.json"),
             boot: boot.ok(),
             dry_run,
-            written: Changes::default(),
+            written: 0,
             not_before: Time::ZERO,
             fails: false,
         }

@@ -14,7 +14,7 @@ use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::lock::Process;
 use crate::control::server::Server;
-use crate::once::{Changes, Scheduler, Stats, Time};
+use crate::once::{Scheduler, Stats, Time};
 
 /// Between two writes of the file.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ pub fn status(
             "loading": stats.duplicates_loading,
             "failed": stats.duplicates_failed,
         },
-        "deferred": stats.deferred,
+        "retries": stats.retries,
         "attempts": stats.attempts,
         "live": stats.live,
         "failed": stats.failed,
@@ -106,7 +106,7 @@ pub struct StatusFile {
 }
 
 /// What has to change for the file to be written again.
-type Content = (Stats, Changes, usize, Situation);
+type Content = (Stats, u64, usize, Situation);
 
 impl StatusFile {
     /// The file beside this socket.

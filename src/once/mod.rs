@@ -35,6 +35,6 @@ pub use modules::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Wor
 pub use outcome::{AddOnce, LoadError, Outcome, Stage};
 pub use policy::{Backoff, Mode, Policy};
 pub use request::{ClientId, Origin, Request, Time};
-pub use scheduler::{Action, Answer, Changes, Loading, Scheduler, Status};
+pub use scheduler::{Action, Answer, Loading, Scheduler, Status};
 pub use snapshot::Snapshot;
 pub use stats::Stats;

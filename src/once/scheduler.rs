@@ -92,7 +92,8 @@ pub struct Scheduler {
     pub(super) unloaded: BTreeSet<Name>,
     /// `kernel.modules_disabled` is 1.
     disabled: bool,
-    changes: Changes,
+    /// How often what outlives the process has changed.
+    changes: u64,
 }
 
 /// A load in progress.
@@ -106,15 +107,6 @@ pub struct Loading<'a> {
     pub running: Option<Time>,
     /// Tries so far, this one included.
     pub tries: u32,
-}
-
-/// How often what outlives the process has changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// The failures and what is to be retried.
-    pub failures: u64,
-    /// Who asked.
-    pub requesters: u64,
 }
 
 /// A client that waits until all its modules are known.
@@ -154,7 +146,7 @@ impl Scheduler {
             unloads: 0,
             unloaded: BTreeSet::new(),
             disabled: false,
-            changes: Changes::default(),
+            changes: 0,
         }
     }
 
@@ -256,7 +248,7 @@ impl Scheduler {
     /// Uevents were lost: what is believed to be live may have been unloaded, and what failed may be live. That is looked at.
     pub fn events_lost(&mut self, modules: &mut dyn Modules) {
         self.unloads += 1;
-        self.changes.failures += 1;
+        self.changes += 1;
         let names: Vec<Name> = self.states.keys().chain(&self.unloaded).cloned().collect();
         for name in names {
             let live = modules.initstate(&name) == InitState::Live;
@@ -335,7 +327,7 @@ impl Scheduler {
     }
 
     /// How often what outlives the process has changed.
-    pub fn changes(&self) -> Changes {
+    pub fn changes(&self) -> u64 {
         self.changes
     }
 
@@ -484,10 +476,8 @@ impl Scheduler {
         }
         let unloads = self.unloads;
         let Some(failure) = self.failure_mut(&root) else { return Decision::Attempt };
-        let pending = failure.pending.is_some();
         let decision = failure.decide(by, unloads, now);
-        self.changes.requesters += 1;
-        self.changes.failures += u64::from(!pending && decision != Decision::Duplicate);
+        self.changes += 1;
         if let Some(failure) = self.failure_mut(name).filter(|_| root != *name) {
             match decision {
                 Decision::Attempt => {}
@@ -806,12 +796,12 @@ impl Scheduler {
             State::Failed(failure) => failure.pending.is_some() || failure.dependency() != Some(name),
             _ => true,
         });
-        self.changes.failures += 1;
+        self.changes += 1;
     }
 
     /// A module was live and is not any more: only who asks for it anew has it loaded again.
     fn was_unloaded(&mut self, name: Name) {
-        self.changes.failures += 1;
+        self.changes += 1;
         if self.unloaded.len() < Limits::UNLOADED {
             self.unloaded.insert(name);
         }
@@ -843,7 +833,7 @@ impl Scheduler {
         if elsewhere {
             self.forget_dependents(&plan.module);
         }
-        self.changes.failures += 1;
+        self.changes += 1;
     }
 
     /// No load can succeed any more: what does not run ends now.

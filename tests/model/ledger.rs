@@ -101,7 +101,12 @@ impl Ledger {
         let reached = world.reach(&named);
         // What is accepted for one of them, or joins what was accepted for it, is, at the end of its backoff,
         // attempted with all that it needs.
-        let waits = |module: &usize| self.modules[*module].reasons.contains(&Reason::Later);
+        let waits = |module: &usize| {
+            let seen = &self.modules[*module];
+            // What was short of memory is attempted whether anybody asks or not.
+            let short = seen.failed.is_some_and(|(_, errno, _)| errno == libc::EAGAIN);
+            short || seen.reasons.contains(&Reason::Later)
+        };
         let again = |device| reached.iter().any(|&module| self.modules[module].asked_before(device));
         let again = reached.iter().any(waits) || matches!(who, Who::Device(device, _) if again(device));
         for module in reached {

@@ -52,23 +52,19 @@ fn prove_in_mixed_worlds(percent: u32, invariant: Invariant) {
     });
 }
 
-/// Invariant 1. Caught: `coalescer.rs`, `module_added`: no early return for a module whose load is running.
+/// Invariant 1.
 #[test]
 fn there_are_never_two_loads_of_one_module() {
     prove_in_mixed_worlds(8, Invariant::OneLoad);
 }
 
-/// Invariant 2. Caught: `landing.rs`, `tell`: one of a flight's clients is left out; `party.rs`, `answer`: a
-/// party that is not complete is answered; `coalescer.rs`, `client_gone`: the party stays.
+/// Invariant 2.
 #[test]
 fn every_client_is_answered_once_and_none_hangs() {
     prove_in_mixed_worlds(8, Invariant::Answers);
 }
 
-/// Invariant 3, as an upper bound. Caught: `sightings.rs`, `see`: one request is taken for two;
-/// `failures.rs`, `judge`: the backoff is not waited for; `conflict_is_over`: `>=` for `>`; `takeoff.rs`,
-/// `pulled_in_by`: `always: true`; `landing.rs`, `tries_again`: one try more; `request.rs`: a scan is taken
-/// for a replay.
+/// Invariant 3, as an upper bound.
 #[test]
 fn no_failure_is_attempted_again_without_a_rule_that_allows_it() {
     let cases = prop_oneof![case(RICH, 40), case(NARROW, 40)];
@@ -79,10 +75,7 @@ fn no_failure_is_attempted_again_without_a_rule_that_allows_it() {
     });
 }
 
-/// Invariant 3, exactly, and what clients are told. Caught: all of the above that concern one module;
-/// `policy.rs`, `Backoff::after`: one doubling more; `limits.rs`: another `FRESH`; `coalescer.rs`,
-/// `events_lost`: failures not doubted; `failures.rs`, `take_pending`: an administrator's attempt counts as a
-/// device's, or a device's as nobody's.
+/// Invariant 3, exactly, and what clients are told.
 #[test]
 fn modules_without_relations_are_attempted_exactly_when_the_rules_say() {
     let alone = case(ALONE, 40).prop_map(|mut case| {
@@ -140,9 +133,7 @@ fn equal<T: Debug + PartialEq>(what: &str, actual: &T, expected: &T) -> Result<(
     Err(format!("{what} differ from the model's\nexpected: {expected:?}\n  actual: {actual:?}"))
 }
 
-/// Invariant 4. Caught: `failures.rs`, `judge`: no pending attempt is left behind; `landing.rs`, `remember`:
-/// an evicted failure's promise is dropped; `takeoff.rs`, `take_off`: the promises to dependents are dropped;
-/// `join`: who joins a dependent is not sighted for what that waits for.
+/// Invariant 4.
 #[test]
 fn every_request_that_the_rules_accept_leads_to_an_attempt() {
     let cases = prop_oneof![case(RICH, 40), case(NARROW, 40)];
@@ -155,9 +146,7 @@ fn every_request_that_the_rules_accept_leads_to_an_attempt() {
     });
 }
 
-/// Invariant 5. Caught: `slots.rs`, `start`: `>` for `>=`, or no look at `threads`; `sightings.rs`, `see`: no
-/// look at the limit; `memo.rs` and `failures.rs`: a capacity of one more; `coalescer.rs`, `refresh`: the
-/// memo is kept.
+/// Invariant 5.
 #[test]
 fn all_bounds_are_kept() {
     let cases = prop_oneof![case(NARROW, 40), case(Flavour { options: true, ..NARROW }, 40)];
@@ -168,18 +157,13 @@ fn all_bounds_are_kept() {
     });
 }
 
-/// Invariant 6. Caught: `takeoff.rs`, `collect`: a dependency in the air is waited for by a soft edge;
-/// `landing.rs`, `release`: a transient failure is not passed on; `outcome.rs`, `of_dependency`: the nearest
-/// is named, not the root.
+/// Invariant 6.
 #[test]
 fn nothing_is_loaded_before_what_it_needs_and_failures_name_what_failed() {
     prove_in_mixed_worlds(8, Invariant::Dependencies);
 }
 
-/// Invariant 7. Caught: `flight.rs`, `wait`: a soft edge closes a cycle; `takeoff.rs`, `wait`: what gave way
-/// is not queued; `landing.rs`, `land`: the slot of a failed flight is not freed; `coalescer.rs`, `refresh`:
-/// the memo is kept; `failures.rs`, `judge`: what is due is accepted before its backoff has ended, so two
-/// dependencies keep each other going.
+/// Invariant 7.
 #[test]
 fn all_settles_and_a_fix_is_never_locked_out() {
     let cases = prop_oneof![case(RICH, 30), case(NARROW, 30)];
@@ -238,8 +222,7 @@ fn fix_everything(harness: &mut Harness<'_>) {
     harness.lost();
 }
 
-/// Invariant 8. Caught: `coalescer.rs`, `next_deadline`: old loads or pauses are left out; `failures.rs`,
-/// `next_due`: the last for the first; `takeoff.rs`, `collect`: a load that is old already is waited for.
+/// Invariant 8.
 #[test]
 fn ticking_at_deadlines_is_as_good_as_ticking_every_10_ms() {
     let all = Flavour { options: true, disabling: true, ..NARROW };

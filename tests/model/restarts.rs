@@ -17,9 +17,6 @@ use super::invariants::{RICH, prove};
 use super::steps::{Case, Step, case};
 use super::world::Flavour;
 
-/// Caught: `snapshot.rs`, `snapshot`: the number of requests without those before this core's, or the least recently used
-/// failure first; `restore`: without the numbers of modules, or the secret; `Failed`: without promises, their dependents or
-/// options; `sighted.rs`, `save`: what stands together is left behind, or `>` for `>=`.
 #[test]
 fn a_restored_core_rules_as_the_one_that_was_saved() {
     let cases = prop::sample::select(vec![RICH, Flavour { options: true, ..RICH }]);

@@ -260,41 +260,6 @@ fn a_message_that_does_not_end_is_cut_off_at_the_bound() {
     });
 }
 
-/// Flag and default of every row in the table of bounds.
-fn bounds_of_the_design() -> Vec<(String, String)> {
-    let design = include_str!("../docs/DESIGN.md");
-    let (_, table) = design.split_once("| bound | flag | default |").expect("the table of bounds");
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let cells = rows.map(|row| row.split('|').map(str::trim).map(str::to_owned).collect::<Vec<_>>());
-    cells
-        .filter_map(|row| Some((row[2].strip_prefix('`')?.strip_suffix('`')?.to_owned(), row[3].clone())))
-        .collect()
-}
-
-#[test]
-fn every_bound_of_the_design_is_a_flag_of_the_daemon_with_its_default() {
-    let help = addonce().args(["daemon", "--help"]).output().expect("addonce").stdout;
-    let help = String::from_utf8(help).expect("text").split_whitespace().collect::<Vec<_>>().join(" ");
-    let bounds = bounds_of_the_design();
-    assert!(bounds.len() >= 8, "{bounds:?}");
-    for (flag, default) in bounds {
-        let (_, about) =
-            help.split_once(&format!("{flag} <")).unwrap_or_else(|| panic!("no {flag} in the help"));
-        let about = about.split(" --").next().expect("a first part");
-        let shown =
-            about.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']')).map(|(shown, _)| shown);
-        let shown = shown.unwrap_or_else(|| panic!("{flag} has no default: {about}"));
-        // The design writes for people: 128 MiB, 10 s, 2 x CPUs.
-        let number = default.split_whitespace().next().expect("a word").parse::<u64>().expect("a number");
-        let plain = match flag.as_str() {
-            "--jobs" => continue,
-            "--receive-buffer" => number << 20,
-            _ => number,
-        };
-        assert_eq!(shown, plain.to_string(), "{flag}");
-    }
-}
-
 /// A replay's answer: a storm as text, each line a time in seconds, a device and a modalias, and a world.
 fn replay(storm: &str, world: &str, flags: &[&str]) -> serde_json::Value {
     let directory = tempfile::tempdir().expect("tempdir");

@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 
 /// What the command writes into the directory $PLACE; /proc is in $PLACE/proc there.
 const COMMAND: &str = "env > $PLACE/env; cat $PLACE/proc/self/status > $PLACE/status; \
-                       ls $PLACE/proc/$$/fd > $PLACE/descriptors; ulimit -S -n > $PLACE/files; \
+                       ls $PLACE/proc/self/fd > $PLACE/descriptors; ulimit -S -n > $PLACE/files; \
                        ulimit -H -n >> $PLACE/files; mv $PLACE/files $PLACE/done";
 
 /// A /proc of a kernel that has modules, whatever this one has; it holds for the program alone.
@@ -34,7 +34,7 @@ const WITH_MODULES: &str = "mkdir $PLACE/fake && touch $PLACE/fake/modules && \
 
 /// A client that this /proc shows: the daemon looks at its capabilities.
 const SHOWN: &str =
-    "until [ -e $PLACE/fake/self ]; do sleep 0.01; done; ln -s $PLACE/proc/$$ $PLACE/fake/$$; exec \"$@\"";
+    "until [ -L $PLACE/fake/self ]; do sleep 0.01; done; ln -s $PLACE/proc/$$ $PLACE/fake/$$; exec \"$@\"";
 
 fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).expect("written").lines().map(str::to_owned).collect()
@@ -85,7 +85,11 @@ fn an_install_command_cannot_tell_a_daemon_from_modprobe() {
         assert_eq!(mask("SigBlk:"), 0, "no signal is blocked");
         assert_eq!(mask("SigIgn:") >> (Signal::SIGPIPE as i32 - 1) & 1, 0, "SIGPIPE is not ignored");
 
-        assert_eq!(lines(&place.join("descriptors")), ["0", "1", "2"], "and nothing of ours");
+        assert_eq!(
+            lines(&place.join("descriptors")),
+            ["0", "1", "2", "3"],
+            "3 is the directory that ls reads"
+        );
         assert_eq!(lines(&place.join("done"))[0], "300", "as many files as before");
 
         kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).expect("kill");

@@ -73,21 +73,21 @@ impl Process {
     /// What reading /proc says.
     pub fn this() -> io::Result<Self> {
         let pid = std::process::id();
-        Ok(Self { pid, started: started(pid)? })
+        Ok(Self { pid, started: started("self")? })
     }
 
     /// Whether it still runs.
     pub fn is_alive(self) -> bool {
-        started(self.pid).is_ok_and(|started| started == self.started)
+        started(&self.pid.to_string()).is_ok_and(|started| started == self.started)
     }
 }
 
-fn started(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+fn started(process: &str) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name in parentheses may hold anything; starttime is the twentieth field behind it.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let started = fields.split_whitespace().nth(19).and_then(|field| field.parse().ok());
-    started.ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat: not understood")))
+    started.ok_or_else(|| io::Error::other(format!("/proc/{process}/stat: not understood")))
 }
 
 fn open(path: &PathBuf) -> io::Result<File> {

@@ -148,9 +148,11 @@ impl Running {
         self.signal(Signal::SIGTERM);
         let status = self.child.wait().expect("wait");
         assert!(status.success(), "{status}");
-        let rest: Vec<String> = self.lines.iter().collect();
         let mut log = std::mem::take(&mut self.log);
-        log.extend(rest);
+        // A load that outlives it has the same standard error: then there is no end, but what was logged comes at once.
+        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(1)) {
+            log.push(line);
+        }
         log
     }
 }

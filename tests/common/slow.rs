@@ -2,6 +2,7 @@
 //! A load that takes its time: the module's file is a pipe that nobody has written to yet.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
@@ -36,13 +37,29 @@ impl<'a> Slow<'a> {
 
     /// The process that loads it for this daemon.
     pub fn process(&self, daemon: u32) -> Pid {
-        let children =
-            fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children")).expect("children");
         let name = format!("+{}\n", self.module);
-        let mut children = children.split_whitespace();
         let is_it =
-            |pid: &&str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == name);
-        let pid = children.find(is_it).unwrap_or_else(|| panic!("no process loads {}", self.module));
+            |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == name);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let pid = loop {
+            let path = format!("/proc/{daemon}/task/{daemon}/children");
+            let children = fs::read_to_string(path).expect("children");
+            if let Some(pid) = children.split_whitespace().find(|pid| is_it(pid)) {
+                break pid.to_owned();
+            }
+            // It gives itself the name.
+            assert!(Instant::now() < deadline, "no process loads {}", self.module);
+        };
         Pid::from_raw(pid.parse().expect("a number"))
+    }
+}
+
+impl Drop for Slow<'_> {
+    /// Loads outlive their daemon, and are not to outlive the test.
+    fn drop(&mut self) {
+        let _ = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(self.fixture.file(self.module));
     }
 }

@@ -67,25 +67,39 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         // Before anything is opened: descriptors that were handed over go by their numbers.
         let given = activation::take(&self.daemon.socket.socket, self.daemon.limits.receive_buffer())?;
+        let loader = self.daemon.loader()?;
         let lock = Lock::take(&self.daemon.socket.socket, STEP_DOWN)?;
-        self.daemon.run(lock, given, None, Until::Stopped)
+        self.daemon.run(lock, loader, given, None, Until::Stopped)
     }
 }
 
 impl DaemonOptions {
+    /// Who performs loads: to be asked for first, for without one there is no daemon.
+    ///
+    /// # Errors
+    /// As [`loader`].
+    pub fn loader(&self) -> Result<Box<dyn Loader>, Fatal> {
+        loader(self.dry_run, &self.tree, make_room(self.clients.get())?)
+    }
+
     /// Runs a daemon while the lock is held. `asker` is the SEQNUM of the event whose program wants it, where one does.
     ///
     /// # Errors
     /// [`Fatal::System`] where the system refuses.
-    pub fn run(self, _lock: Lock, given: Given, asker: Option<u64>, until: Until) -> Result<ExitCode, Fatal> {
+    pub fn run(
+        self,
+        _lock: Lock,
+        loader: Box<dyn Loader>,
+        given: Given,
+        asker: Option<u64>,
+        until: Until,
+    ) -> Result<ExitCode, Fatal> {
         // The socket first: what happens while the rest is set up waits there.
         let netlink = given.netlink.map_or_else(|| Netlink::open(self.limits.receive_buffer()), Ok)?;
         let presumed = asker.zip(newest());
         let with_udev = Path::new(UDEV).exists();
         let patience = Duration::from_secs(self.patience.into());
         let bounds = Bounds { clients: self.clients.get(), patience };
-        let open_files = make_room(bounds.clients)?;
-        let loader = loader(self.dry_run, &self.tree, open_files)?;
         let resolver = self.tree.open()?;
         let path = self.socket.socket;
         let config = Config {

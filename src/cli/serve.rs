@@ -38,10 +38,11 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
         let _ = nix::unistd::setsid();
+        let loader = self.daemon.loader()?;
         let Some(lock) = self.lock()? else { return Ok(ExitCode::SUCCESS) };
         // As udev has it in the environment of a program, which hands it down to us.
         let asker = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
-        self.daemon.run(lock, Given::default(), asker, Until::Idle(LINGER))
+        self.daemon.run(lock, loader, Given::default(), asker, Until::Idle(LINGER))
     }
 
     /// The lock, unless somebody listens already.

@@ -30,6 +30,8 @@ pub struct Methods {
     settling: Vec<ClientId>,
     /// The programs that wait for the end of the hold.
     holding: Vec<ClientId>,
+    /// Programs that wait for the modules of their uevent.
+    asking: Vec<ClientId>,
     notes: VecDeque<Note>,
 }
 
@@ -40,7 +42,7 @@ pub enum Note {
     Asked(u64),
     /// A program came to wait for the end of the hold, of our event with this number.
     Hold(ClientId, Option<u64>),
-    /// One of those went without an answer.
+    /// One of those, or one that waits for the modules of its uevent, went without an answer.
     Gone(ClientId),
 }
 
@@ -48,7 +50,15 @@ impl Methods {
     /// For the clients of this server.
     pub fn new(server: Server, now: Time) -> Self {
         let file = StatusFile::beside(server.path());
-        Self { server, file, began: now, settling: Vec::new(), holding: Vec::new(), notes: VecDeque::new() }
+        Self {
+            server,
+            file,
+            began: now,
+            settling: Vec::new(),
+            holding: Vec::new(),
+            asking: Vec::new(),
+            notes: VecDeque::new(),
+        }
     }
 
     /// We are to stop: who connects from now on is not accepted.
@@ -85,8 +95,10 @@ impl Methods {
         while let Some(client) = self.server.next_gone() {
             core.client_gone(client);
             self.settling.retain(|&other| other != client);
-            if self.holding.contains(&client) {
-                self.holding.retain(|&other| other != client);
+            let waiting = self.holding.len() + self.asking.len();
+            self.holding.retain(|&other| other != client);
+            self.asking.retain(|&other| other != client);
+            if self.holding.len() + self.asking.len() < waiting {
                 self.notes.push_back(Note::Gone(client));
             }
         }
@@ -95,7 +107,10 @@ impl Methods {
                 (Method::Load { load, more }, client) => match request(core, resolver, client, &load, now) {
                     Err(parameter) => Reply::invalid_parameter(parameter),
                     Ok(()) => {
-                        self.notes.extend(load.seqnum.map(Note::Asked));
+                        if let Some(seqnum) = load.seqnum {
+                            self.notes.push_back(Note::Asked(seqnum));
+                            self.asking.extend(client);
+                        }
                         if let Some(client) = client.filter(|_| more) {
                             self.server.reply_and_go_on(client, json!({}), now);
                         }
@@ -163,6 +178,7 @@ impl Methods {
 
     /// The scheduler has an answer.
     pub fn answer(&mut self, client: ClientId, answers: &[Answer], now: Time) {
+        self.asking.retain(|&other| other != client);
         self.server.reply(client, &json::answers(answers, now), now);
     }
 

@@ -186,7 +186,7 @@ fn a_replay_resolves_by_the_tree_and_answers_as_declared() {
     let lines: Vec<&str> = text.lines().collect();
     assert!(
         lines.iter().any(|line| line
-            .starts_with("add_once fx_mid live asked=1 waited=0.0ms load=40.0ms pulled_in_by=fx_top")),
+            .starts_with("add_once fx_mid live asked=40 waited=0.0ms load=40.0ms pulled_in_by=fx_top")),
         "{text}"
     );
     assert!(

@@ -1,35 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # addonce: loads each kernel module once
+//! Loads each kernel module once.
 //!
-//! The way of a uevent through the house:
+//! The way of a uevent; without udev the kernel's is the request, and so is a device found in /sys:
 //!
 //! ```text
-//!  kernel ──netlink──▶ uevent::netlink ─▶ uevent::message ─┐
-//!  /sys   ──files────▶ uevent::sysfs ──────────────────────┤ daemon::intake
-//!  client ──varlink──▶ control::server ─▶ daemon::methods ────┤ request
-//!                                                          ▼
-//!                          once::coalescer ── memo ──▶ kmod::resolver (libkmod) ─▶ plan
-//!                               │  ▲
-//!                  start flight │  │ landed
-//!                               ▼  │
-//!                          daemon::workers ─▶ kmod::insert ─▶ finit_module / install command
-//!                               │
-//!                               ▼
-//!                          daemon::report: one add_once line
+//!  kernel ──▶ udevd ─rules─▶ broadcast ──▶ uevent::netlink ─▶ daemon::events ─┐
+//!    │           └─RUN─▶ addonce-load ───▶ control::server ─▶ daemon::methods ─┤ request
+//!    └─ what is on its way ─▶ daemon::hold                                     ▼
+//!                                        kmod::resolver (libkmod) ◀─▶ once::scheduler ─▶ plan
+//!                                                                                         │
+//!                    once::scheduler ◀─outcome─ daemon::loads ─ a process each ─▶ kmod::insert
+//!                           └─▶ add_once: log, monitor, history
 //! ```
 //!
-//! | room | owns |
+//! | room | what for |
 //! |---|---|
-//! | [`uevent`] | the way in: the socket, the message, the scan, the capture |
-//! | [`kmod`] | what the module tree says, and the kernel's door |
-//! | [`once`] | the pure core: what is a duplicate, what is an attempt |
-//! | [`daemon`] | the loop that joins them |
-//! | [`control`] | the socket for asking and steering |
+//! | [`uevent`] | what the kernel and udevd say of devices: socket, message, scan, capture |
+//! | [`kmod`] | what the module tree says, and loading |
+//! | [`once`] | the scheduler, pure: what is a duplicate, what is an attempt |
+//! | [`daemon`] | the loop that joins them, and the hold of udev's queue |
+//! | [`control`] | the socket for asking |
 //! | [`plot`] | a storm as a picture |
+//! | [`replay`] | a capture, through the scheduler |
 //! | [`cli`] | one file per command |
 //!
-//! Arrows go one way: `cli` → `daemon`, `control` → `once`, `kmod`, `uevent`. `once` and `plot`, which only `cli`
-//! imports, import none of the others.
+//! Arrows go one way: `cli` → `daemon`, `control` → `once`, `kmod`, `uevent`. `once` and `plot` import none of the others.
 
 pub mod cli;
 pub mod control;

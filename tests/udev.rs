@@ -263,6 +263,64 @@ fn what_an_overflow_lost_is_asked_of_udev_again() {
     });
 }
 
+#[test]
+fn what_a_daemon_held_when_it_was_killed_the_next_one_asks_of_udev_again() {
+    with_udev("what_a_daemon_held_when_it_was_killed_the_next_one_asks_of_udev_again", || {
+        let many = Many::build(20);
+        let mut machine = Machine::new();
+        let paths: Vec<String> =
+            (0..20).map(|n| machine.devices.appear(n, many.modalias(n).as_bytes())).collect();
+        let asked = |machine: &Machine| {
+            let uevent =
+                |path: &String| fs::read_to_string(machine.devices.path().join(&path[1..]).join("uevent"));
+            paths.iter().filter(|path| uevent(path).unwrap().contains(" ADDONCE=again")).count()
+        };
+        let running = machine.daemon(many.flags());
+        for (n, path) in paths.iter().enumerate() {
+            machine.announce(path, &many.modalias(n));
+        }
+        let hold = running.directory().join("hold");
+        until("it holds", || hold.exists());
+        assert_eq!(asked(&machine), 0);
+        let directory = running.end(Signal::SIGKILL);
+        let hold = directory.path().join("hold");
+        assert!(!hold.exists(), "the rules do not see it");
+        let flags = [many.flags(), vec![machine.devices.flag()]].concat();
+        let mut running = Running::start_in(directory, addonce(), "debug", &flags);
+        assert!(
+            running.log.iter().any(|line| line.contains("asking udev for its devices again")),
+            "{:?}",
+            running.log
+        );
+        until("all are asked for again", || asked(&machine) == 20);
+        running.log.clear();
+    });
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_while_it_holds_leaves_that_to_the_next_one() {
+    with_udev("a_daemon_that_is_told_to_stop_while_it_holds_leaves_that_to_the_next_one", || {
+        let many = Many::build(20);
+        let mut machine = Machine::new();
+        let running = machine.daemon(many.flags());
+        (0..20).for_each(|n| machine.announce(&format!("/devices/test/{n}"), &many.modalias(n)));
+        let hold = running.directory().join("hold");
+        until("it holds", || hold.exists());
+        let mut program = HoldProgram::start(&running, &machine.hold_event().unwrap());
+        until("it waits", || running.json(&["status", "--json"])["clients"]["now"].as_u64() >= Some(2));
+        let directory = running.end(Signal::SIGTERM);
+        assert!(!directory.path().join("hold").exists(), "programs ask from now on");
+        assert!(!program.is_answered(), "it finds out that nobody is there, and starts the next one");
+        let flags = [many.flags(), vec![machine.devices.flag()]].concat();
+        let running = Running::start_in(directory, addonce(), "debug", &flags);
+        assert!(
+            running.log.iter().any(|line| line.contains("asking udev for its devices again")),
+            "{:?}",
+            running.log
+        );
+    });
+}
+
 /// udevd itself, with these rules and no others.
 struct RealUdevd(std::process::Child);
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Logger: where the log's lines go
+//! Where the log's lines go: to standard error, with a `<N>` priority before each line where that is the journal; but to /dev/kmsg where
+//! that is what standard error is, or where nobody reads it, as in an initramfs whose programs are started with /dev/null.
 //!
-//! Owns the one formatter and the choice of its reader. Standard error, with a `<N>` priority before each line where that
-//! is the journal, and plain elsewhere; but /dev/kmsg where that is what standard error is, or where nobody reads it, as in an
-//! initramfs whose programs are started with /dev/null. No line has a time: who reads puts one before it. The kernel drops lines that come to /dev/kmsg too fast, unless it was booted
-//! with `printk.devkmsg=on`.
+//! No line has a time: who reads puts one before it. The kernel drops lines that come to /dev/kmsg too fast, unless it was booted with
+//! `printk.devkmsg=on`.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Clock: the time the loop goes by
-//!
-//! Owns the choice of it: CLOCK_BOOTTIME, which is the same for every process of one boot, so that a time which was
-//! remembered still means something to the process that takes over. It goes on while the machine is suspended.
+//! The time the loop goes by: CLOCK_BOOTTIME, which is the same for every process of one boot, so that a time that was remembered
+//! means something to the next process, too. It goes on while the machine is suspended.
 
 use nix::time::{ClockId, clock_gettime};
 

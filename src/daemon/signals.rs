@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Signals: what is asked of us without a socket
-//!
-//! Owns the signals that are news for a loop instead of an interruption. They are blocked in this thread and in those it
-//! starts from then on; what is executed begins with none blocked, for std sees to that.
+//! Signals as events of a loop. They are blocked from then on; what is executed begins with none blocked.
 
 use std::os::fd::{AsRawFd, RawFd};
 

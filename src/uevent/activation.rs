@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Activation: sockets that a supervisor listens at before we do
+//! Sockets that a supervisor listened at before we ran, handed over as sd_listen_fds(3) has it: LISTEN_PID names this process,
+//! LISTEN_FDS counts descriptors from 3 on.
 //!
-//! [`take`] finds the sockets that a supervisor handed over by the protocol of sd_listen_fds(3): LISTEN_PID names this
-//! process, LISTEN_FDS counts descriptors from 3 on. There may be two, told apart by what they are and not by their order:
-//! the uevent socket, in which what the kernel announced waits before addonce runs and while it is replaced, and the control
-//! socket, in which clients do. Promises that a descriptor is used as what it is or refused by its number, and that no
-//! descriptor is inherited by what addonce runs.
+//! There may be two, told apart by what they are and not by their order: the uevent socket, which keeps what was announced before
+//! addonce runs and while it is replaced, and the control socket, where clients wait meanwhile. A descriptor that is neither is
+//! refused by its number.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;

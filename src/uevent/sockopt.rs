@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Sockopt: the socket options nix does not know
-//!
-//! Three calls, and [`claim`] for a descriptor that comes as a number: the only `unsafe` of this room. They promise to
-//! pass the kernel memory of exactly the size they state, to return nothing that the kernel did not write, and to give
-//! no descriptor two owners.
+//! Socket options that nix does not know, and owners for descriptors that come as numbers: the only `unsafe` of this room.
 
 #![allow(unsafe_code)]
 

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Capture: a storm in a file
-//!
 //! Uevents as they came, in a text that a person can read and edit, and that gives back every byte:
 //!
 //! ```text
@@ -24,8 +22,7 @@
 //! string would make an empty line, and a `#` where it would make a comment. Times are kept to the
 //! microsecond.
 //!
-//! This file owns the format's words: the record and what can be wrong with a text. [`Writer`] and [`Reader`] work
-//! record by record and hold one: at most [`message::LONGEST`] bytes.
+//! A record has at most [`message::LONGEST`] bytes.
 
 mod reader;
 mod writer;

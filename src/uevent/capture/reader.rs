@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Reader: uevents out of a capture
-//!
-//! Takes a text that anybody may have edited and yields its records, or the fault and the line it is in. It holds one
-//! record and one line, and reads no further into either than its bound.
+//! Reads a capture, which anybody may have edited: its records, or the fault and the line that it is in. It holds one record and one
+//! line, and reads no further into either than its bound.
 
 use std::io::{BufRead, Read};
 use std::time::Duration;

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Writer: uevents into a capture
-//!
-//! Puts datagrams down one after the other, each byte so that [`super::Reader`] gives it back. It holds nothing of
-//! them, and refuses what is longer than a reader takes.
+//! Writes a capture, each byte so that [`super::Reader`] gives it back. What is longer than a reader takes is refused.
 
 use std::io::{self, Write};
 use std::time::Duration;

@@ -194,8 +194,8 @@ fn a_storm_is_held_until_the_last_of_it_is_loaded() {
         until("the rules see it", || hold.exists());
         let mut program = HoldProgram::start(&running, &machine.hold_event().unwrap());
         let seqnums: Vec<u64> = (0..20).map(|_| announced.next().unwrap().0).collect();
-        for n in 0..19 {
-            machine.broadcast(seqnums[n], &devpath(n), &format!("MODALIAS={}\0", many.modalias(n)));
+        for (n, &seqnum) in seqnums[..19].iter().enumerate() {
+            machine.broadcast(seqnum, &devpath(n), &format!("MODALIAS={}\0", many.modalias(n)));
         }
         until("one is outstanding", || outstanding(&running) == 1);
         assert!(hold.exists() && !program.is_answered(), "udev has one event before it");

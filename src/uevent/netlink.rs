@@ -145,7 +145,7 @@ impl Netlink {
             }
         };
         match sender {
-            Sent::ByStranger => {
+            Origin::Stranger => {
                 self.counters.strangers += 1;
                 Received::Stranger
             }
@@ -153,11 +153,11 @@ impl Netlink {
                 self.counters.truncated += 1;
                 Received::Truncated
             }
-            Sent::ByKernel => {
+            Origin::Kernel => {
                 self.counters.kernel += 1;
                 Received::Kernel(&buffer[..length])
             }
-            Sent::ByUdev => {
+            Origin::Udev => {
                 self.counters.udev += 1;
                 Received::Udev(&buffer[..length])
             }
@@ -205,28 +205,28 @@ impl AsRawFd for Netlink {
 }
 
 /// Who sent a datagram.
-enum Sent {
-    ByKernel,
-    ByUdev,
-    ByStranger,
+enum Origin {
+    Kernel,
+    Udev,
+    Stranger,
 }
 
-fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Sent)> {
+fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Origin)> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut control = nix::cmsg_space!(UnixCredentials);
     let received = recvmsg::<NetlinkAddr>(socket, &mut parts, Some(&mut control), MsgFlags::empty())?;
     let address = received.address;
     let sent = match address {
         // Nobody but the kernel has port 0: netlink_insert() gives it to no socket.
-        Some(address) if address.pid() == 0 => Sent::ByKernel,
+        Some(address) if address.pid() == 0 => Origin::Kernel,
         // A multicast needs CAP_NET_ADMIN over the network namespace; the credentials are the kernel's word, too.
         Some(address) if address.groups() == UDEV_GROUP => {
             let root = received.cmsgs()?.any(|message| {
                 matches!(message, ControlMessageOwned::ScmCredentials(credentials) if credentials.uid() == 0)
             });
-            if root { Sent::ByUdev } else { Sent::ByStranger }
+            if root { Origin::Udev } else { Origin::Stranger }
         }
-        _ => Sent::ByStranger,
+        _ => Origin::Stranger,
     };
     Ok((received.bytes, sent))
 }

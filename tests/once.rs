@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use addonce::once::Limits;
 use addonce::once::Status;
-use addonce::once::{Mode, Policy};
+use addonce::once::{Backoff, Mode, Policy};
 use addonce::once::{Origin, Request};
 use addonce::once::{Outcome, Stage};
 use addonce::replay::fake::FakeModules;
@@ -413,6 +413,16 @@ fn a_shortage_is_tried_again_without_anybody_asking() {
         s.pass(seconds(10));
         assert!(s.world.live.contains("a"));
     }
+}
+
+#[test]
+fn a_shortage_is_not_tried_again_without_a_pause_whatever_hwdb_says() {
+    let mut s = world("a => ENOMEM");
+    let backoff = Backoff { min: Duration::ZERO, max: Duration::ZERO };
+    s.world.module("a").policy = Arc::new(Policy { backoff, ..Policy::default() });
+    s.client(1, "a");
+    s.pass(seconds(10));
+    assert!((10..=33).contains(&s.attempts.len()), "{:?}", s.attempts);
 }
 
 #[test]

@@ -155,16 +155,17 @@ impl Requesters {
 
     /// One more request.
     pub(super) fn add(&mut self, by: Requester) {
-        let heard = self.mark(by) == Some(by.mark);
-        let retry = matches!(by.kind, Kind::Retry { .. });
-        if !retry && by.request > self.last && !heard {
-            self.requests += 1;
-            self.last = by.request;
-        }
+        let mut heard = matches!(by.kind, Kind::Retry { .. }) || by.request <= self.last;
         if let Kind::Device { id, .. } = by.kind {
-            if self.devices.len() < Limits::DEVICES || self.devices.contains_key(&id) {
-                self.devices.insert(id, by.mark);
+            let room = self.devices.len() < Limits::DEVICES;
+            match self.devices.get_mut(&id) {
+                Some(mark) => heard |= std::mem::replace(mark, by.mark) == by.mark,
+                None if room => drop(self.devices.insert(id, by.mark)),
+                None => {}
             }
+        }
+        if !heard {
+            (self.requests, self.last) = (self.requests + 1, by.request);
         }
     }
 

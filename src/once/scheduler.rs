@@ -452,11 +452,12 @@ impl Scheduler {
                     return self.failed(name, Some(at));
                 }
                 Decision::Duplicate => {
-                    match self.failed(name, None) {
+                    let status = self.failed(name, None);
+                    match status {
                         Status::Live => self.stats.duplicates_live += named,
                         _ => self.stats.duplicates_failed += named,
                     }
-                    return self.failed(name, None);
+                    return status;
                 }
             },
             Some(State::Failed(_)) | None => {}
@@ -478,11 +479,11 @@ impl Scheduler {
         let Some(failure) = self.failure_mut(&root) else { return Decision::Attempt };
         let decision = failure.decide(by, unloads, now);
         self.changes += 1;
-        if let Some(failure) = self.failure_mut(name).filter(|_| root != *name) {
-            match decision {
-                Decision::Attempt => {}
-                Decision::RetryAt(_) => failure.pending.get_or_insert_default().add(by),
-                Decision::Duplicate => failure.requesters.add(by),
+        if root != *name {
+            match (decision, self.failure_mut(name)) {
+                (Decision::RetryAt(_), Some(failure)) => failure.pending.get_or_insert_default().add(by),
+                (Decision::Duplicate, Some(failure)) => failure.requesters.add(by),
+                _ => {}
             }
         }
         decision

@@ -1,40 +1,140 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Rules: who loads for a MODALIAS, as udev reads it
+//! Who loads for a MODALIAS, as udev reads our rules.
 //!
 //! `udevadm test` says what udev would run for a device of this machine, with our rules in place of systemd's. The kernel
 //! command line that it sees is systemd's SYSTEMD_PROC_CMDLINE, and whether it is in an initramfs its SYSTEMD_IN_INITRD.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const RULES: &str = include_str!("../rules.d/80-drivers.rules.in");
+/// The file that ours stands in for.
+const THEIRS: [&str; 2] = ["/usr/lib/udev/rules.d/80-drivers.rules", "/lib/udev/rules.d/80-drivers.rules"];
 
-/// For the program alone: our rules are those of /etc, and there is no daemon.
-const PLACE: &str = "mount -t tmpfs none /run && mkdir -p /run/rules && cp \"$1\" /run/rules/80-drivers.rules && \
-                     mount --bind /run/rules /etc/udev/rules.d && exec udevadm test --action=add \"$2\"";
+/// For the program alone: what is in a directory are the rules of /etc, and /run has nothing but what the test puts there.
+const PLACE: &str = "mount -t tmpfs none /run && cp -r \"$1\" /run/rules && mkdir /run/addonce && \
+                     { [ -z \"$4\" ] || ln -s \"$4\" /run/addonce/hold; } && \
+                     mount --bind /run/rules /etc/udev/rules.d && exec udevadm test --action=\"$2\" \"$3\"";
+
+/// What udev would do.
+struct Udev {
+    directory: tempfile::TempDir,
+    device: PathBuf,
+    action: &'static str,
+    command_line: &'static str,
+    is_initramfs: bool,
+    /// What `hold` leads to.
+    hold: &'static str,
+}
+
+impl Udev {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(directory.path().join("rules")).expect("mkdir");
+        fs::write(directory.path().join("addonce-load"), "").expect("write");
+        let udev = Self {
+            directory,
+            device: device(),
+            action: "add",
+            command_line: "quiet",
+            is_initramfs: false,
+            hold: "",
+        };
+        udev.rules("80-drivers.rules", &RULES.replace("@BINDIR@", &udev.directory.path().to_string_lossy()));
+        udev
+    }
+
+    fn rules(&self, name: &str, text: &str) {
+        fs::write(self.directory.path().join("rules").join(name), text).expect("write");
+    }
+
+    fn program(&self, arguments: &str) -> String {
+        format!("{}{arguments}", self.directory.path().join("addonce-load").display())
+    }
+
+    /// What it would run of what concerns loading, in its own words.
+    fn runs(&self) -> Vec<String> {
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", PLACE, "sh"])
+            .args([&self.directory.path().join("rules"), Path::new(self.action), &self.device])
+            .arg(self.hold)
+            .env("SYSTEMD_PROC_CMDLINE", self.command_line)
+            .env("SYSTEMD_IN_INITRD", if self.is_initramfs { "1" } else { "0" })
+            .output()
+            .expect("unshare (util-linux)");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(output.status.success() && said.contains("DEVPATH="), "{said}");
+        let runs = said.lines().filter_map(|line| line.strip_prefix("run: '")?.strip_suffix('\''));
+        runs.filter(|run| run.contains("kmod") || run.contains("addonce")).map(str::to_owned).collect()
+    }
+}
 
 /// Any device that has a MODALIAS.
 fn device() -> PathBuf {
     let buses = fs::read_dir("/sys/bus").expect("/sys/bus").flatten();
     let devices = buses.filter_map(|bus| fs::read_dir(bus.path().join("devices")).ok()).flatten().flatten();
-    let with_modalias = |path: &PathBuf| {
-        fs::read_to_string(path.join("uevent"))
-            .is_ok_and(|text| text.contains("\nMODALIAS=") || text.starts_with("MODALIAS="))
-    };
-    let device = devices.map(|device| device.path()).find(with_modalias).expect("a device with a MODALIAS");
-    device.canonicalize().expect("a device")
+    let device = devices.map(|device| device.path()).find(|path| modalias(path).is_some());
+    device.expect("a device with a MODALIAS").canonicalize().expect("a device")
+}
+
+fn modalias(device: &Path) -> Option<String> {
+    let text = fs::read_to_string(device.join("uevent")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("MODALIAS=").map(str::to_owned))
+}
+
+#[test]
+fn without_a_hold_a_program_asks() {
+    let udev = Udev::new();
+    assert_eq!(udev.runs(), [udev.program("")]);
+    // The link of a daemon that is dead.
+    let udev = Udev { hold: "/proc/4194305/fd/9/io.addonce", ..udev };
+    assert_eq!(udev.runs(), [udev.program("")]);
+}
+
+#[test]
+fn while_addonce_holds_udev_runs_nothing() {
+    let udev = Udev { hold: "/proc/self/mounts", ..Udev::new() };
+    assert_eq!(udev.runs(), [""; 0]);
+}
+
+#[test]
+fn the_event_of_a_hold_waits() {
+    let udev = Udev { action: "change", device: "/sys/module/kernel".into(), ..Udev::new() };
+    assert_eq!(udev.runs(), [""; 0], "any other change");
+    // As the kernel adds it to what was written with ADDONCE=.
+    for (what, runs) in [("hold", vec![udev.program(" --hold")]), ("again", vec![])] {
+        udev.rules("00-test.rules", &format!("ENV{{SYNTH_ARG_ADDONCE}}=\"{what}\"\n"));
+        assert_eq!(udev.runs(), runs, "{what}");
+    }
+}
+
+#[test]
+fn what_is_asked_again_is_asked_like_anything_else() {
+    let udev = Udev::new();
+    udev.rules("00-test.rules", "ENV{SYNTH_ARG_ADDONCE}=\"again\"\n");
+    assert_eq!(udev.runs(), [udev.program("")]);
+}
+
+#[test]
+fn a_modalias_that_a_rule_cleared_is_nobodys() {
+    let udev = Udev::new();
+    udev.rules("00-test.rules", "ENV{MODALIAS}=\"\"\n");
+    assert_eq!(udev.runs(), [""; 0]);
+}
+
+#[test]
+fn a_rule_may_name_another_modalias() {
+    let udev = Udev { command_line: "addonce=off", ..Udev::new() };
+    udev.rules("79-test.rules", "ENV{MODALIAS}=\"test:another\"\n");
+    assert_eq!(udev.runs(), ["kmod load 'test:another'"]);
 }
 
 #[test]
 fn with_addonce_off_udev_loads_as_it_always_did() {
-    let directory = tempfile::tempdir().expect("tempdir");
-    let rules = directory.path().join("rules");
-    let program = directory.path().join("addonce-load");
-    fs::write(&program, "").expect("write");
-    fs::write(&rules, RULES.replace("@BINDIR@", directory.path().to_str().expect("text"))).expect("write");
-    let device = device();
-    for (line, initramfs, is_off) in [
+    let stock = [format!("kmod load '{}'", modalias(&device()).expect("a MODALIAS"))];
+    for (command_line, is_initramfs, is_off) in [
         ("quiet", false, false),
         ("addonce=on rd.addonce=1", true, false),
         ("quiet addonce=off", false, true),
@@ -43,16 +143,43 @@ fn with_addonce_off_udev_loads_as_it_always_did() {
         ("rd.addonce=off", true, true),
         ("rd.addonce=0", false, false),
     ] {
-        let output = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c", PLACE, "sh"])
-            .args([&rules, &device])
-            .env("SYSTEMD_PROC_CMDLINE", line)
-            .env("SYSTEMD_IN_INITRD", if initramfs { "1" } else { "0" })
-            .output()
-            .expect("unshare (util-linux)");
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        let runs = (said.contains("kmod load"), said.contains(program.to_str().expect("text")));
-        assert_eq!(runs, (is_off, !is_off), "{line}, initramfs: {initramfs}: {said}");
+        let udev = Udev { command_line, is_initramfs, ..Udev::new() };
+        let expected = if is_off { stock.clone() } else { [udev.program("")] };
+        assert_eq!(udev.runs(), expected, "{command_line}, initramfs: {is_initramfs}");
     }
+}
+
+#[test]
+fn without_the_program_udev_loads_as_it_always_did() {
+    let udev = Udev::new();
+    fs::remove_file(udev.directory.path().join("addonce-load")).expect("remove");
+    assert_eq!(udev.runs(), [format!("kmod load '{}'", modalias(&udev.device).expect("a MODALIAS"))]);
+}
+
+/// The builtin takes what the rule gives it: a quoted modalias, in the syntax of every version.
+#[test]
+fn the_builtin_understands_the_argument() {
+    let output = Command::new("udevadm")
+        .args(["test-builtin", "kmod load 'test:none'"])
+        .arg(device())
+        .env("SYSTEMD_LOG_LEVEL", "debug")
+        .output()
+        .expect("udevadm");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("Invalid argument") && said.contains("test:none"), "{said}");
+    assert!(!said.contains("'test:none''"), "{said}");
+}
+
+/// A line that systemd's file has and ours lacks would be lost where addonce is installed.
+#[test]
+fn everything_else_that_systemds_file_does_is_done() {
+    let theirs = THEIRS.iter().find_map(|path| fs::read_to_string(path).ok()).expect("udev's own rules");
+    let rules = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(str::to_owned).collect()
+    };
+    let ours = rules(RULES);
+    let lost: Vec<_> = rules(&theirs).into_iter().filter(|line| !ours.contains(line)).collect();
+    // The one line that addonce stands in for.
+    assert_eq!(lost, [r#"ENV{MODALIAS}=="?*", RUN{builtin}+="kmod load""#]);
 }

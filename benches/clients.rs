@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # What a thousand clients cost a storm
+//! What a thousand clients cost a storm.
 //!
 //! A daemon hears the storm of the guest with 255 CPUs (tests/captures) with a thousand clients that each connect and ask
 //! for its status meanwhile, and without them, by turns; what is compared is the time from the first event to settled.

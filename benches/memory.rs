@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # What a big storm costs in memory
+//! What a big storm costs in memory.
 //!
 //! A daemon of its own, in namespaces of its own, hears of 8192 CPUs, twice each (as a CPU and as an ACPI processor), for
 //! 5 modules that fail and 4 that come in, and is asked for its highest resident memory. Nothing is inserted.

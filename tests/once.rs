@@ -40,8 +40,8 @@ fn a_storm_of_255_cpus_is_one_attempt() {
     s.pass(seconds(120));
     assert_eq!(s.attempts_of("pcc_cpufreq"), 1);
     assert_eq!(s.published.len(), 1);
-    let tally = s.core.stats();
-    assert_eq!((tally.requests, tally.duplicates()), (255, 254));
+    let stats = s.core.stats();
+    assert_eq!((stats.requests, stats.duplicates()), (255, 254));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Plots: storms as pictures
+//! Storms as pictures.
 //!
 //! A case is a folder in tests/plots: storm.json, what `addonce plot --json` prints, and expected.svg, the picture of it;
 //! to add one is to add files. None is a measurement: the guest's has the waits and loads of a

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Common: what the benchmarks share
+//! What the benchmarks share.
 //!
 //! A network namespace of their own, where they speak for the kernel without privilege, and what a CPU says of itself.
 //! Each uses a part of it.

@@ -306,7 +306,7 @@ impl Model {
         self.memo[alias].clone()
     }
 
-    /// A request meets a module. Nothing is said where the answer comes with the landing.
+    /// A request meets a module. Nothing is said where the answer comes with the load's end.
     fn candidate(
         &mut self,
         m: usize,

@@ -35,14 +35,3 @@ pub fn peak_memory(process: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
-
-/// Whether a process has children now, or had some that it waited for: their page faults stay in its account.
-pub fn has_had_children(process: u32) -> bool {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("task").flatten();
-    let now = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("stat");
-    // The name in parentheses may hold anything; cminflt is the ninth field behind it.
-    let behind = stat.rsplit_once(')').expect("a name").1;
-    let faults = behind.split_whitespace().nth(8).expect("cminflt");
-    now.into_iter().any(|children| !children.trim().is_empty()) || faults != "0"
-}

@@ -83,7 +83,9 @@ fn usage(what: &str) -> ExitCode {
 
 /// Waits until this call is answered. The error says why nobody answers it.
 fn answered(socket: &Path, call: &[u8], accept: Duration, longest: Option<Duration>) -> Result<(), String> {
-    let mut starter = Starter::default();
+    // The event of a hold is not broadcast before the daemon has answered us.
+    let is_hold = u64::from(longest.is_some());
+    let mut starter = Starter { asker: seqnum().map(|seqnum| seqnum + is_hold), ..Starter::default() };
     for _ in 0..LIVES {
         let deadline = Instant::now() + accept;
         let mut pause = PAUSE;
@@ -99,7 +101,7 @@ fn answered(socket: &Path, call: &[u8], accept: Duration, longest: Option<Durati
                 Ok(stream) => Some(stream),
             };
             if let Some(stream) = stream {
-                starter = Starter::default();
+                (starter.turn, starter.child) = (None, None);
                 match converse(stream, call, deadline, longest) {
                     Said::Answer => return Ok(()),
                     Said::Error => return Err("addonce cannot".into()),
@@ -214,6 +216,8 @@ struct Starter {
     /// One starts it, while others that find no daemon wait for it.
     turn: Option<Flock<File>>,
     child: Option<Child>,
+    /// The SEQNUM from which on it is to expect events.
+    asker: Option<u64>,
 }
 
 impl Starter {
@@ -239,6 +243,9 @@ impl Starter {
         let program =
             env::current_exe().map_or_else(|_| "addonce".into(), |path| path.with_file_name("addonce"));
         let mut serve = Command::new(&program);
+        if let Some(seqnum) = self.asker {
+            serve.env("SEQNUM", seqnum.to_string());
+        }
         serve.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if env::var_os("ADDONCE_SOCKET").is_some() {
             serve.arg("--socket").arg(socket);
@@ -278,8 +285,7 @@ fn load(alias: &[u8]) -> Vec<u8> {
     if let Some(devpath) = variable("DEVPATH") {
         parameters += &format!(",\"devpath\":{}", json(&devpath));
     }
-    let seqnum = variable("SEQNUM").and_then(|seqnum| String::from_utf8(seqnum).ok()?.parse::<u64>().ok());
-    if let Some(seqnum) = seqnum {
+    if let Some(seqnum) = seqnum() {
         parameters += &format!(",\"seqnum\":{seqnum}");
     }
     let is_synthetic = variable("SYNTH_UUID").is_some();
@@ -310,6 +316,11 @@ fn json(bytes: &[u8]) -> String {
         }
     }
     text + "\""
+}
+
+/// The number of the event that we were started for.
+fn seqnum() -> Option<u64> {
+    String::from_utf8(variable("SEQNUM")?).ok()?.parse().ok()
 }
 
 fn variable(name: &str) -> Option<Vec<u8>> {

@@ -102,6 +102,8 @@ pub struct Hold {
     /// Who is to be answered.
     holders: Vec<ClientId>,
     recovery: Recovery,
+    /// Events were lost since the devices are gone through.
+    once_more: bool,
     /// Begun in a row, and not completed.
     recoveries: u32,
     /// A successor would find something.
@@ -171,6 +173,7 @@ impl Hold {
             unfinished: VecDeque::new(),
             holders: Vec::new(),
             recovery: Recovery::None,
+            once_more: false,
             recoveries: stale.unwrap_or(0),
             evidence: stale.is_some(),
             unread: false,
@@ -237,7 +240,11 @@ impl Hold {
     pub fn overflow(&mut self) {
         // What is asked for again comes after what is on its way: udevd keeps the order of one device's events.
         self.outstanding.forget();
-        self.recover();
+        if self.is_recovering() {
+            self.once_more = true;
+        } else {
+            self.recover();
+        }
     }
 
     /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then.
@@ -258,6 +265,9 @@ impl Hold {
         self.unread = false;
         if self.recovery == Recovery::Walked {
             self.recovery = Recovery::None;
+            if self.once_more {
+                self.walk();
+            }
         }
         // Events of one device are handled in their order, and broadcast before the next begins. An older one of ours that
         // was not broadcast is in no queue any more, and nor is anything else of that time.
@@ -568,9 +578,13 @@ impl Hold {
             (self.recovery, self.recoveries) = (Recovery::None, 0);
             self.actions.push_back(Action::GiveUp);
         } else {
-            self.recovery = Recovery::Walking;
-            self.actions.push_back(Action::Recover);
+            self.walk();
         }
+    }
+
+    fn walk(&mut self) {
+        (self.recovery, self.once_more) = (Recovery::Walking, false);
+        self.actions.push_back(Action::Recover);
     }
 }
 

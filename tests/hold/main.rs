@@ -250,6 +250,15 @@ fn a_killed_udevd_loses_nothing_where_there_was_a_hold() {
 #[test]
 fn an_overflow_loses_nothing_and_settle_waits_for_what_is_asked_for_again() {
     survives(&[Fault::Overflow]);
+    holds(&[Case {
+        faults: 2,
+        devices: 1,
+        workers: 1,
+        races: 0,
+        batches: false,
+        kinds: &[Fault::Overflow],
+        ..SERVICE
+    }]);
 }
 
 #[test]

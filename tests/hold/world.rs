@@ -151,6 +151,7 @@ enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Starting {
     asker: u64,
+    is_hold: bool,
     has_lock: bool,
 }
 
@@ -435,7 +436,7 @@ impl World {
                 && self.starting.len() < 2
             {
                 world.put(*event, Step::Seeks(tries + 1));
-                world.starting.push(Starting { asker: event.seqnum, has_lock: false });
+                world.starting.push(Starting { asker: event.seqnum, is_hold: is_holder, has_lock: false });
                 steps.push((("the program starts a daemon", event.seqnum), world));
             }
         }
@@ -487,7 +488,8 @@ impl World {
             let is_taken = !self.daemons.is_empty() || self.starting.iter().any(|other| other.has_lock);
             if starting.has_lock {
                 world.starting.remove(at);
-                world.listen(case, Some(starting.asker));
+                // The event of a hold waits for the daemon itself.
+                world.listen(case, Some(starting.asker + u64::from(starting.is_hold)));
                 steps.push((("its daemon listens", starting.asker), world));
             } else if is_taken && case.wrong != Some(Wrong::NoLock) {
                 world.starting.remove(at);

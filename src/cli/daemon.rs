@@ -82,7 +82,7 @@ impl DaemonOptions {
         loader(self.dry_run, &self.tree, make_room(self.clients.get())?)
     }
 
-    /// Runs a daemon while the lock is held. `asker` is the SEQNUM of the event whose program wants it, where one does.
+    /// Runs a daemon while the lock is held. `requester` is the SEQNUM of the event whose program wants it, where one does.
     ///
     /// # Errors
     /// [`Fatal::System`] where the system refuses.
@@ -91,12 +91,12 @@ impl DaemonOptions {
         _lock: Lock,
         loader: Box<dyn Loader>,
         given: Given,
-        asker: Option<u64>,
+        requester: Option<u64>,
         until: Until,
     ) -> Result<ExitCode, Fatal> {
         // The socket first: what happens while the rest is set up waits there.
         let netlink = given.netlink.map_or_else(|| Netlink::open(self.limits.receive_buffer()), Ok)?;
-        let presumed = asker.zip(newest());
+        let presumed = requester.zip(newest());
         let with_udev = Path::new(UDEV).exists();
         let patience = Duration::from_secs(self.patience.into());
         let bounds = Bounds { clients: self.clients.get(), patience };

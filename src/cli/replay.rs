@@ -23,7 +23,7 @@ use crate::uevent::capture::{Reader, Record};
 use crate::uevent::message;
 use crate::uevent::netlink::Sender;
 
-/// Show what addonce makes of a recorded storm: one line per landing, and the sum. Nothing is loaded.
+/// Show what addonce makes of a recorded storm: one line per load, and the sum. Nothing is loaded.
 ///
 /// The uevents go through the core with a simulated kernel, in the capture's own time but as fast as it goes. What the
 /// capture says of modules (`add@/module/...`) is what another loader did, and is passed over.
@@ -110,7 +110,7 @@ impl Command {
     fn tell<W>(&self, simulation: &Simulation<W>, contents: &Contents) -> Result<(), Fatal> {
         let (stats, Contents { uevents, malformed, time }) = (simulation.core.stats(), contents);
         if self.json {
-            let landings: Vec<_> = simulation.published.iter().map(json::add_once).collect();
+            let ended: Vec<_> = simulation.published.iter().map(json::add_once).collect();
             return print_json(&json!({
                 "uevents": uevents,
                 "malformed": malformed,
@@ -122,7 +122,7 @@ impl Command {
                 "attempts": stats.attempts,
                 "live": stats.live,
                 "failed": stats.failed,
-                "add_once": landings,
+                "add_once": ended,
             }));
         }
         let mut text: String = simulation

@@ -41,8 +41,8 @@ impl Command {
         let loader = self.daemon.loader()?;
         let Some(lock) = self.lock()? else { return Ok(ExitCode::SUCCESS) };
         // As udev has it in the environment of a program, which hands it down to us.
-        let asker = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
-        self.daemon.run(lock, loader, Given::default(), asker, Until::Idle(LINGER))
+        let requester = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
+        self.daemon.run(lock, loader, Given::default(), requester, Until::Idle(LINGER))
     }
 
     /// The lock, unless somebody listens already.

@@ -93,8 +93,8 @@ impl Daemon {
                 log::warn!("the daemon before this one ended in the middle of work: asking udev for its devices again");
             }
             let mut hold = Hold::new(hold::TAKE_FROM, stale, now.as_nanos() as u64, now);
-            if let Some((asker, newest)) = config.presumed {
-                hold.presume(asker, newest, now);
+            if let Some((requester, newest)) = config.presumed {
+                hold.presume(requester, newest, now);
             }
             (hold, file)
         });

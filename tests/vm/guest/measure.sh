@@ -82,6 +82,8 @@ daemon_facts() {
         [ "$key" = RssAnon: ] && say "fact daemon_private_kb $kb"
     done <"/proc/$DAEMON/status"
 }
+# How many devices have a MODALIAS: a CPU has it nowhere but in its uevent.
+modaliases() { say "fact modaliases $(find /sys/devices -name uevent | xargs grep -ls ^MODALIAS= | wc -l)"; }
 live() {
     for state in /sys/module/*/initstate; do
         [ -e "$state" ] || continue

@@ -44,6 +44,8 @@ storm() {
     device bug hang1
     wait_for /sys/module/addonce_hang1 60
     within_a_second "a bug is a failure" failed hang1
+    # The kernel stops tracing at a bug.
+    echo 1 >$T/tracing_on
     device late late
     within_a_second "another module, after the bug" is_live addonce_late
     must udevadm settle --timeout=170

@@ -15,7 +15,7 @@ prepare() {
 }
 ten() {
     for name in $MODULES; do
-        [ ! -e /sys/module/addonce_$name ] || must modprobe -r addonce_$name
+        [ ! -e /sys/module/addonce_$name ] || must rmmod addonce_$name
         before=$(inserts)
         must udevadm trigger --action=add /sys/bus/addonce/devices/$name
         must udevadm settle --timeout=100

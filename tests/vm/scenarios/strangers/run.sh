@@ -15,7 +15,8 @@ prepare() {
     device one eight0 quiet
     udevd
 }
-nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"; }
+# By their paths: the shell prefers busybox' own of these names.
+nobody() { /usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"; }
 # Both do the same but for the name that is connected to.
 busy_with() {
     nobody sh -c 'while :; do addonce load nothing --socket '"$1"' >/dev/null 2>&1; addonce status >/dev/null 2>&1; done' &
@@ -37,11 +38,11 @@ lock_twin() {
         [ $n -lt 5000 ] || fail "no file gets the inode number $inode of $1"
         [ "$(stat -c %i /tmp/twin/$n)" -le "$inode" ] || fail "the inode number $inode of $1 is passed by"
     done
-    nobody flock /tmp/twin/$n sleep 3600 &
+    nobody /usr/bin/flock /tmp/twin/$n sleep 3600 &
 }
 # How long one load takes, in hundredths: from the trigger until udev has settled. LATENCY
 load() {
-    [ ! -e /sys/module/addonce_eight0 ] || must modprobe -r addonce_eight0
+    [ ! -e /sys/module/addonce_eight0 ] || must rmmod addonce_eight0
     now
     from=$NOW
     must udevadm trigger --action=add /sys/bus/addonce/devices/one

@@ -194,14 +194,14 @@ CHECK_OTHERS = scan rules kill kill-program
 CHECK_FIXTURES = singles broken hang strangers
 check-guest: build lab
 	$(LAB) demo $(CHECK_WAYS) --cpus 64 --addonce $(ADDONCE) --out target/check/storm.json
-	$(LAB) demo $(CHECK_OTHERS) --cpus 16 --addonce $(ADDONCE) --out target/check/others.json
+	$(LAB) demo $(CHECK_OTHERS) --cpus 16 --timeout 600 --addonce $(ADDONCE) --out target/check/others.json
 	set -e; for each in $(CHECK_FIXTURES); do \
 		$(LAB) run $$each --cpus 8 --addonce $(ADDONCE) --out target/check/$$each.json; \
 	done
 	$(LAB) fixes --cpus 16 --addonce $(ADDONCE) --out target/check/fixes.json
 
 check-guest-long: build lab
-	$(LAB) demo $(CHECK_OTHERS) --cpus 64 --addonce $(ADDONCE) --out target/check/others-64.json
+	$(LAB) demo $(CHECK_OTHERS) --cpus 64 --timeout 900 --addonce $(ADDONCE) --out target/check/others-64.json
 	$(LAB) demo $(CHECK_WAYS) $(CHECK_OTHERS) --cpus 255 --addonce $(ADDONCE) --out target/check/ways-255.json
 	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
 

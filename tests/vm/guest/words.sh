@@ -44,14 +44,21 @@ unload() {
     done
 }
 # Kills somebody N times, a random part of a second apart, and always in a storm: should one be over before, there is another,
-# for modules that were unloaded. kill_often N COMMAND..., COMMAND failing where nobody was there to be killed.
+# for modules that were unloaded. kill_often N COMMAND..., COMMAND failing where nobody was there to be killed: it is tried for
+# a second.
 kill_often() {
     kills=0 times=$1
     shift
     while [ $kills -lt $times ]; do
         [ -e /run/udev/queue ] || another_storm
         sleep 0.$((RANDOM % 9 + 1))
-        "$@" && kills=$((kills + 1))
+        tries=20
+        until "$@"; do
+            tries=$((tries - 1))
+            [ $tries -gt 0 ] || continue 2
+            sleep 0.05
+        done
+        kills=$((kills + 1))
     done
     mark "$*"
 }

@@ -19,8 +19,9 @@ storm() {
 # The process of a load is named after its module.
 kill_load() { pkill -9 -n '^[+]'; }
 kill_program() { killall -9 addonce-load 2>/dev/null; }
+# A program that waits may have started the next one before we do: whichever there is is killed.
 kill_daemon() {
-    kill -9 $DAEMON || return
+    killall -9 addonce 2>/dev/null || return
     sleep 0.1
     start
 }

@@ -213,9 +213,12 @@ fn what_an_overflow_lost_is_asked_of_udev_again() {
     with_udev("what_an_overflow_lost_is_asked_of_udev_again", || {
         let many = Many::build(200);
         let mut machine = Machine::new();
-        let running = machine.daemon([many.flags(), vec!["--receive-buffer=16384".into()]].concat());
+        let running = machine.daemon([many.flags(), vec!["--receive-buffer=49152".into()]].concat());
         let paths: Vec<String> =
             (0..200).map(|n| machine.devices.appear(n, many.modalias(n).as_bytes())).collect();
+        let file = |path: &str| machine.devices.path().join(&path[1..]).join("uevent");
+        let files: Vec<PathBuf> = paths.iter().map(|path| file(path)).collect();
+        let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
         running.signal(Signal::SIGSTOP);
         for (n, path) in paths.iter().enumerate() {
             machine.announce(path, &many.modalias(n));
@@ -223,22 +226,24 @@ fn what_an_overflow_lost_is_asked_of_udev_again() {
         running.signal(Signal::SIGCONT);
         // The kernel: what is written to `uevent` is announced; and udevd: it is broadcast, a while later.
         let mut announced = Announced::listen();
+        // What is announced again may overflow so small a buffer, too: then all are asked for once more.
         let mut asked = vec![false; 200];
+        let mut last = Instant::now();
         let mut held = None;
         let deadline = Instant::now() + PATIENCE;
-        while asked.iter().any(|asked| !asked) {
+        while asked.iter().any(|asked| !asked) || last.elapsed() < Duration::from_secs(1) {
             assert!(Instant::now() < deadline, "{asked:?} {:?}", running.json(&["status", "--json"]));
             if held.is_none() {
                 held = machine.hold_event().map(|uuid| HoldProgram::start(&running, &uuid));
             }
             let mut round = Vec::new();
-            for (n, path) in paths.iter().enumerate().filter(|(n, _)| !asked[*n]).collect::<Vec<_>>() {
-                let text =
-                    fs::read_to_string(machine.devices.path().join(&path[1..]).join("uevent")).unwrap();
+            for (n, path) in paths.iter().enumerate() {
+                let text = fs::read_to_string(&files[n]).unwrap();
                 if text.starts_with("add ") {
                     assert!(text.contains(" ADDONCE=again"), "{text}");
                     round.push((n, path.clone()));
-                    asked[n] = true;
+                    fs::write(&files[n], &texts[n]).unwrap();
+                    (asked[n], last) = (true, Instant::now());
                 }
             }
             for (n, path) in &round {
@@ -251,6 +256,8 @@ fn what_an_overflow_lost_is_asked_of_udev_again() {
                 let (seqnum, _) = announced.next().unwrap();
                 let more = format!("SYNTH_UUID=x\0SYNTH_ARG_ADDONCE=again\0MODALIAS={}\0", many.modalias(*n));
                 machine.broadcast(seqnum, path, &more);
+                // As many at once as udevd has workers.
+                std::thread::sleep(Duration::from_millis(1));
             }
             std::thread::sleep(Duration::from_millis(2));
         }

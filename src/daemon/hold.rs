@@ -38,7 +38,7 @@ pub const LONGEST_STALL: Duration = Duration::from_secs(5);
 pub const START: Duration = Duration::from_secs(30);
 /// A load that takes longer does not hold: udev's own worker would be killed by then.
 pub const LOADS_HOLD: Duration = Duration::from_secs(180);
-/// What is asked of udev again is outstanding so many at a time.
+/// What is asked of udev again is outstanding so many at a time; fewer where these were too many for the socket's buffer.
 pub const AGAIN_AT_ONCE: usize = 64;
 /// So often in a row everything is asked of udev again, over the lives of daemons that die of it, too.
 pub const RECOVERIES: u32 = 3;
@@ -104,6 +104,8 @@ pub struct Hold {
     recovery: Recovery,
     /// Events were lost since the devices are gone through.
     once_more: bool,
+    /// So many are asked for at a time.
+    at_once: usize,
     /// Begun in a row, and not completed.
     recoveries: u32,
     /// A successor would find something.
@@ -174,6 +176,7 @@ impl Hold {
             holders: Vec::new(),
             recovery: Recovery::None,
             once_more: false,
+            at_once: AGAIN_AT_ONCE,
             recoveries: stale.unwrap_or(0),
             evidence: stale.is_some(),
             unread: false,
@@ -241,7 +244,8 @@ impl Hold {
         // What is asked for again comes after what is on its way: udevd keeps the order of one device's events.
         self.outstanding.forget();
         if self.is_recovering() {
-            self.once_more = true;
+            // It may be our own doing: the answers to what was asked at once did not fit.
+            (self.once_more, self.at_once) = (true, (self.at_once / 2).max(1));
         } else {
             self.recover();
         }
@@ -491,7 +495,7 @@ impl Hold {
         if self.recovery != Recovery::Walking || self.unread || is_first {
             return 0;
         }
-        AGAIN_AT_ONCE.saturating_sub(self.outstanding.len())
+        self.at_once.saturating_sub(self.outstanding.len())
     }
 
     /// Some were written.
@@ -578,6 +582,7 @@ impl Hold {
             (self.recovery, self.recoveries) = (Recovery::None, 0);
             self.actions.push_back(Action::GiveUp);
         } else {
+            self.at_once = AGAIN_AT_ONCE;
             self.walk();
         }
     }

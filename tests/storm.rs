@@ -37,6 +37,8 @@ fn a_burst_beyond_the_buffer_costs_no_module_and_is_told_as_the_kernel_counts_it
         let (many, devices) = (Many::build(200), Devices::none());
         let flags = [many.flags(), vec![devices.flag(), format!("--receive-buffer={SMALL}")]].concat();
         let running = Running::start(&flags);
+        // The scan at the start is over before there are devices that it could find.
+        running.settle();
         let announced: Vec<_> = (0..2_000)
             .map(|n| {
                 let modalias = many.modalias(n);
@@ -61,6 +63,11 @@ fn a_burst_beyond_the_buffer_costs_no_module_and_is_told_as_the_kernel_counts_it
         assert!(told.len() == 1 && told[0].starts_with(&start), "{told:#?}");
         assert!(told[0].contains("--receive-buffer above 16384 bytes"), "{told:#?}");
         assert_eq!(lines_with(&log, "nothing is missing any more").len(), 1);
+        let scans: Vec<_> = lines_with(&log, "addonce: scan of")
+            .iter()
+            .map(|line| line.rsplit_once(": ").unwrap().1)
+            .collect();
+        assert_eq!(scans, ["0 links", "2000 links"]);
         println!("dropped {drops} of 20000 uevents");
     });
 }

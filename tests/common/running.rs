@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::devices::Devices;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// How long anything may take that should take no time.
@@ -116,9 +117,14 @@ impl Running {
         status
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal. By SIGSTOP it is stopped when this returns.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().expect("a pid")), signal).expect("kill");
+        let process = Pid::from_raw(self.child.id().try_into().expect("a pid"));
+        kill(process, signal).expect("kill");
+        if signal == Signal::SIGSTOP {
+            let status = waitpid(process, Some(WaitPidFlag::WUNTRACED)).expect("wait");
+            assert_eq!(status, WaitStatus::Stopped(process, signal));
+        }
     }
 
     /// The directory it runs in, which holds its socket and nothing else.

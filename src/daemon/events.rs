@@ -56,7 +56,7 @@ pub struct Events {
     udev: bool,
     sysfs: PathBuf,
     scan: Option<Scan>,
-    /// Events were lost since the scan began.
+    /// Events were lost since the scan began: it has to be followed by another.
     scan_again: bool,
     /// Events were lost since the queue was last empty.
     lost: bool,
@@ -109,7 +109,7 @@ impl Events {
         match self.scan {
             Some(_) if !self.udev => self.scan_again = true,
             // udev is asked again from the beginning.
-            _ => self.scan = Some(Scan::new(&self.sysfs)),
+            _ => (self.scan, self.scan_again) = (Some(Scan::new(&self.sysfs)), false),
         }
     }
 
@@ -124,6 +124,10 @@ impl Events {
         if std::mem::take(&mut self.lost) {
             self.recover();
             tell(Event::Lost);
+        }
+        if self.udev && self.scan.is_none() && !self.scan_again {
+            // What the last devices were asked for is read.
+            self.recovered();
         }
         tell(Event::Drained);
         Ok(!self.udev && self.read_devices(&mut tell))
@@ -174,8 +178,10 @@ impl Events {
             let larger = self.netlink.as_ref().map(larger_buffer).unwrap_or_default();
             log::warn!("{dropped} uevents were dropped by the kernel: {instead}; {larger} helps");
         }
-        if !self.udev {
-            self.scan();
+        match self.udev {
+            // The hold decides when.
+            true => self.scan_again = true,
+            false => self.scan(),
         }
     }
 
@@ -229,7 +235,8 @@ impl Events {
 
     /// A scan is at its end. Where events were lost meanwhile, it may have passed their devices by before they came.
     fn scanned(&mut self) {
-        let again = std::mem::take(&mut self.scan_again).then(|| Scan::new(&self.sysfs));
+        let again = !self.udev && std::mem::take(&mut self.scan_again);
+        let again = again.then(|| Scan::new(&self.sysfs));
         let Some(scan) = std::mem::replace(&mut self.scan, again) else { return };
         let sysfs = self.sysfs.display();
         log::debug!("scan of {sysfs}: {} links", scan.links());
@@ -240,15 +247,20 @@ impl Events {
                 "{sysfs}: {unreadable} files could not be read{more}: devices may be without their modules"
             );
         }
-        let Some(mut episode) = self.episode.take() else { return };
-        episode.scans += 1;
-        let dropped = self.drops.wrapping_sub(episode.before);
-        if self.scan.is_some() {
-            self.episode = Some(episode);
-        } else if self.udev {
+        self.episode.iter_mut().for_each(|episode| episode.scans += 1);
+        if !self.udev && self.scan.is_none() {
+            self.recovered();
+        }
+    }
+
+    /// A scan that nothing was lost in is at its end.
+    fn recovered(&mut self) {
+        let Some(Episode { before, scans }) = self.episode.take() else { return };
+        let dropped = self.drops.wrapping_sub(before);
+        if self.udev {
             log::info!("udev was asked again for all devices, for {dropped} dropped uevents");
         } else {
-            let scans = episode.scans;
+            let sysfs = self.sysfs.display();
             log::info!(
                 "{sysfs} was read {scans} times for {dropped} dropped uevents: nothing is missing any more"
             );

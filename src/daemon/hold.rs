@@ -212,8 +212,8 @@ impl Hold {
     // Facts from the socket.
 
     /// See [`Outstanding::presume`].
-    pub fn presume(&mut self, asker: u64, newest: u64, now: Time) {
-        self.outstanding.presume(asker, newest, now);
+    pub fn presume(&mut self, requester: u64, newest: u64, now: Time) {
+        self.outstanding.presume(requester, newest, now);
     }
 
     /// The kernel announced an `add` event with a MODALIAS.

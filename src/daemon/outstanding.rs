@@ -89,12 +89,12 @@ impl Outstanding {
         self.certain.insert(seqnum);
     }
 
-    /// Our socket was opened at the SEQNUM `newest`, after the program of `asker` had found no daemon: what was announced from
+    /// Our socket was opened at the SEQNUM `newest`, after the program of `requester` had found no daemon: what was announced from
     /// there on is taken to be on its way. To be called before anything is read from the socket.
-    pub fn presume(&mut self, asker: u64, newest: u64, now: Time) {
+    pub fn presume(&mut self, requester: u64, newest: u64, now: Time) {
         self.begin(now);
         self.doubt_progress = now;
-        let first = (newest + 1).saturating_sub(MOST as u64).max(asker);
+        let first = (newest + 1).saturating_sub(MOST as u64).max(requester);
         self.doubtful.extend((first..=newest).map(|seqnum| (seqnum, Doubt::Presumed)));
     }
 

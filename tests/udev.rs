@@ -6,10 +6,12 @@
 
 mod common;
 
-use std::fs;
-use std::io::{Read, Write};
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,16 +22,23 @@ use common::many::Many;
 use common::namespace::with_udev;
 use common::running::{Running, addonce, landed};
 use common::udev::Udevd;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// A machine with udev.
 struct Machine {
     devices: Devices,
     kernel: Sender,
     udevd: Udevd,
+    /// Where [`Machine::pipes`] made them: the `uevent` of /sys/module/kernel, and those of the devices.
+    pipes: Option<(File, Vec<File>)>,
 }
 
 impl Machine {
@@ -37,11 +46,23 @@ impl Machine {
         let devices = Devices::none();
         fs::create_dir_all(devices.path().join("module/kernel")).unwrap();
         fs::write(devices.path().join("module/kernel/uevent"), "").unwrap();
-        Self { devices, kernel: Sender::open().unwrap(), udevd: Udevd::new() }
+        Self { devices, kernel: Sender::open().unwrap(), udevd: Udevd::new(), pipes: None }
     }
 
     fn daemon(&self, flags: Vec<String>) -> Running {
         Running::start(&[flags, vec![self.devices.flag()]].concat())
+    }
+
+    /// Devices with these modaliases, for [`Again`].
+    fn pipes(&mut self, modaliases: &[String]) {
+        let uevent = |devpath: &str| self.devices.path().join(&devpath[1..]).join("uevent");
+        let devices = modaliases.iter().enumerate().map(|(n, modalias)| {
+            let pipe = pipe(&uevent(&self.devices.appear(n, modalias.as_bytes())));
+            fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(1)).unwrap();
+            fill(&pipe);
+            pipe
+        });
+        self.pipes = Some((pipe(&uevent("/module/kernel")), devices.collect()));
     }
 
     /// The kernel announces a device. Its SEQNUM is not ours to choose, so the daemon knows it and we ask for it.
@@ -94,7 +115,7 @@ fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_true() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -208,65 +229,206 @@ fn a_storm_is_held_until_the_last_of_it_is_loaded() {
     });
 }
 
+/// The kernel and udevd, where the daemon asks for devices again, however often it does.
+///
+/// What is written to a `uevent` file is announced before write() returns. Each of these files is a pipe that is full, so the
+/// write waits: the descriptor is seen in /proc, the event is injected, and then there is room.
+struct Again<'a> {
+    running: &'a Running,
+    machine: &'a mut Machine,
+    modaliases: &'a [String],
+    uevents: Vec<File>,
+    /// That of /sys/module/kernel, of which the daemon expects nothing.
+    holds: File,
+    announced: Announced,
+    /// Events in udevd's queue, oldest first: SEQNUM and device.
+    queue: VecDeque<(u64, usize)>,
+    /// Events of the hold there, and the program of the first.
+    held: VecDeque<String>,
+    program: Option<HoldProgram>,
+}
+
+impl<'a> Again<'a> {
+    fn new(running: &'a Running, machine: &'a mut Machine, modaliases: &'a [String]) -> Self {
+        let (holds, uevents) = machine.pipes.take().expect("made by pipes()");
+        let announced = Announced::listen();
+        let (queue, held, program) = Default::default();
+        Self { running, machine, modaliases, uevents, holds, announced, queue, held, program }
+    }
+
+    /// The device whose `uevent` the daemon writes to.
+    fn written(&self) -> Option<usize> {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.running.id())).unwrap().flatten();
+        let mut paths = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+        paths.find_map(|path| {
+            path.to_str()?.strip_suffix("/uevent")?.rsplit_once("/devices/test/")?.1.parse().ok()
+        })
+    }
+
+    /// The kernel: announces the event that the daemon writes, if it does. Returns whether it did.
+    fn announce(&mut self) -> bool {
+        let Some(n) = self.written() else { return false };
+        let (path, modalias) = (format!("/devices/test/{n}"), &self.modaliases[n]);
+        let text = format!(
+            "add@{path}\0ACTION=add\0DEVPATH={path}\0SUBSYSTEM=test\0SYNTH_UUID=x\0\
+             SYNTH_ARG_ADDONCE=again\0MODALIAS={modalias}\0"
+        );
+        self.machine.kernel.inject(text.as_bytes()).unwrap();
+        let (seqnum, announced) = self.announced.next().unwrap();
+        assert_eq!(announced, path);
+        self.queue.push_back((seqnum, n));
+        empty(&self.uevents[n]);
+        let mut text = String::new();
+        until("it is written", || {
+            text += &available(&self.uevents[n]);
+            !text.is_empty()
+        });
+        assert!(text.starts_with("add ") && text.ends_with(" ADDONCE=again"), "{text}");
+        until("it is closed", || self.written() != Some(n));
+        fill(&self.uevents[n]);
+        true
+    }
+
+    /// udevd: is done with the oldest event, if there is one.
+    fn broadcast(&mut self) {
+        let Some((seqnum, n)) = self.queue.pop_front() else { return };
+        let more = format!("SYNTH_UUID=x\0SYNTH_ARG_ADDONCE=again\0MODALIAS={}\0", self.modaliases[n]);
+        self.machine.broadcast(seqnum, &format!("/devices/test/{n}"), &more);
+    }
+
+    /// udevd: runs the programs of the hold's events, one after the other.
+    fn hold(&mut self) {
+        let text = available(&self.holds);
+        self.held
+            .extend(text.split_terminator(" ADDONCE=hold").map(|event| event["change ".len()..].to_owned()));
+        let Some(uuid) = self.held.front() else { return };
+        let program = self.program.get_or_insert_with(|| HoldProgram::start(self.running, uuid));
+        if program.is_answered() {
+            let path = "/module/kernel";
+            let text = format!(
+                "ACTION=change\0DEVPATH={path}\0SUBSYSTEM=module\0SEQNUM=1\0SYNTH_UUID={uuid}\0SYNTH_ARG_ADDONCE=hold\0"
+            );
+            self.machine.udevd.broadcast(text.as_bytes());
+            self.held.pop_front();
+            self.program = None;
+        }
+    }
+
+    /// Goes on until this command has its answer, or gives up.
+    fn until_answered(&mut self, command: &[&str], mut go_on: impl FnMut(&mut Self)) -> serde_json::Value {
+        let mut asking = addonce();
+        asking.args(command).arg("--socket").arg(self.running.socket()).stdout(Stdio::piped());
+        let mut asking = asking.spawn().expect("addonce");
+        while asking.try_wait().unwrap().is_none() {
+            go_on(self);
+            std::thread::sleep(PAUSE);
+        }
+        let output = asking.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The kernel and udevd go on until nothing is left to do.
+    fn settle(&mut self) {
+        self.until_answered(&["settle", "--timeout=100"], |again| {
+            again.announce();
+            again.broadcast();
+            again.hold();
+        });
+    }
+}
+
+/// What is in a pipe.
+fn available(mut pipe: &File) -> String {
+    let mut buffer = [0; 4096];
+    match pipe.read(&mut buffer) {
+        Ok(length) => String::from_utf8(buffer[..length].to_vec()).unwrap(),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            String::new()
+        }
+    }
+}
+
+/// A pipe in place of this file.
+fn pipe(path: &Path) -> File {
+    fs::remove_file(path).unwrap();
+    mkfifo(path, Mode::S_IRWXU).unwrap();
+    File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+}
+
+fn size(pipe: &File) -> usize {
+    fcntl(pipe, FcntlArg::F_GETPIPE_SZ).unwrap().try_into().unwrap()
+}
+
+fn fill(mut pipe: &File) {
+    pipe.write_all(&vec![b' '; size(pipe)]).unwrap();
+}
+
+fn empty(mut pipe: &File) {
+    pipe.read_exact(&mut vec![0; size(pipe)]).unwrap();
+}
+
 #[test]
 fn what_an_overflow_lost_is_asked_of_udev_again() {
     with_udev("what_an_overflow_lost_is_asked_of_udev_again", || {
         let many = Many::build(200);
         let mut machine = Machine::new();
-        let running = machine.daemon([many.flags(), vec!["--receive-buffer=49152".into()]].concat());
-        let paths: Vec<String> =
-            (0..200).map(|n| machine.devices.appear(n, many.modalias(n).as_bytes())).collect();
-        let file = |path: &str| machine.devices.path().join(&path[1..]).join("uevent");
-        let files: Vec<PathBuf> = paths.iter().map(|path| file(path)).collect();
-        let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        let running = machine.daemon([many.flags(), vec!["--receive-buffer=16384".into()]].concat());
+        let modaliases: Vec<String> = (0..200).map(|n| many.modalias(n)).collect();
+        machine.pipes(&modaliases);
         running.signal(Signal::SIGSTOP);
-        for (n, path) in paths.iter().enumerate() {
-            machine.announce(path, &many.modalias(n));
+        for (n, modalias) in modaliases.iter().enumerate() {
+            machine.announce(&format!("/devices/test/{n}"), modalias);
         }
         running.signal(Signal::SIGCONT);
-        // The kernel: what is written to `uevent` is announced; and udevd: it is broadcast, a while later.
-        let mut announced = Announced::listen();
-        // What is announced again may overflow so small a buffer, too: then all are asked for once more.
-        let mut asked = vec![false; 200];
-        let mut last = Instant::now();
-        let mut held = None;
-        let deadline = Instant::now() + PATIENCE;
-        while asked.iter().any(|asked| !asked) || last.elapsed() < Duration::from_secs(1) {
-            assert!(Instant::now() < deadline, "{asked:?} {:?}", running.json(&["status", "--json"]));
-            if held.is_none() {
-                held = machine.hold_event().map(|uuid| HoldProgram::start(&running, &uuid));
-            }
-            let mut round = Vec::new();
-            for (n, path) in paths.iter().enumerate() {
-                let text = fs::read_to_string(&files[n]).unwrap();
-                if text.starts_with("add ") {
-                    assert!(text.contains(" ADDONCE=again"), "{text}");
-                    round.push((n, path.clone()));
-                    fs::write(&files[n], &texts[n]).unwrap();
-                    (asked[n], last) = (true, Instant::now());
-                }
-            }
-            for (n, path) in &round {
-                let text = format!(
-                    "add@{path}\0ACTION=add\0DEVPATH={path}\0SUBSYSTEM=test\0SYNTH_UUID=x\0\
-                     SYNTH_ARG_ADDONCE=again\0MODALIAS={}\0",
-                    many.modalias(*n)
-                );
-                machine.kernel.inject(text.as_bytes()).unwrap();
-                let (seqnum, _) = announced.next().unwrap();
-                let more = format!("SYNTH_UUID=x\0SYNTH_ARG_ADDONCE=again\0MODALIAS={}\0", many.modalias(*n));
-                machine.broadcast(seqnum, path, &more);
-                // As many at once as udevd has workers.
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        running.settle();
+        let mut again = Again::new(&running, &mut machine, &modaliases);
+        again.settle();
+        let status = again.until_answered(&["status", "--json"], |again| again.hold());
+        let overflows = status["uevents"]["overflows"].as_u64().unwrap();
+        assert!(overflows > 1, "the buffer has no room for 64 events: {status:#}");
         let log = running.stop();
         assert_eq!(landed(&log), many.names().collect());
-        let told: Vec<_> =
-            log.iter().filter(|line| line.contains("asking udev for its devices again")).collect();
-        assert_eq!(told.len(), 1, "{told:#?}");
+        let told = |what| log.iter().filter(|line| line.contains(what)).count();
+        assert_eq!(told("asking udev for its devices again"), 1, "{log:#?}");
+        assert_eq!(told("udev was asked again for all devices"), 1, "{log:#?}");
+        println!("{overflows} overflows");
+    });
+}
+
+#[test]
+fn no_more_than_64_events_that_were_asked_for_again_are_outstanding() {
+    with_udev("no_more_than_64_events_that_were_asked_for_again_are_outstanding", || {
+        let many = Many::build(200);
+        let mut machine = Machine::new();
+        let modaliases: Vec<String> = (0..200).map(|n| many.modalias(n)).collect();
+        machine.pipes(&modaliases);
+        // What a daemon leaves that was killed.
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/proc/1/fd/1023/io.addonce", directory.path().join("hold")).unwrap();
+        let flags = [many.flags(), vec![machine.devices.flag()]].concat();
+        let running = Running::start_in(directory, addonce(), "debug", &flags);
+        let mut again = Again::new(&running, &mut machine, &modaliases);
+        // First there is none; then so many are done.
+        for done in [0, 1, 10, 53] {
+            (0..done).for_each(|_| again.broadcast());
+            until("64 are asked for", || {
+                again.hold();
+                again.announce();
+                again.queue.len() == 64
+            });
+            // A turn of the loop lies between the two answers.
+            for _ in 0..2 {
+                let status = again.until_answered(&["status", "--json"], |again| {
+                    again.hold();
+                    assert_eq!(again.written(), None, "one more is asked for");
+                });
+                assert_eq!(status["outstanding"], 64, "{status:#}");
+            }
+        }
+        again.settle();
+        assert_eq!(running.json(&["status", "--json"])["outstanding"], 0);
+        assert_eq!(landed(&running.stop()), many.names().collect());
     });
 }
 

@@ -8,8 +8,6 @@
 # beside both, a load takes as long as beside somebody who is as busy with something else. By turns, for what the host does meets
 # all; the median of the turns counts, with the daemon as a service and without.
 
-TURNS=9
-
 prepare() {
     must insmod $EXTRA/addonce_bus.ko
     device one eight0 quiet
@@ -52,8 +50,9 @@ load() {
     LATENCY=$((NOW - from))
 }
 median() { sort -n | sed -n "$((TURNS / 2 + 1))p"; }
-# turns WHAT
+# turns WHAT TURNS
 turns() {
+    TURNS=$2
     load
     turn=0
     while [ $turn -lt $TURNS ]; do
@@ -81,9 +80,10 @@ storm() {
     udev_settled
     listening
     lock_twin /run/addonce/lock
-    turns service
+    turns service 9
     kill $DAEMON
     wait $DAEMON
     DAEMON=
-    turns program
+    # Each load starts a daemon here.
+    turns program 5
 }

@@ -6,6 +6,7 @@
 //!
 //! * [`Tree`]: which modules are meant: directory, kernel, sysfs, modprobe.d.
 //! * [`Resolver`]: modalias to resolution, module to plan; reads anew when its [`stamp`] has changed.
+//! * [`watch`]: whether it may have.
 //! * [`hwdb`]: the policy that goes with a module.
 //! * [`ordered`]: a plan as the list that `modprobe -D` prints.
 //! * [`explain`]: what would become of an alias, and why.
@@ -24,6 +25,7 @@ pub mod resolver;
 pub mod stamp;
 mod sys;
 pub mod tree;
+pub mod watch;
 
 pub use explanation::{Explanation, explain};
 pub use initstate::initstate;

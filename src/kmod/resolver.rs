@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Resolver: the real world behind the once core
+//! The real answers to what the scheduler asks: libkmod's, hwdb's and sysfs's.
 //!
-//! Owns the libkmod context, the hwdb handle and the stamp under which both were read, and answers
-//! [`Modules`] from them: resolution with udev's blacklist semantics (`KMOD_PROBE_APPLY_BLACKLIST`: the resolved
-//! name, never a dependency), plans with libkmod's order and its rule for install commands. Promises that a changed
-//! index, modprobe.d or hwdb is seen by the next [`Modules::refresh`], which replaces the context as a whole: plans
-//! are owned values, so flights in the air do not notice.
-//!
-//! Bounded by one thread (libkmod is not thread-safe) and by libkmod's PATH_MAX for an alias.
+//! Resolution has udev's blacklist semantics (`KMOD_PROBE_APPLY_BLACKLIST`: the resolved name, never a dependency), plans have
+//! libkmod's order and its rule for install commands. A changed index, modprobe.d or hwdb is seen by the next
+//! [`Modules::refresh`], which replaces the libkmod context as a whole: plans are owned values, so loads in progress do not notice.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
@@ -24,6 +20,7 @@ use super::initstate::initstate;
 use super::stamp::{FileStamp, Stamp};
 use super::sys::{Ctx, Found, Module};
 use super::tree::Tree;
+use super::watch::Watch;
 
 /// What libkmod replaces in an install command: `module_do_install_commands()`.
 const CMDLINE_OPTS: &[u8] = b"$CMDLINE_OPTS";
@@ -34,14 +31,20 @@ pub struct Resolver {
     ctx: Ctx,
     policies: Policies,
     stamp: Stamp,
-    /// What was found out of modules that fail: until something changes, their causes are their files.
-    causes: HashMap<(Name, Option<CString>), Known>,
+    /// From the first [`Modules::refresh`] on: who asks only once watches nothing.
+    watch: Option<Watch>,
+    /// The files have changed and could not be read.
+    is_behind: bool,
+    /// What was found out of modules that fail, each with the options that stood for its own.
+    causes: HashMap<Name, Vec<(Option<CString>, Known)>>,
 }
 
 /// What a module's cause is made of.
 struct Known {
     hash: u64,
     files: Vec<Option<PathBuf>>,
+    /// The cause itself, while its files are watched and nothing has happened.
+    cause: Option<Cause>,
 }
 
 impl Known {
@@ -64,7 +67,8 @@ impl Resolver {
         // First the stamp: what changes between the two is then read once more, not missed.
         let stamp = tree.stamp();
         let ctx = tree.open()?;
-        Ok(Self { tree, ctx, policies: Policies::open(), stamp, causes: HashMap::new() })
+        let (watch, is_behind, causes) = Default::default();
+        Ok(Self { tree, ctx, policies: Policies::open(), stamp, watch, is_behind, causes })
     }
 
     /// The tree it answers from.
@@ -152,17 +156,31 @@ impl Resolver {
             files.push(module.path().map(|path| to_path(&path).to_owned()));
         }
         pre.hash(&mut hasher);
-        Known { hash: hasher.finish(), files }
+        Known { hash: hasher.finish(), files, cause: None }
     }
 }
 
 impl Modules for Resolver {
     fn refresh(&mut self) -> bool {
+        // First the watch, then the stamp: what changes after that is told.
+        let quiet = match &mut self.watch {
+            Some(watch) => !watch.look(),
+            watch @ None => {
+                *watch = Some(self.tree.watch());
+                false
+            }
+        };
+        if quiet && !self.is_behind {
+            return false;
+        }
+        self.causes.values_mut().flatten().for_each(|(_, known)| known.cause = None);
         let stamp = self.tree.stamp();
         if stamp == self.stamp && !self.stamp.is_racy() {
             return false;
         }
-        match self.tree.context() {
+        let context = self.tree.context();
+        self.is_behind = context.is_err();
+        match context {
             Ok(ctx) => {
                 (self.ctx, self.policies, self.stamp) = (ctx, Policies::open(), stamp);
                 self.causes.clear();
@@ -191,13 +209,21 @@ impl Modules for Resolver {
     }
 
     fn cause(&mut self, name: &Name, options: Option<&CString>) -> Cause {
-        let key = (name.clone(), options.cloned());
-        if let Some(known) = self.causes.get(&key) {
-            return known.cause();
+        let causes = self.causes.get(name);
+        let is_known = causes.is_some_and(|causes| causes.iter().any(|(own, _)| own.as_ref() == options));
+        if !is_known {
+            let Some((_, known)) = self.planned(name, options) else { return Cause(0) };
+            self.causes.entry(name.clone()).or_default().push((options.cloned(), known));
         }
-        let Some((plan, known)) = self.planned(name, options) else { return Cause(0) };
-        self.causes.insert(key, known);
-        plan.cause
+        let known = self.causes.get_mut(name).into_iter().flatten().find(|(own, _)| own.as_ref() == options);
+        let Some((_, known)) = known else { return Cause(0) };
+        known.cause.unwrap_or_else(|| {
+            // First the watch, as in `refresh`.
+            let watched = self.watch.as_mut().is_some_and(|watch| watch.also(known.files.iter().flatten()));
+            let cause = known.cause();
+            known.cause = watched.then_some(cause);
+            cause
+        })
     }
 
     fn initstate(&mut self, module: &str) -> InitState {

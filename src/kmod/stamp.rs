@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Stamp: has anything changed since we read it?
+//! Has anything changed since we read it? The fingerprint of everything that a resolution or a plan is made from: depmod's indexes,
+//! every modprobe.d directory with each of its files, and hwdb.bin.
 //!
-//! Owns the fingerprint of everything that a resolution or a plan is made from: depmod's indexes, every modprobe.d
-//! directory with each of its files, and hwdb.bin. Two stamps differ when a file was edited in place, renamed over,
-//! added or removed, and when a directory appeared. libkmod's own validation sees neither in-place edits nor new
-//! directories (udevd has waited for the next boot over that), so it is not used.
-//!
-//! Bounded by a few dozen stat(2) calls; the caller decides how often.
+//! Two stamps differ when a file was edited in place, renamed over, added or removed, and when a directory appeared. libkmod's own
+//! validation sees neither in-place edits nor new directories (udevd has waited for the next boot over that), so it is not used. A
+//! stamp is a few dozen stat(2) calls: it is taken when [`Watch`](super::watch::Watch) says that something may have happened.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
@@ -161,8 +159,13 @@ impl PartialEq for Stamp {
     }
 }
 
+/// The files of a [`Stamp`], existing or not, but for configuration.
+pub(super) fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    INDEXES.iter().map(move |name| directory.join(name)).chain(HWDB.map(PathBuf::from))
+}
+
 /// The files of a directory that libkmod reads: `*.conf` (up to kmod 32 also `*.alias`), no dot files.
-fn conf_files(place: &Path) -> impl Iterator<Item = PathBuf> {
+pub(super) fn conf_files(place: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())

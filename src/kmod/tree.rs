@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use crate::fatal::Fatal;
 
-use super::stamp::Stamp;
+use super::stamp::{self, Stamp};
 use super::sys::Ctx;
+use super::watch::Watch;
 
 /// The directory that holds one directory of modules per kernel version.
 const MODULES: &str = "/lib/modules";
@@ -73,6 +74,11 @@ impl Tree {
     /// The stamp of everything that answers about this tree are made from, as it is now.
     pub fn stamp(&self) -> Stamp {
         Stamp::take(&self.directory(), &self.config_places())
+    }
+
+    /// Watches everything that [`Tree::stamp`] looks at.
+    pub(super) fn watch(&self) -> Watch {
+        Watch::new(stamp::files(&self.directory()).collect(), self.config_places())
     }
 
     /// A path below /sys, seen below this tree's sysfs; other paths stay as they are.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use addonce::daemon::{hold, outstanding};
 use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::flood::event;
@@ -258,6 +259,73 @@ fn a_message_that_does_not_end_is_cut_off_at_the_bound() {
         assert!(is_closed(&mut endless));
         running.settled();
     });
+}
+
+/// The design's table of bounds: what is bounded, by which flags or places, and their defaults.
+fn bounds_of_the_design() -> Vec<[Vec<String>; 3]> {
+    let design = include_str!("../docs/DESIGN.md");
+    let (_, table) = design.split_once("| bound | flag or place | default |").expect("the table of bounds");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cell = |cell: &str| cell.split([';', ',']).map(|part| part.trim().to_owned()).collect();
+    let cells = rows.map(|row| row.trim_matches('|').split('|').map(cell).collect::<Vec<_>>());
+    cells.map(|row| row.try_into().expect("three cells")).collect()
+}
+
+#[test]
+fn every_bound_of_the_design_that_is_a_flag_is_one_of_the_daemon_with_this_default() {
+    let help = addonce().args(["daemon", "--help"]).output().expect("addonce").stdout;
+    let help = String::from_utf8(help).expect("text").split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut flags = Vec::new();
+    for [bound, places, defaults] in bounds_of_the_design() {
+        for (at, place) in places.iter().enumerate() {
+            let Some(flag) = place.strip_prefix("`--").and_then(|flag| flag.strip_suffix('`')) else {
+                continue;
+            };
+            assert_eq!(places.len(), defaults.len(), "{bound:?}");
+            flags.push(flag.to_owned());
+            let (_, about) =
+                help.split_once(&format!("--{flag} <")).unwrap_or_else(|| panic!("no --{flag} in the help"));
+            let about = about.split(" --").next().expect("a first part");
+            let shown = about.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
+            let (shown, _) = shown.unwrap_or_else(|| panic!("--{flag} has no default: {about}"));
+            // The design writes for people: 128 MiB, 10 s.
+            let number = || defaults[at].split_whitespace().next()?.parse::<u64>().ok();
+            let plain = match flag {
+                "jobs" => {
+                    assert_eq!(defaults[at], "2 × CPUs within 4..16");
+                    "twice the CPUs, within 4 to 16".to_owned()
+                }
+                "receive-buffer" => (number().expect("a number") << 20).to_string(),
+                _ => number().expect("a number").to_string(),
+            };
+            assert_eq!(shown, plain, "--{flag}");
+        }
+    }
+    flags.sort();
+    assert_eq!(
+        flags,
+        ["aliases", "clients", "jobs", "patience", "receive-buffer", "stop-timeout", "threads"]
+    );
+}
+
+#[test]
+fn the_bounds_of_the_design_that_are_no_flags_are_the_constants_of_the_hold() {
+    let table = bounds_of_the_design();
+    let row = |bound: &str| {
+        let row = table.iter().find(|[bounds, ..]| bounds.iter().any(|one| one == bound));
+        row.unwrap_or_else(|| panic!("no \"{bound}\" in the table"))[2].join("; ")
+    };
+    let seconds = |time: Duration| format!("{} s", time.as_secs());
+    assert_eq!(row("outstanding events"), format!("{}; {}", outstanding::MOST, outstanding::MOST_ASKED));
+    let [silent, stuck] = [outstanding::GIVE_UP, outstanding::LONGEST_EVENT].map(seconds);
+    assert_eq!(row("outstanding events given up: no sign of udevd"), format!("{silent}; {stuck}"));
+    assert_eq!(row("a hold is taken from so many outstanding events on"), hold::TAKE_FROM.to_string());
+    let [age, longest] = [hold::RENEW_AFTER, hold::LONGEST_STALL].map(seconds);
+    let stall = hold::STALL.as_millis();
+    assert_eq!(row("a hold is renewed after"), format!("{age}; {stall} ms doubling to {longest}"));
+    let again =
+        format!("{}; half as many after each overflow meanwhile; {}", hold::AGAIN_AT_ONCE, hold::RECOVERIES);
+    assert_eq!(row("events asked of udev again at a time"), again);
 }
 
 /// A replay's answer: a storm as text, each line a time in seconds, a device and a modalias, and a world.

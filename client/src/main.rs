@@ -85,7 +85,7 @@ fn usage(what: &str) -> ExitCode {
 fn answered(socket: &Path, call: &[u8], accept: Duration, longest: Option<Duration>) -> Result<(), String> {
     // The event of a hold is not broadcast before the daemon has answered us.
     let is_hold = u64::from(longest.is_some());
-    let mut starter = Starter { asker: seqnum().map(|seqnum| seqnum + is_hold), ..Starter::default() };
+    let mut starter = Starter { requester: seqnum().map(|seqnum| seqnum + is_hold), ..Starter::default() };
     for _ in 0..LIVES {
         let deadline = Instant::now() + accept;
         let mut pause = PAUSE;
@@ -217,7 +217,7 @@ struct Starter {
     turn: Option<Flock<File>>,
     child: Option<Child>,
     /// The SEQNUM from which on it is to expect events.
-    asker: Option<u64>,
+    requester: Option<u64>,
 }
 
 impl Starter {
@@ -243,7 +243,7 @@ impl Starter {
         let program =
             env::current_exe().map_or_else(|_| "addonce".into(), |path| path.with_file_name("addonce"));
         let mut serve = Command::new(&program);
-        if let Some(seqnum) = self.asker {
+        if let Some(seqnum) = self.requester {
             serve.env("SEQNUM", seqnum.to_string());
         }
         serve.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::asking::{Asking, print_answers};
 use crate::fatal::Fatal;
 
-/// Attempt failed modules again, now, and wait until they have landed.
+/// Attempt failed modules again, now, and wait for what each comes to.
 #[derive(Args, Debug)]
 pub struct Command {
     /// The modules [default: all that are remembered as failed].

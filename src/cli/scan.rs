@@ -21,7 +21,7 @@ pub struct Command {
     dry_run: bool,
     /// Milliseconds without any news that count as "nothing is left": devices are discovered in the background.
     #[arg(long, value_name = "MS", default_value = "200")]
-    quiet: u64,
+    idle: u64,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -40,7 +40,7 @@ impl Command {
             true => None,
             false => Some(Netlink::open(self.limits.receive_buffer())?),
         };
-        let quiet = if self.dry_run { Duration::ZERO } else { Duration::from_millis(self.quiet) };
+        let idle = if self.dry_run { Duration::ZERO } else { Duration::from_millis(self.idle) };
         let config = Config {
             limits: self.limits.limits(),
             netlink,
@@ -52,7 +52,7 @@ impl Command {
             loader,
             dry_run: self.dry_run,
             stop_timeout: self.limits.stop_timeout(),
-            until: Until::Idle(quiet),
+            until: Until::Idle(idle),
             notifier: None,
         };
         let core = Daemon::new(self.tree.open()?, config)?.run()?;

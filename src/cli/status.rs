@@ -34,7 +34,7 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         if let Some(limit) = self.top {
             let top = self.asking.look("Top", json!({ "limit": limit }))?;
-            self.asking.print(&top, page_of_askers)?;
+            self.asking.print(&top, page_of_requests)?;
             return Ok(ExitCode::SUCCESS);
         }
         let status = self.asking.look_or_read("Status", |published| published.status)?;
@@ -52,14 +52,14 @@ impl Command {
     }
 }
 
-fn page_of_askers(top: &Value) -> String {
+fn page_of_requests(top: &Value) -> String {
     let section = |key: &str, title: &str| {
-        let askers = top[key].as_array().map_or(&[][..], Vec::as_slice);
-        let line = |asker: &Value| {
-            let who = asker["who"].as_str().unwrap_or_default();
-            format!("{:>10}  {}\n", asker["requests"].as_u64().unwrap_or_default(), head(who, 100))
+        let rows = top[key].as_array().map_or(&[][..], Vec::as_slice);
+        let line = |row: &Value| {
+            let who = row["who"].as_str().unwrap_or_default();
+            format!("{:>10}  {}\n", row["requests"].as_u64().unwrap_or_default(), head(who, 100))
         };
-        format!("{:>10}  {title}\n{}", "REQUESTS", askers.iter().map(line).collect::<String>())
+        format!("{:>10}  {title}\n{}", "REQUESTS", rows.iter().map(line).collect::<String>())
     };
     section("modaliases", "MODALIAS")
 }

@@ -13,14 +13,14 @@ const CAP_SYS_MODULE: u32 = 16;
 
 /// Whether the client was uid 0 when it connected.
 pub(super) fn is_root(stream: &impl AsFd) -> bool {
-    getsockopt(stream, sockopt::PeerCredentials).is_ok_and(|peer| peer.uid() == 0)
+    getsockopt(stream, sockopt::PeerCredentials).is_ok_and(|client| client.uid() == 0)
 }
 
 /// Whether the client has CAP_SYS_MODULE, so that it could load a module without us. Where that cannot be found out, it has not.
 pub(super) fn may_load(stream: &impl AsFd) -> bool {
-    let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else { return false };
+    let Ok(client) = getsockopt(stream, sockopt::PeerCredentials) else { return false };
     // 0: a process of a PID namespace that ours does not see.
-    if peer.pid() <= 0 {
+    if client.pid() <= 0 {
         return false;
     }
     // Linux 6.5. Without it a PID that was reused meanwhile is believed.
@@ -29,7 +29,7 @@ pub(super) fn may_load(stream: &impl AsFd) -> bool {
         Err(Errno::ENOPROTOOPT) => None,
         Err(_) => return false,
     };
-    let process = format!("/proc/{}", peer.pid());
+    let process = format!("/proc/{}", client.pid());
     let allowed = has_capability(&process) && is_in_our_user_namespace(&process);
     // The process that was looked at is the client, if the client is still there.
     allowed

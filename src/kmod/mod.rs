@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Kmod: what the distribution's module tree says, and the kernel's door
+//! # Kmod: what the distribution's module tree says, and how the kernel is told
 //!
 //! The real side of [`crate::once::Modules`]. Everything libkmod knows is asked in one thread and leaves the room as
 //! owned values; everything that loads is performed by workers that hold nothing but such a value.

@@ -2,7 +2,7 @@
 //! # Plan: the steps of a load, in libkmod's order
 //!
 //! Owns the linear view of what loading a module takes, which `addonce explain` prints in the words of
-//! `modprobe -D`. The daemon does not walk this list: it starts flights from the plan of each module, where every
+//! `modprobe -D`. The daemon does not walk this list: it starts loads from the plan of each module, where every
 //! module comes once. The list is how people know it, and how the oracle test compares addonce with modprobe.
 //!
 //! Promises libkmod's order to the letter (`__kmod_module_get_probe_list`): a module's dependencies are each

@@ -163,14 +163,14 @@ impl Resolver {
 impl Modules for Resolver {
     fn refresh(&mut self) -> bool {
         // First the watch, then the stamp: what changes after that is told.
-        let quiet = match &mut self.watch {
+        let unchanged = match &mut self.watch {
             Some(watch) => !watch.look(),
             watch @ None => {
                 *watch = Some(self.tree.watch());
                 false
             }
         };
-        if quiet && !self.is_behind {
+        if unchanged && !self.is_behind {
             return false;
         }
         self.causes.values_mut().flatten().for_each(|(_, known)| known.cause = None);

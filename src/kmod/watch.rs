@@ -160,11 +160,11 @@ impl Watching {
 
     /// Reads all events. Whether none of them matters.
     fn drain(&self) -> bool {
-        let mut quiet = true;
+        let mut unchanged = true;
         for _ in 0..READS {
             match self.inotify.read_events() {
-                Ok(events) => quiet &= !events.iter().any(|event| self.matters(event)),
-                Err(errno) => return quiet && errno == nix::Error::EAGAIN,
+                Ok(events) => unchanged &= !events.iter().any(|event| self.matters(event)),
+                Err(errno) => return unchanged && errno == nix::Error::EAGAIN,
             }
         }
         false

@@ -269,13 +269,13 @@ mod tests {
         let tree = tree();
         device(tree.path(), "devices/pci0/card", b"pci:\xff\n");
         device(tree.path(), "devices/pci0/card/input0", "input:b0\n");
-        device(tree.path(), "devices/pci0/quiet", "\n");
+        device(tree.path(), "devices/pci0/plain", "\n");
         device(tree.path(), "devices/acpi", "acpi:PRP0001:\nof:NfooT(null)Cbar\n");
         for (link, target) in [
             ("bus/pci/devices/card", "../../../devices/pci0/card"),
             ("class/net/card", "../../devices/pci0/card"),
             ("class/input/input0", "../../devices/pci0/card/input0"),
-            ("bus/pci/devices/quiet", "../../../devices/pci0/quiet"),
+            ("bus/pci/devices/plain", "../../../devices/pci0/plain"),
             ("bus/pci/devices/acpi", "../../../devices/acpi"),
         ] {
             symlink(target, tree.path().join(link)).unwrap();

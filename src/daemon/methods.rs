@@ -72,8 +72,9 @@ impl Methods {
     }
 
     /// When there is something to do that no event tells of.
-    pub fn next_deadline(&self, core: &Scheduler, situation: &Situation) -> Option<Time> {
-        [self.server.next_deadline(), self.file.due(core, situation)].into_iter().flatten().min()
+    pub fn next_deadline(&self, core: &Scheduler, events: &Events, situation: &Situation) -> Option<Time> {
+        let due = self.file.due(core, events, &self.server, situation);
+        [self.server.next_deadline(), due].into_iter().flatten().min()
     }
 
     /// Whether nobody is connected.
@@ -152,9 +153,9 @@ impl Methods {
 
     /// Writes what everybody may read, if that is due.
     pub fn write_status(&mut self, core: &Scheduler, events: &Events, situation: &Situation, now: Time) {
-        if self.file.due(core, situation).is_some_and(|due| due <= now) {
+        if self.file.due(core, events, &self.server, situation).is_some_and(|due| due <= now) {
             let status = self.status(core, events, situation, now);
-            self.file.write(core, situation, status, now);
+            self.file.write(core, events, &self.server, situation, status, now);
         }
     }
 

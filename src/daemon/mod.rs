@@ -138,6 +138,10 @@ impl Daemon {
     pub fn run(mut self) -> Result<Scheduler, Fatal> {
         let mut occurred = mio::Events::with_capacity(128);
         let mut more = true;
+        if let Some(methods) = &mut self.methods {
+            // Who was told that we are ready finds it.
+            methods.write_status(&self.core, &self.events, &self.situation, clock::now());
+        }
         // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
         self.notifier.iter_mut().for_each(Notifier::ready);
         loop {
@@ -418,7 +422,7 @@ impl Daemon {
             self.core.next_deadline(now).filter(|_| goes_on),
             self.hold.as_ref().and_then(|(hold, _)| hold.deadline()).filter(|_| goes_on),
             self.shutdown.deadline(),
-            methods.and_then(|methods| methods.next_deadline(&self.core, &self.situation)),
+            methods.and_then(|methods| methods.next_deadline(&self.core, &self.events, &self.situation)),
             self.state_file.as_ref().and_then(|state_file| state_file.due(&self.core)),
             self.notifier.as_ref().and_then(|notifier| notifier.deadline(&self.core, loading)),
         ];

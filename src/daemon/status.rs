@@ -13,8 +13,9 @@ use super::events::Events;
 use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::lock::Process;
-use crate::control::server::Server;
+use crate::control::server::{ConnectionStats, Server};
 use crate::once::{Scheduler, Stats, Time};
+use crate::uevent::netlink::Counters;
 
 /// Between two writes of the file.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -106,7 +107,7 @@ pub struct StatusFile {
 }
 
 /// What has to change for the file to be written again.
-type Content = (Stats, u64, usize, Situation);
+type Content = (Stats, u64, usize, Situation, Counters, (u64, u32), usize, ConnectionStats);
 
 impl StatusFile {
     /// The file beside this socket.
@@ -115,13 +116,27 @@ impl StatusFile {
     }
 
     /// When it is to be written.
-    pub fn due(&self, core: &Scheduler, situation: &Situation) -> Option<Time> {
-        (self.written != Some(content(core, situation))).then_some(self.not_before)
+    pub fn due(
+        &self,
+        core: &Scheduler,
+        events: &Events,
+        server: &Server,
+        situation: &Situation,
+    ) -> Option<Time> {
+        (self.written != Some(content(core, events, server, situation))).then_some(self.not_before)
     }
 
     /// Writes it, with this status.
-    pub fn write(&mut self, core: &Scheduler, situation: &Situation, status: Value, now: Time) {
-        self.written = Some(content(core, situation));
+    pub fn write(
+        &mut self,
+        core: &Scheduler,
+        events: &Events,
+        server: &Server,
+        situation: &Situation,
+        status: Value,
+        now: Time,
+    ) {
+        self.written = Some(content(core, events, server, situation));
         self.not_before = now + PAUSE;
         let text = Process::this().map(|Process { pid, started }| {
             json!({ "pid": pid, "started": started, "status": status, "failures": failures(core, now) })
@@ -136,8 +151,10 @@ impl StatusFile {
     }
 }
 
-fn content(core: &Scheduler, situation: &Situation) -> Content {
-    (*core.stats(), core.changes(), core.loading(), *situation)
+fn content(core: &Scheduler, events: &Events, server: &Server, situation: &Situation) -> Content {
+    let (clients, _) = server.clients();
+    let (counters, losses) = (events.counters(), events.losses());
+    (*core.stats(), core.changes(), core.loading(), *situation, counters, losses, clients, server.stats())
 }
 
 /// In one step: who reads finds the old file or the new one.

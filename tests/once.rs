@@ -465,7 +465,7 @@ fn a_module_that_is_coming_for_ever_is_asked_of_the_kernel_in_the_end() {
     let mut s = world("x:* -> a");
     s.world.coming.insert("a".into());
     s.replay("/devices/x", "x:y");
-    s.pass(seconds(29));
+    s.pass(seconds(179));
     assert_eq!(s.attempts_of("a"), 0);
     s.pass(seconds(2));
     assert_eq!(s.attempts_of("a"), 1);

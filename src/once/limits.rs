@@ -22,10 +22,9 @@ impl Limits {
     /// Nobody waits for the order's sake for a load that was asked for so long ago and has not begun, and such a load does not
     /// hold udev's queue: by then udevd would have killed a worker that loads.
     pub const HOLD: Duration = Duration::from_secs(180);
-    /// How often a module that somebody else loads is looked at: the first pause, which doubles, and the longest.
+    /// How often a module that somebody else loads is looked at: the first pause, which doubles, and the longest. After
+    /// [`Limits::HOLD`] it is asked of the kernel after all, which waits for the other load itself.
     pub const POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-    /// After so long it is asked of the kernel after all, which waits for the other load itself.
-    pub const COMING: Duration = Duration::from_secs(30);
     /// Tries of one load, when the kernel's answer may be another one a moment later.
     pub const TRIES: u32 = 3;
     /// The pause before the second try; doubled before the third.

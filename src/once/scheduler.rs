@@ -594,7 +594,7 @@ impl Scheduler {
         let Phase::Coming(_, pause) = load.phase else { return };
         match found {
             InitState::Live => self.finish(modules, name, Outcome::Live, now),
-            InitState::Coming if now < load.since + Limits::COMING => {
+            InitState::Coming if now < load.since + Limits::HOLD => {
                 let pause = (2 * pause).min(Limits::POLL.1);
                 load.phase = Phase::Coming(now + pause, pause);
             }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::events::Events;
 use super::history::History;
 use super::hold;
-use super::status::{self, Situation, StatusFile};
+use super::status::{self, Content, Situation, StatusFile};
 use crate::control::json;
 use crate::control::protocol::{Load, Method, Reply};
 use crate::control::server::Server;
@@ -73,7 +73,7 @@ impl Methods {
 
     /// When there is something to do that no event tells of.
     pub fn next_deadline(&self, core: &Scheduler, events: &Events, situation: &Situation) -> Option<Time> {
-        let due = self.file.due(core, events, &self.server, situation);
+        let due = self.file.due(&Content::of(core, events, &self.server, situation));
         [self.server.next_deadline(), due].into_iter().flatten().min()
     }
 
@@ -153,9 +153,10 @@ impl Methods {
 
     /// Writes what everybody may read, if that is due.
     pub fn write_status(&mut self, core: &Scheduler, events: &Events, situation: &Situation, now: Time) {
-        if self.file.due(core, events, &self.server, situation).is_some_and(|due| due <= now) {
+        let content = Content::of(core, events, &self.server, situation);
+        if self.file.due(&content).is_some_and(|due| due <= now) {
             let status = self.status(core, events, situation, now);
-            self.file.write(core, events, &self.server, situation, status, now);
+            self.file.write(content, status, status::failures(core, now), now);
         }
     }
 

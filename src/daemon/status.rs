@@ -107,7 +107,33 @@ pub struct StatusFile {
 }
 
 /// What has to change for the file to be written again.
-type Content = (Stats, u64, usize, Situation, Counters, (u64, u32), usize, ConnectionStats);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    stats: Stats,
+    changes: u64,
+    loading: usize,
+    situation: Situation,
+    counters: Counters,
+    losses: (u64, u32),
+    clients: (usize, usize),
+    connections: ConnectionStats,
+}
+
+impl Content {
+    /// As it is now.
+    pub fn of(core: &Scheduler, events: &Events, server: &Server, situation: &Situation) -> Self {
+        Self {
+            stats: *core.stats(),
+            changes: core.changes(),
+            loading: core.loading(),
+            situation: *situation,
+            counters: events.counters(),
+            losses: events.losses(),
+            clients: server.clients(),
+            connections: server.stats(),
+        }
+    }
+}
 
 impl StatusFile {
     /// The file beside this socket.
@@ -115,31 +141,17 @@ impl StatusFile {
         Self { path: socket.with_file_name(STATUS), written: None, not_before: Time::ZERO, fails: false }
     }
 
-    /// When it is to be written.
-    pub fn due(
-        &self,
-        core: &Scheduler,
-        events: &Events,
-        server: &Server,
-        situation: &Situation,
-    ) -> Option<Time> {
-        (self.written != Some(content(core, events, server, situation))).then_some(self.not_before)
+    /// When it is to be written, with this content.
+    pub fn due(&self, content: &Content) -> Option<Time> {
+        (self.written.as_ref() != Some(content)).then_some(self.not_before)
     }
 
-    /// Writes it, with this status.
-    pub fn write(
-        &mut self,
-        core: &Scheduler,
-        events: &Events,
-        server: &Server,
-        situation: &Situation,
-        status: Value,
-        now: Time,
-    ) {
-        self.written = Some(content(core, events, server, situation));
+    /// Writes it, with these replies to `Status` and `Failures`.
+    pub fn write(&mut self, content: Content, status: Value, failures: Vec<Value>, now: Time) {
+        self.written = Some(content);
         self.not_before = now + PAUSE;
         let text = Process::this().map(|Process { pid, started }| {
-            json!({ "pid": pid, "started": started, "status": status, "failures": failures(core, now) })
+            json!({ "pid": pid, "started": started, "status": status, "failures": failures })
         });
         let result = text.and_then(|text| replace(&self.path, format!("{text}\n").as_bytes()));
         let failed = result.is_err();
@@ -149,12 +161,6 @@ impl StatusFile {
         }
         self.fails = failed;
     }
-}
-
-fn content(core: &Scheduler, events: &Events, server: &Server, situation: &Situation) -> Content {
-    let (clients, _) = server.clients();
-    let (counters, losses) = (events.counters(), events.losses());
-    (*core.stats(), core.changes(), core.loading(), *situation, counters, losses, clients, server.stats())
 }
 
 /// In one step: who reads finds the old file or the new one.
@@ -176,21 +182,19 @@ impl Drop for StatusFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::once::Limits;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn the_file_is_written_when_something_changed_and_once_a_second_at_most() {
         let directory = tempfile::tempdir().expect("tempdir");
         let mut file = StatusFile::beside(&directory.path().join("io.addonce"));
-        let core = Scheduler::new(Limits::default());
-        let mut situation = Situation::default();
-        assert_eq!(file.due(&core, &situation), Some(Time::ZERO));
+        let mut content = Content::default();
+        assert_eq!(file.due(&content), Some(Time::ZERO));
         let now = Duration::from_secs(5);
-        file.write(&core, &situation, json!({}), now);
-        assert_eq!(file.due(&core, &situation), None);
-        situation.outstanding = 1;
-        assert_eq!(file.due(&core, &situation), Some(now + PAUSE));
+        file.write(content, json!({}), Vec::new(), now);
+        assert_eq!(file.due(&content), None);
+        content.connections.strangers = 1;
+        assert_eq!(file.due(&content), Some(now + PAUSE));
         let path = directory.path().join(STATUS);
         let mode = std::fs::metadata(&path).expect("written").permissions().mode();
         assert_eq!(mode & 0o777, 0o644, "everybody may read it");

@@ -5,12 +5,13 @@
 //! libkmod's order and its rule for install commands. A changed index, modprobe.d or hwdb is seen by the next
 //! [`Modules::refresh`], which replaces the libkmod context as a whole: plans are owned values, so loads in progress do not notice.
 
-use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::fatal::Fatal;
 use crate::once::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Work};

@@ -17,6 +17,7 @@
 //! Bounded by the modules of the tree, with [`Limits::DEVICES`] devices each.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -158,10 +159,10 @@ impl Requesters {
         let mut heard = matches!(by.kind, Kind::Retry { .. }) || by.request <= self.last;
         if let Kind::Device { id, .. } = by.kind {
             let room = self.devices.len() < Limits::DEVICES;
-            match self.devices.get_mut(&id) {
-                Some(mark) => heard |= std::mem::replace(mark, by.mark) == by.mark,
-                None if room => drop(self.devices.insert(id, by.mark)),
-                None => {}
+            match self.devices.entry(id) {
+                Entry::Occupied(mut mark) => heard |= mark.insert(by.mark) == by.mark,
+                Entry::Vacant(new) if room => drop(new.insert(by.mark)),
+                Entry::Vacant(_) => {}
             }
         }
         if !heard {

@@ -29,7 +29,7 @@ pub trait Modules {
     /// (modprobe.d: `options ALIAS ...`).
     fn plan(&mut self, module: &Name, options: Option<&CString>) -> Plan;
 
-    /// The cause that [`Modules::plan`] gives, for less: asked by every request for a module that has failed.
+    /// The cause that [`Modules::plan`] gives, for less, as of the last [`Modules::refresh`] or later: for requests for a failed module.
     fn cause(&mut self, module: &Name, options: Option<&CString>) -> Cause {
         self.plan(module, options).cause
     }

@@ -5,9 +5,11 @@
 //! (a duplicate), loading (the request joins), failed (the [retry rules](super::failure)) or unknown, and `start` begins a load,
 //! which first has its dependencies loaded in the same way. `finish` ends a load and tells everybody who waits for it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::CString;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::aliases::{Alias, Aliases};
 use super::failure::{Decision, Failure, Kind, Requester, Requesters};
@@ -136,7 +138,7 @@ impl Scheduler {
     /// A scheduler that knows nothing yet.
     pub fn new(limits: Limits) -> Self {
         Self {
-            states: HashMap::new(),
+            states: HashMap::default(),
             loads: Loads::new(limits),
             aliases: Aliases::new(limits.aliases),
             waiters: Vec::new(),
@@ -158,14 +160,13 @@ impl Scheduler {
     /// Somebody wants the modules of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
         let by = self.requester(&request.origin);
-        let live = self.aliases.cached(request.alias).filter(|alias| self.all_live(alias));
-        let alias = match live.filter(|_| by.kind != Kind::Admin) {
+        let cached = self.aliases.cached(request.alias);
+        let live = by.kind != Kind::Admin && cached.as_ref().is_some_and(|alias| self.all_live(alias));
+        // Every other answer may have become another one.
+        let changed = !live && self.refresh(modules);
+        let alias = match cached.filter(|_| !changed) {
             Some(alias) => alias,
-            None => {
-                // Every other answer may have become another one.
-                self.refresh(modules);
-                self.aliases.resolve(request.alias, modules)
-            }
+            None => self.aliases.resolve(request.alias, modules),
         };
         alias.requests.set(alias.requests.get() + 1);
         self.stats.no_module += u64::from(alias.candidates.is_empty());
@@ -383,11 +384,13 @@ impl Scheduler {
         Requester::new(self.requests, origin)
     }
 
-    /// Forgets what aliases resolve to, if that may have changed.
-    fn refresh(&mut self, modules: &mut dyn Modules) {
-        if modules.refresh() {
+    /// Forgets what aliases resolve to, if that may have changed. Returns whether it may.
+    fn refresh(&mut self, modules: &mut dyn Modules) -> bool {
+        let changed = modules.refresh();
+        if changed {
             self.aliases.clear();
         }
+        changed
     }
 
     /// Whether all modules of an alias are live, and there are some.
@@ -468,37 +471,26 @@ impl Scheduler {
     /// The retry rules, for a module that has failed. A failure of a dependency has no rules of its own: what holds is what
     /// the rules say of the dependency.
     fn decide(&mut self, modules: &mut dyn Modules, name: &Name, by: Requester, now: Time) -> Decision {
-        if self.has_changed(modules, name) {
+        let Some(State::Failed(failure)) = self.states.get_mut(name) else { return Decision::Attempt };
+        if has_changed(modules, name, failure) {
             return Decision::Attempt;
+        }
+        self.changes += 1;
+        if failure.dependency().is_none() {
+            return failure.decide(by, self.unloads, now);
         }
         let root = self.root(name);
-        if root != *name && self.has_changed(modules, &root) {
+        let Some(State::Failed(failure)) = self.states.get_mut(&root) else { return Decision::Attempt };
+        if has_changed(modules, &root, failure) {
             return Decision::Attempt;
         }
-        let unloads = self.unloads;
-        let Some(failure) = self.failure_mut(&root) else { return Decision::Attempt };
-        let decision = failure.decide(by, unloads, now);
-        self.changes += 1;
-        if root != *name {
-            match (decision, self.failure_mut(name)) {
-                (Decision::RetryAt(_), Some(failure)) => failure.pending.get_or_insert_default().add(by),
-                (Decision::Duplicate, Some(failure)) => failure.requesters.add(by),
-                _ => {}
-            }
+        let decision = failure.decide(by, self.unloads, now);
+        match (decision, self.failure_mut(name)) {
+            (Decision::RetryAt(_), Some(failure)) => failure.pending.get_or_insert_default().add(by),
+            (Decision::Duplicate, Some(failure)) => failure.requesters.add(by),
+            _ => {}
         }
         decision
-    }
-
-    /// Whether a failure no longer holds, whoever asks: the module is live after all, or (rule 1) the cause is another one.
-    fn has_changed(&mut self, modules: &mut dyn Modules, name: &Name) -> bool {
-        let Some(failure) = self.failure_mut(name) else { return true };
-        if failure.unverified {
-            failure.unverified = modules.initstate(name) == InitState::Live;
-            if failure.unverified {
-                return true;
-            }
-        }
-        modules.cause(name, failure.options.as_deref()) != failure.cause
     }
 
     /// The module that a failure goes back to: itself, or the dependency that failed.
@@ -924,6 +916,12 @@ impl First {
         let pulled_in_by = self.pulled_in_by.as_ref();
         Ask { by: self.by, alias, options, devpath, seqnum, always, pulled_in_by, after }
     }
+}
+
+/// Whether a failure no longer holds, whoever asks: the module is live after all, or (rule 1) the cause is another one.
+fn has_changed(modules: &mut dyn Modules, name: &Name, failure: &mut Failure) -> bool {
+    failure.unverified = failure.unverified && modules.initstate(name) == InitState::Live;
+    failure.unverified || modules.cause(name, failure.options.as_deref()) != failure.cause
 }
 
 /// Whether an alias is the module's own name; modprobe takes `-` for `_`.

@@ -17,7 +17,13 @@ storm() {
     tries_explained 40
 }
 # The process of a load is named after its module.
-kill_load() { pkill -9 -n '^[+]'; }
+kill_load() {
+    for process in /proc/[0-9]*; do
+        { read -r name <$process/comm; } 2>/dev/null || continue
+        case $name in +*) kill -9 ${process#/proc/} && return ;; esac
+    done
+    return 1
+}
 kill_program() { killall -9 addonce-load 2>/dev/null; }
 # A program that waits may have started the next one before we do: whichever there is is killed.
 kill_daemon() {

@@ -192,9 +192,10 @@ impl Daemon {
             return Ok(false);
         }
         let mut more = self.take_events(now)?;
-        self.history.sample(self.core.stats(), now);
         // After the events: who waits for settling means all that was announced before it asked.
         more |= self.take_calls(now);
+        // In the turn that took them: a load that begins now belongs to them.
+        self.history.sample(self.core.stats(), now);
         self.core.tick(&mut self.resolver, now);
         self.remember(now);
         self.act();

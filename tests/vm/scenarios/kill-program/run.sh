@@ -5,11 +5,11 @@
 
 storm() {
     coldplug
-    kill_often 20 kill_program
-    kill_often 20 kill_daemon
-    kill_often 20 kill_udevd
+    kill_often $(kills) kill_program
+    kill_often $(kills) kill_daemon
+    kill_often $(kills) kill_udevd
     udev_settled
-    tries_explained 20
+    tries_explained $(kills)
 }
 kill_program() { killall -9 addonce-load 2>/dev/null; }
 kill_daemon() { killall -9 addonce 2>/dev/null; }

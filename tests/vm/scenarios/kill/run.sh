@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # needs: addonce
 # needs: rules
-# Whoever takes part is killed twenty times at random moments of storms, with the daemon as a service: the process of a load,
+# Whoever takes part is killed often at random moments of storms, with the daemon as a service: the process of a load,
 # the program, the daemon (started again as systemd would) and udevd (started again, and triggered, for what it had is lost with
 # it). In the end all is live, settle returns, and storms and deaths explain every insert call.
 
@@ -9,12 +9,12 @@ storm() {
     udevd
     listening
     trigger
-    kill_often 20 kill_load
-    kill_often 20 kill_program
-    kill_often 20 kill_daemon
-    kill_often 20 kill_udevd
+    kill_often $(kills) kill_load
+    kill_often $(kills) kill_program
+    kill_often $(kills) kill_daemon
+    kill_often $(kills) kill_udevd
     udev_settled
-    tries_explained 40
+    tries_explained $((2 * $(kills)))
 }
 # The process of a load is named after its module.
 kill_load() {

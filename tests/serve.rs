@@ -110,6 +110,18 @@ fn of_many_that_start_at_once_one_serves_and_the_others_end() {
 }
 
 #[test]
+fn where_there_can_be_no_lock_it_says_so_at_once() {
+    let place = Place::new();
+    // As on a full /run, nothing comes of another try: whoever started it is to turn to modprobe.
+    std::fs::create_dir(place.directory.path().join("lock")).unwrap();
+    let began = Instant::now();
+    let output = place.serve().output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/lock: Is a directory"), "{output:?}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
 fn what_was_announced_before_its_socket_was_open_is_on_its_way() {
     with_udev("what_was_announced_before_its_socket_was_open_is_on_its_way", || {
         let place = Place::new();

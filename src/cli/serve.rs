@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::daemon::DaemonOptions;
 use crate::control::listener;
-use crate::control::lock::Lock;
+use crate::control::lock::{self, Lock, Tried};
 use crate::daemon::Until;
 use crate::fatal::Fatal;
 use crate::uevent::activation::Given;
@@ -54,10 +54,12 @@ impl Command {
                 log::debug!("{}: somebody listens here already", socket.display());
                 return Ok(None);
             }
-            match Lock::take(socket, Duration::ZERO) {
-                Ok(lock) => return Ok(Some(lock)),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => std::thread::sleep(PAUSE),
+            match Lock::attempt(socket)? {
+                Tried::Ours(lock) => return Ok(Some(lock)),
+                Tried::Theirs(holder) if Instant::now() >= deadline => {
+                    return Err(lock::held(socket, holder));
+                }
+                Tried::Theirs(_) => std::thread::sleep(PAUSE),
             }
         }
     }

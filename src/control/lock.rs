@@ -24,6 +24,15 @@ pub struct Lock {
     _file: Flock<File>,
 }
 
+/// What comes of a try.
+#[derive(Debug)]
+pub enum Tried {
+    /// It is ours.
+    Ours(Lock),
+    /// Another daemon holds it: this one, if it has written who it is.
+    Theirs(Option<Process>),
+}
+
 /// A process, by what no other one ever has: a PID is given again, but not with the same time of start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -39,31 +48,41 @@ impl Lock {
     /// # Errors
     /// [`Fatal::System`], naming the file, and who holds it.
     pub fn take(socket: &Path, patience: Duration) -> Result<Self, Fatal> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Self::attempt(socket)? {
+                Tried::Ours(lock) => return Ok(lock),
+                Tried::Theirs(holder) if Instant::now() >= deadline => return Err(held(socket, holder)),
+                Tried::Theirs(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Takes the lock beside this socket, unless somebody holds it.
+    ///
+    /// # Errors
+    /// [`Fatal::System`], naming the file: there can be no lock, and another try would come to the same.
+    pub fn attempt(socket: &Path) -> Result<Tried, Fatal> {
         let path = socket.with_file_name("lock");
         let refused = |error: io::Error| Fatal::System(format!("{}: {error}", path.display()));
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(refused)?;
-        let deadline = Instant::now() + patience;
-        loop {
-            let file = open(&path).map_err(refused)?;
-            let holder = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(mut file) if is_at(&file, &path) => {
-                    write(&mut file).map_err(refused)?;
-                    return Ok(Self { _file: file });
-                }
-                Ok(_) => None,
-                Err((mut file, Errno::EWOULDBLOCK)) => read(&mut file),
-                Err((_, errno)) => return Err(refused(errno.into())),
-            };
-            if Instant::now() >= deadline {
-                let who = holder.map_or_else(String::new, |holder| format!(" (PID {})", holder.pid));
-                return Err(Fatal::System(format!(
-                    "{}: another daemon{who} listens here: stop it first",
-                    socket.display()
-                )));
+        let file = open(&path).map_err(refused)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut file) if is_at(&file, &path) => {
+                write(&mut file).map_err(refused)?;
+                Ok(Tried::Ours(Self { _file: file }))
             }
-            std::thread::sleep(PAUSE);
+            Ok(_) => Ok(Tried::Theirs(None)),
+            Err((mut file, Errno::EWOULDBLOCK)) => Ok(Tried::Theirs(read(&mut file))),
+            Err((_, errno)) => Err(refused(errno.into())),
         }
     }
+}
+
+/// That another daemon holds the lock beside this socket.
+pub fn held(socket: &Path, holder: Option<Process>) -> Fatal {
+    let who = holder.map_or_else(String::new, |holder| format!(" (PID {})", holder.pid));
+    Fatal::System(format!("{}: another daemon{who} listens here: stop it first", socket.display()))
 }
 
 impl Process {

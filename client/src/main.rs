@@ -27,7 +27,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -262,7 +262,15 @@ fn turn(socket: &Path) -> Result<Flock<File>, ErrorKind> {
     if let Some(directory) = path.parent() {
         let _ = fs::DirBuilder::new().mode(0o755).create(directory);
     }
-    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path);
+    // Nothing that is in the way, as a pipe is, is waited for.
+    let nonblock = OFlag::O_NONBLOCK.bits();
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nonblock)
+        .open(path);
     let file = file.map_err(|error| error.kind())?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno).kind())
 }

@@ -194,6 +194,18 @@ fn where_nobody_listens_one_of_many_starts_a_daemon_and_all_are_answered() {
 }
 
 #[test]
+fn nothing_that_is_in_the_way_of_its_files_is_waited_for() {
+    let place = Place::new("in-the-way", "");
+    let pipe = Command::new("mkfifo").arg(place.path("starting")).status();
+    assert!(pipe.expect("this test needs the program mkfifo (coreutils)").success());
+    let program = place.spawn(&[]);
+    place.wait_for_calls(1);
+    let listener = place.listen();
+    replies(&listener, &[ACCEPTED, ANSWER]);
+    assert_eq!(program.wait_with_output().expect("an end").status.code(), Some(0));
+}
+
+#[test]
 fn when_the_daemon_dies_with_the_request_the_next_one_is_asked() {
     let place = Place::new("dies", "exit 0");
     let listener = place.listen();

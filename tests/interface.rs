@@ -109,6 +109,20 @@ fn a_load_with_more_is_accepted_first_and_answered_later() {
 }
 
 #[test]
+fn calls_that_came_together_are_all_carried_out_though_no_reply_is_read() {
+    alone("calls_that_came_together_are_all_carried_out_though_no_reply_is_read", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        let mut client = UnixStream::connect(running.socket()).expect("a daemon");
+        let call = "{\"method\":\"io.addonce.Load\",\"parameters\":{\"alias\":\"fxnone:1\"}}\0";
+        client.write_all(call.repeat(20).as_bytes()).expect("written");
+        // Whoever asks wakes the daemon, so it is asked once.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert_eq!(running.json(&["status", "--json"])["requests"], 20);
+    });
+}
+
+#[test]
 fn half_a_message_is_waited_for_and_forgotten_with_its_client() {
     alone("half_a_message_is_waited_for_and_forgotten_with_its_client", || {
         let fixture = Fixture::build("semantics");

@@ -203,9 +203,14 @@ impl Server {
 
     /// When [`Server::turn`] has something to do that no event tells of.
     pub fn next_deadline(&self) -> Option<Time> {
+        if self.stopped {
+            return None;
+        }
         let slow =
             self.connections.values().filter_map(|connection| connection.deadline(self.bounds.patience));
-        slow.chain(self.accept_at).min()
+        // A client that was answered since the last turn may have called again before.
+        let ready = (!self.ready.is_empty()).then_some(Time::ZERO);
+        slow.chain(self.accept_at).chain(ready).min()
     }
 
     /// How many clients are connected, and how many there may be.

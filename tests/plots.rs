@@ -177,10 +177,10 @@ fn a_file_that_cannot_be_read_or_written_is_named() {
     let directory = tempfile::tempdir().expect("tempdir");
     let file = directory.path().join("storm.json");
     let from = file.to_str().expect("text");
-    refused(&["--from", from], 5, from);
+    refused(&["--from", from], 2, from);
     for content in ["", "{\"storm\": ", "\u{1}", "{\"settled\": true}", "{\"storm\": {\"bars\": 7}}"] {
         fs::write(&file, content).expect("write");
-        refused(&["--from", from], 5, from);
+        refused(&["--from", from], 2, from);
     }
     let case = case("nothing-was-asked");
     refused(&["/nowhere/storm.svg", "--from", case.to_str().expect("text")], 5, "/nowhere/storm.svg");

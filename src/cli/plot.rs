@@ -32,8 +32,10 @@ impl Command {
             Some(path) => (path.display().to_string(), read(path)?),
             None => ("Storm".to_owned(), self.asking.look("Storm", Value::Null)?),
         };
+        // A file is an argument; what a daemon says is not.
+        let wrong = if self.from.is_some() { Fatal::Usage } else { Fatal::System };
         let Reply { storm } = Reply::deserialize(&reply)
-            .map_err(|error| Fatal::System(format!("{source}: no storm is told here: {error}")))?;
+            .map_err(|error| wrong(format!("{source}: no storm is told here: {error}")))?;
         if self.asking.json {
             print_json(&reply)?;
         }
@@ -56,8 +58,12 @@ impl Command {
 }
 
 fn read(path: &Path) -> Result<Value, Fatal> {
-    let text = std::fs::read(path).map_err(|error| refused(path, &error))?;
-    serde_json::from_slice(&text).map_err(|error| refused(path, &error))
+    let text = std::fs::read(path).map_err(|error| senseless(path, &error))?;
+    serde_json::from_slice(&text).map_err(|error| senseless(path, &error))
+}
+
+fn senseless(path: &Path, error: &dyn std::fmt::Display) -> Fatal {
+    Fatal::Usage(format!("{}: {error}", path.display()))
 }
 
 fn refused(path: &Path, error: &dyn std::fmt::Display) -> Fatal {

@@ -16,6 +16,9 @@ use crate::once::Time;
 pub const MOST: usize = 65_536;
 /// Programs that asked and whose events were not broadcast yet: udevd runs fewer workers than this.
 pub const MOST_ASKED: usize = 8192;
+/// Broadcasts that are remembered because their announcement may still come: the kernel gives an event to one socket after the
+/// other, and udevd may be done with it before it is in ours.
+pub const MOST_EARLY: usize = 1024;
 /// So long without any sign of life from udevd, or without progress among events that are in doubt, and they are given up.
 pub const GIVE_UP: Duration = Duration::from_secs(10);
 /// So long without progress, and all are given up, though udevd lives: it kills any worker after 180 s.
@@ -30,6 +33,8 @@ pub struct Outstanding {
     doubtful: BTreeMap<u64, Doubt>,
     /// A program asked for these, and waits for its modules itself: they are outstanding no more.
     asked: BTreeSet<u64>,
+    /// These were broadcast and are not known to have been announced.
+    early: BTreeSet<u64>,
     /// udevd's last sign of life; or, where that is later, when nothing was outstanding.
     alive: Time,
     /// The last that came; or, where that is later, when nothing was outstanding.
@@ -81,7 +86,7 @@ impl Outstanding {
 
     /// The kernel announced an `add` event with a MODALIAS.
     pub fn announced(&mut self, seqnum: u64, now: Time) {
-        if self.asked.contains(&seqnum) || self.len() >= MOST {
+        if self.early.remove(&seqnum) || self.asked.contains(&seqnum) || self.len() >= MOST {
             return;
         }
         self.begin(now);
@@ -116,16 +121,26 @@ impl Outstanding {
 
     /// udevd broadcasts this event: it is done with it. Returns whether it is news, because no program has asked for it.
     pub fn broadcast(&mut self, seqnum: u64, now: Time) -> bool {
-        self.came(seqnum, now);
+        if !self.came(seqnum, now) {
+            self.early.insert(seqnum);
+            if self.early.len() > MOST_EARLY {
+                self.early.pop_first();
+            }
+        }
         !self.asked.remove(&seqnum)
     }
 
-    fn came(&mut self, seqnum: u64, now: Time) {
+    /// Returns whether it was outstanding.
+    fn came(&mut self, seqnum: u64, now: Time) -> bool {
         self.alive(now);
         if self.certain.remove(&seqnum) {
             self.progress = now;
+            true
         } else if self.doubtful.remove(&seqnum).is_some() {
             (self.progress, self.doubt_progress) = (now, now);
+            true
+        } else {
+            false
         }
     }
 
@@ -175,5 +190,25 @@ impl Outstanding {
         let stuck = (!self.certain.is_empty()).then_some(self.progress + LONGEST_EVENT);
         let doubt = (!self.doubtful.is_empty()).then_some(self.doubt_progress + GIVE_UP);
         [silent, stuck, doubt].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Duration::from_secs(1);
+
+    #[test]
+    fn an_event_that_is_announced_to_us_after_udevd_was_done_with_it_is_not_outstanding() {
+        let mut outstanding = Outstanding::new(NOW);
+        assert!(outstanding.broadcast(7, NOW), "nobody has asked for it");
+        outstanding.announced(7, NOW);
+        assert!(outstanding.is_empty());
+        outstanding.asked(8, NOW);
+        assert!(!outstanding.broadcast(8, NOW), "its program has asked for it");
+        outstanding.announced(8, NOW);
+        outstanding.announced(9, NOW);
+        assert_eq!(outstanding.len(), 1, "9");
     }
 }

@@ -30,7 +30,7 @@ pub const TAKE_FROM: usize = 8;
 pub const RENEW_AFTER: Duration = Duration::from_secs(60);
 /// Without progress for so long the hold is renewed: its program may be what occupies udevd's only worker. Doubles up to
 /// [`LONGEST_STALL`] while nothing moves.
-pub const STALL: Duration = Duration::from_millis(300);
+pub const STALL: Duration = Duration::from_secs(1);
 /// The longest time without a renewal where nothing moves: half of what udevd may be silent for, since a renewal makes it speak.
 pub const LONGEST_STALL: Duration = Duration::from_secs(5);
 /// The program of an event should have come by then; else another event is written. Events before it in the queue may take

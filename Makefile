@@ -187,9 +187,9 @@ check-root:
 	@[ "$$(id -u)" = 0 ] || { echo "$(MAKECMDGOALS): a whole Debian is booted, which needs root: run it as root" >&2; exit 1; }
 
 # The storm of 64 CPUs: stock, the service, and the rule program without one. Where no storm is the point fewer do: no udev, and
-# rules of an administrator's. And with fixture modules alone: one device after the other, whatever may be broken, and modules that
-# hang. What takes longer is left to check-long: whoever takes part killed again and again, modules that fail and are fixed, and how
-# long a load takes beside strangers, which is measured and a busy machine can spoil.
+# rules of an administrator's. And with fixture modules alone: one device after the other, whatever may be broken, modules that
+# hang, and modules that fail and are fixed. What takes longer is left to check-long: whoever takes part killed again and again, and
+# how long a load takes beside strangers, which is measured and a busy machine can spoil.
 CHECK_WAYS = service program
 CHECK_OTHERS = scan rules
 CHECK_KILLS = kill kill-program
@@ -200,12 +200,12 @@ check-guest: build lab
 	set -e; for each in $(CHECK_FIXTURES); do \
 		$(LAB) run $$each --cpus 8 --addonce $(ADDONCE) --out target/check/$$each.json; \
 	done
+	$(LAB) fixes --cpus 16 --addonce $(ADDONCE) --out target/check/fixes.json
 
 check-guest-long: build lab
 	$(LAB) demo $(CHECK_KILLS) --cpus 16 --timeout 1200 --addonce $(ADDONCE) --out target/check/kills-16.json
 	$(LAB) demo $(CHECK_OTHERS) $(CHECK_KILLS) --cpus 64 --timeout 1800 --addonce $(ADDONCE) --out target/check/others-64.json
 	$(LAB) demo $(CHECK_WAYS) $(CHECK_OTHERS) --cpus 255 --addonce $(ADDONCE) --out target/check/ways-255.json
-	$(LAB) fixes --cpus 16 --addonce $(ADDONCE) --out target/check/fixes.json
 	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
 	$(LAB) run strangers --cpus 8 --timeout 600 --addonce $(ADDONCE) --out target/check/strangers.json
 

@@ -175,7 +175,7 @@ fn unreadable(error: io::Error) -> LoadError {
     refusal(Stage::Read, error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-pub(super) fn refusal(stage: Stage, errno: i32) -> LoadError {
+fn refusal(stage: Stage, errno: i32) -> LoadError {
     LoadError { errno, stage }
 }
 

@@ -12,7 +12,6 @@ use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::insert::refusal;
 use crate::once::{LoadError, Stage};
 
 /// What a supervisor says to the process it started and to no other: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
@@ -42,11 +41,11 @@ pub(super) fn install(module: &str, command: &CStr, open_files: Option<u64>) -> 
     shell.env("MODPROBE_MODULE", module).stdin(Stdio::null());
     let status = shell.status().map_err(|error| {
         log::error!("{module}: /bin/sh cannot be run for its install command: {error}");
-        refusal(Stage::Install(127), error.raw_os_error().unwrap_or(libc::EIO))
+        LoadError { errno: error.raw_os_error().unwrap_or(libc::EIO), stage: Stage::Install(127) }
     })?;
     match status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) {
         0 => Ok(()),
-        code => Err(refusal(Stage::Install(code), libc::EINVAL)),
+        code => Err(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) }),
     }
 }
 
@@ -69,7 +68,7 @@ mod tests {
     }
 
     fn failed(code: i32) -> Result<(), LoadError> {
-        Err(refusal(Stage::Install(code), libc::EINVAL))
+        Err(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) })
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Any bytes as a message of a client: an order, what the service says of itself, or an error, and never anything else.
+//! Any bytes as a message of a client: a method, what the service says of itself, or an error, and never anything else.
 #![no_main]
 
 use addonce::control::protocol::Call;
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(call) = serde_json::from_slice::<Call>(bytes) {
         let of_the_service = call.method.starts_with("org.varlink.service.Get");
-        if let Err(reply) = call.order() {
+        if let Err(reply) = call.method() {
             assert!(reply.error.is_some() || of_the_service);
         }
     }

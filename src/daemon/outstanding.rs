@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which `add` events are still on their way through udevd.
 //!
-//! The kernel announces an event to udevd and to us at once; udevd broadcasts it when its rules and programs are done. What
+//! The kernel announces an event to udevd and to us, to one after the other; udevd broadcasts it when its rules and programs are done. What
 //! was announced with a MODALIAS and not broadcast is *outstanding*, by SEQNUM. Pure: no descriptor, no clock.
 //!
 //! udevd broadcasts every event it took in, also those whose worker was killed. What does not come was lost with a udevd

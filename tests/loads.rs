@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::fixture::Fixture;
@@ -20,15 +21,20 @@ fn in_time(what: &str, limit: Duration, mut is: impl FnMut() -> bool) {
     }
 }
 
+/// A client that waits for the module whose load is slow.
+fn ask(running: &Running) -> Child {
+    let mut load = addonce();
+    load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
+    load.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("addonce")
+}
+
 #[test]
 fn a_killed_daemons_hanging_load_keeps_neither_its_lock_nor_its_socket() {
     alone("a_killed_daemons_hanging_load_keeps_neither_its_lock_nor_its_socket", || {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
         let running = Running::start(&fixture.flags());
-        let mut load = addonce();
-        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
-        let mut waiting = load.stderr(std::process::Stdio::null()).spawn().expect("addonce");
+        let mut waiting = ask(&running);
         slow.wait(&running);
         let process = slow.process(running.id());
         running.signal(Signal::SIGKILL);
@@ -52,9 +58,7 @@ fn a_load_that_dies_is_an_outcome_within_a_second_and_no_zombie() {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
         let running = Running::start(&fixture.flags());
-        let mut load = addonce();
-        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
-        let waiting = load.stdout(std::process::Stdio::piped()).spawn().expect("addonce");
+        let waiting = ask(&running);
         slow.wait(&running);
         let process = slow.process(running.id());
         let died = Instant::now();
@@ -87,9 +91,7 @@ fn a_load_that_somebody_kills_is_tried_again() {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
         let running = Running::start(&fixture.flags());
-        let mut load = addonce();
-        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
-        let waiting = load.stdout(std::process::Stdio::piped()).spawn().expect("addonce");
+        let waiting = ask(&running);
         slow.wait(&running);
         let first = slow.process(running.id());
         kill(first, Signal::SIGKILL).expect("kill");
@@ -108,9 +110,7 @@ fn a_daemon_has_one_thread_and_a_hanging_load_none_of_its_descriptors() {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
         let running = Running::start(&fixture.flags());
-        let mut load = addonce();
-        load.args(["load", "fx_opt", "--socket"]).arg(running.socket());
-        let mut waiting = load.stdout(std::process::Stdio::null()).spawn().expect("addonce");
+        let mut waiting = ask(&running);
         slow.wait(&running);
         let entries = |path: String| std::fs::read_dir(path).expect("proc").count();
         assert_eq!(entries(format!("/proc/{}/task", running.id())), 1, "fork needs that");

@@ -305,7 +305,7 @@ fn every_bound_of_the_design_that_is_a_flag_is_one_of_the_daemon_with_this_defau
     flags.sort();
     assert_eq!(
         flags,
-        ["aliases", "clients", "jobs", "patience", "receive-buffer", "stop-timeout", "threads"]
+        ["aliases", "clients", "jobs", "patience", "processes", "receive-buffer", "stop-timeout"]
     );
 }
 
@@ -357,11 +357,11 @@ fn waited(replay: &serde_json::Value, module: &str) -> u64 {
 }
 
 #[test]
-fn no_more_loads_run_at_a_time_than_jobs_and_threads_allow() {
+fn no_more_loads_run_at_a_time_than_jobs_and_processes_allow() {
     let storm = "0 a m:a\n0 b m:b";
     let slow = |ms: u64| format!("m:a -> a\nm:b -> b\na takes {ms}\nb takes {ms}");
     assert_eq!(waited(&replay(storm, &slow(1000), &["--jobs=1"]), "b"), 1000);
     assert_eq!(waited(&replay(storm, &slow(1000), &["--jobs=2"]), "b"), 0);
     assert_eq!(waited(&replay(storm, &slow(20_000), &["--jobs=1"]), "b"), 5000, "an old load is no job");
-    assert_eq!(waited(&replay(storm, &slow(20_000), &["--jobs=1", "--threads=1"]), "b"), 20_000);
+    assert_eq!(waited(&replay(storm, &slow(20_000), &["--jobs=1", "--processes=1"]), "b"), 20_000);
 }

@@ -69,7 +69,7 @@ pub struct CoreOptions {
     jobs: Option<NonZeroUsize>,
     /// Loads at a time, old ones included.
     #[arg(long, value_name = "N", default_value = "64")]
-    threads: NonZeroUsize,
+    processes: NonZeroUsize,
     /// Modaliases whose resolution is kept.
     #[arg(long, value_name = "N", default_value = "1024")]
     aliases: NonZeroUsize,
@@ -101,7 +101,7 @@ impl CoreOptions {
         Limits {
             aliases: self.aliases,
             jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
-            threads: self.threads.get(),
+            processes: self.processes.get(),
         }
     }
 }

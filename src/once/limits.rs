@@ -11,8 +11,8 @@ pub struct Limits {
     pub aliases: NonZeroUsize,
     /// Loads at a time, not counting those older than [`Limits::OLD`].
     pub jobs: usize,
-    /// Loads at a time, old ones included: so many threads at the most.
-    pub threads: usize,
+    /// Loads at a time, old ones included: so many processes at the most.
+    pub processes: usize,
 }
 
 impl Limits {
@@ -46,6 +46,6 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         let aliases = NonZeroUsize::new(1024).expect("not zero");
-        Self { aliases, jobs: Self::default_jobs(), threads: 64 }
+        Self { aliases, jobs: Self::default_jobs(), processes: 64 }
     }
 }

@@ -232,7 +232,7 @@ impl Loads {
         let running = |load: &&Load| matches!(load.phase, Phase::Running(_));
         let young = self.iter().filter(running).filter(|load| !load.is_old(now)).count();
         let jobs = self.limits.jobs.max(1);
-        if young >= jobs || self.iter().filter(running).count() >= self.limits.threads.max(jobs) {
+        if young >= jobs || self.iter().filter(running).count() >= self.limits.processes.max(jobs) {
             return None;
         }
         self.queue.pop_front()

@@ -394,7 +394,7 @@ impl<'a> Harness<'a> {
         let disabled = self.disabled > 0;
         self.holds(Invariant::OneLoad, !twice, || format!("{name} is loading already"));
         self.holds(Invariant::Bounds, young <= limits.jobs, || format!("{young} young loads"));
-        self.holds(Invariant::Bounds, all <= limits.threads, || format!("{all} loads"));
+        self.holds(Invariant::Bounds, all <= limits.processes, || format!("{all} loads"));
         self.holds(Invariant::Dependencies, missing.is_none(), || {
             format!("{name} is loaded while what it needs is not live: {missing:?}")
         });

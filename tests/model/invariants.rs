@@ -253,7 +253,7 @@ fn foreseeable(mut case: Case) -> Case {
     }
     let limits = &mut case.world.limits;
     if any {
-        (limits.jobs, limits.threads) = (64, 64);
+        (limits.jobs, limits.processes) = (64, 64);
     }
     case
 }

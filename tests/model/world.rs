@@ -187,7 +187,7 @@ fn module(flavour: Flavour, number: usize, count: usize) -> impl Strategy<Value 
 
 fn limits(narrow: bool) -> BoxedStrategy<Limits> {
     let some = |n| NonZeroUsize::new(n).expect("not zero");
-    let wide = Limits { aliases: some(64), jobs: 16, threads: 64 };
+    let wide = Limits { aliases: some(64), jobs: 16, processes: 64 };
     if !narrow {
         return Just(wide).boxed();
     }
@@ -195,7 +195,7 @@ fn limits(narrow: bool) -> BoxedStrategy<Limits> {
         .prop_map(move |(aliases, jobs, more)| Limits {
             aliases: some(aliases),
             jobs,
-            threads: jobs + more - 1,
+            processes: jobs + more - 1,
         })
         .boxed()
 }
@@ -218,9 +218,9 @@ fn with_transitive_deps(mut modules: Vec<Module>) -> Vec<Module> {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { aliases, jobs, threads } = self.limits;
+        let Limits { aliases, jobs, processes } = self.limits;
         let announce = ["never", "before the end of a load", "after the end of a load"];
-        writeln!(f, "# aliases {aliases} jobs {jobs} threads {threads}")?;
+        writeln!(f, "# aliases {aliases} jobs {jobs} processes {processes}")?;
         writeln!(f, "# our own loads are announced {}", announce[usize::from(self.announce)])?;
         let names = |modules: &[usize]| modules.iter().map(|&m| format!(" {}", name(m))).collect::<String>();
         for (number, modules) in self.aliases.iter().enumerate() {

@@ -39,6 +39,21 @@ pub(super) fn may_load(stream: &impl AsFd) -> bool {
         })
 }
 
+/// The parent of the client's parent: its PID, and when it was started, in clock ticks since boot.
+pub(super) fn grandparent(stream: &impl AsFd) -> Option<(i32, u64)> {
+    let client = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    let (parent, _) = parent_and_start(client.pid())?;
+    let (grandparent, _) = parent_and_start(parent)?;
+    Some((grandparent, parent_and_start(grandparent)?.1))
+}
+
+/// Fields 4 and 22 of /proc/PID/stat: proc_pid_stat(5). The second field is a name in parentheses, which may have any in it.
+fn parent_and_start(pid: i32) -> Option<(i32, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.nth(1)?.parse().ok()?, fields.nth(17)?.parse().ok()?))
+}
+
 fn has_capability(process: &str) -> bool {
     let Ok(status) = fs::read_to_string(format!("{process}/status")) else { return false };
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -71,6 +86,17 @@ mod tests {
         // The client is this process: whatever it is, the answers have to agree.
         assert_eq!(is_root(&ours), nix::unistd::geteuid().is_root());
         assert_eq!(may_load(&ours), has_capability("/proc/self"));
+    }
+
+    #[test]
+    fn the_clients_grandparent_is_known_and_when_it_was_started() {
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let (pid, started) = grandparent(&ours).expect("a grandparent");
+        let (parent, _) =
+            parent_and_start(std::os::unix::process::parent_id().cast_signed()).expect("a parent");
+        assert_eq!(pid, parent);
+        let started_ourselves = parent_and_start(std::process::id().cast_signed()).expect("this process").1;
+        assert!(started <= started_ourselves, "{started} {started_ourselves}");
     }
 
     #[test]

@@ -173,6 +173,11 @@ impl Server {
         }
     }
 
+    /// Whose worker started this client, where udev runs it: udevd's PID, and when it was started, in clock ticks since boot.
+    pub fn grandparent(&self, client: ClientId) -> Option<(i32, u64)> {
+        credentials::grandparent(&self.connections.get(&token(client))?.stream)
+    }
+
     /// From now on the client gets what is [published](Self::publish).
     pub fn subscribe(&mut self, client: ClientId) {
         if let Some(connection) = self.connections.get_mut(&token(client)) {

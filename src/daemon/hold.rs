@@ -33,8 +33,8 @@ pub const RENEW_AFTER: Duration = Duration::from_secs(60);
 pub const STALL: Duration = Duration::from_secs(1);
 /// The longest time without a renewal where nothing moves: half of what udevd may be silent for, since a renewal makes it speak.
 pub const LONGEST_STALL: Duration = Duration::from_secs(5);
-/// The program of an event should have come by then; else another event is written. Events before it in the queue may take
-/// their time.
+/// The program of an event should have come by then; else another event is written, and what was announced is in doubt: an
+/// udevd that was restarted has lost it. Events before it in the queue may take their time.
 pub const START: Duration = Duration::from_secs(30);
 /// A load that takes longer does not hold: udev's own worker would be killed by then.
 pub const LOADS_HOLD: Duration = Duration::from_secs(180);
@@ -49,8 +49,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Programs that wait at a time: one, and those of a predecessor.
 const MOST_HOLDERS: usize = 64;
-/// Events of ours that udevd did not finish.
-const MOST_UNFINISHED: usize = 64;
+
+/// An udevd: its PID, and when it was started, in clock ticks since boot.
+pub type Udevd = (i32, u64);
 
 /// What the loop is to do. It performs one after the other and reports each by [`Hold::performed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,12 +94,14 @@ pub struct Hold {
     outstanding: Outstanding,
     take_from: usize,
     phase: Phase,
-    /// The program of the newest event.
+    /// The program of the newest event, or of an older one where that does not come.
     program: Program,
+    /// Whether it is the newest one's.
+    is_newest: bool,
     /// The number of the newest event.
     newest: u64,
-    /// Events of ours that udevd has not broadcast yet, oldest first.
-    unfinished: VecDeque<u64>,
+    /// Who ran the last program, where that is known.
+    udevd: Option<Udevd>,
     /// Who is to be answered.
     holders: Vec<ClientId>,
     recovery: Recovery,
@@ -171,8 +174,9 @@ impl Hold {
             take_from,
             phase: Phase::Idle,
             program: Program::None,
+            is_newest: false,
             newest: first,
-            unfinished: VecDeque::new(),
+            udevd: None,
             holders: Vec::new(),
             recovery: Recovery::None,
             once_more: false,
@@ -201,6 +205,11 @@ impl Hold {
         self.outstanding.len()
     }
 
+    /// How many of them are only presumed: see [`Outstanding::presume`].
+    pub fn presumed(&self) -> usize {
+        self.outstanding.presumed()
+    }
+
     /// Whether nothing is left to do or to wait for, so that a daemon that was started on demand may go.
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
@@ -227,7 +236,6 @@ impl Hold {
         self.revive();
         match what {
             Broadcast::Ours(number) => {
-                self.unfinished.retain(|event| *event != number);
                 if number == self.newest && matches!(self.program, Program::Pending(_)) {
                     // Its program was killed before it came, or there is none.
                     self.lose(now);
@@ -253,7 +261,7 @@ impl Hold {
 
     /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then.
     pub fn drained(&mut self, now: Time) {
-        match self.outstanding.tick(now) {
+        match self.outstanding.tick(self.is_attended(), now) {
             GivenUp::Nothing => {}
             // Without a hold they had programs of their own: what is lost now would be lost without us, too.
             _ if self.phase == Phase::Idle => {}
@@ -273,15 +281,6 @@ impl Hold {
                 self.walk();
             }
         }
-        // Events of one device are handled in their order, and broadcast before the next begins. An older one of ours that
-        // was not broadcast is in no queue any more, and nor is anything else of that time.
-        if matches!(self.program, Program::Here(..))
-            && self.unfinished.iter().any(|event| *event < self.newest)
-        {
-            let newest = self.newest;
-            self.unfinished.retain(|event| *event >= newest);
-            self.outstanding.doubt(now);
-        }
     }
 
     // Facts from clients.
@@ -292,10 +291,15 @@ impl Hold {
         self.revive();
     }
 
-    /// A hold program came, of the event with this number.
-    pub fn hold(&mut self, client: ClientId, event: Option<u64>, now: Time) {
+    /// A hold program came, of the event with this number; this udevd runs it.
+    pub fn hold(&mut self, client: ClientId, event: Option<u64>, udevd: Option<Udevd>, now: Time) {
         self.outstanding.alive(now);
         self.revive();
+        if udevd.is_some() && self.udevd.is_some() && udevd != self.udevd {
+            // What the last one had in its queue is in no queue any more.
+            self.outstanding.doubt(now);
+        }
+        self.udevd = udevd.or(self.udevd);
         let is_newest = event == Some(self.newest);
         match self.phase {
             // The successor's.
@@ -312,7 +316,7 @@ impl Hold {
             _ if self.holders.len() >= MOST_HOLDERS => self.actions.push_back(Action::Answer(client)),
             _ => {
                 self.holders.push(client);
-                self.program = Program::Here(client, now);
+                (self.program, self.is_newest) = (Program::Here(client, now), is_newest);
             }
         }
     }
@@ -339,6 +343,8 @@ impl Hold {
             return;
         }
         if matches!(self.program, Program::Pending(since) if now >= since + START) {
+            // Nor has what was announced before it, it may be.
+            self.outstanding.doubt(now);
             self.program = Program::None;
         }
         match self.phase {
@@ -429,10 +435,6 @@ impl Hold {
 
     fn written(&mut self, number: u64, now: Time) {
         self.newest = number;
-        self.unfinished.push_back(number);
-        if self.unfinished.len() > MOST_UNFINISHED {
-            self.unfinished.pop_front();
-        }
         // Without progress since the last renewal the next one takes longer.
         let moved = self.outstanding.progress() > self.renewed;
         self.stall =
@@ -468,7 +470,7 @@ impl Hold {
         // When it would act, and has work then.
         let at = |due: Time| Some(due).filter(|due| self.has_work(*due));
         let writes = Some(self.not_before);
-        let mut due = [self.outstanding.deadline(), None, None, None];
+        let mut due = [self.outstanding.deadline(self.is_attended()), None, None, None];
         match self.phase {
             Phase::Idle => {
                 due[1] = writes.filter(|at| self.is_wanted(*at) || self.recovery == Recovery::Owed)
@@ -527,6 +529,11 @@ impl Hold {
 
     fn is_recovering(&self) -> bool {
         matches!(self.recovery, Recovery::Walking | Recovery::Walked)
+    }
+
+    /// Whether the program of the newest event waits.
+    fn is_attended(&self) -> bool {
+        self.is_newest && matches!(self.program, Program::Here(..))
     }
 
     fn is_wanted(&self, now: Time) -> bool {
@@ -609,6 +616,33 @@ pub fn number(uuid: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::outstanding::GIVE_UP;
+
+    #[test]
+    fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
+        let now = Duration::from_secs(1);
+        let mut hold = Hold::new(1, None, 100, now);
+        let act = |hold: &mut Hold, now| {
+            hold.update(None, now);
+            let mut actions = Vec::new();
+            while let Some(action) = hold.next_action() {
+                hold.performed(true, now);
+                actions.push(action);
+            }
+            actions
+        };
+        hold.announced(7, now);
+        assert!(act(&mut hold, now).contains(&Action::WriteEvent(101)));
+        hold.hold(1, Some(101), Some((500, 0)), now);
+        let later = now + STALL;
+        assert!(act(&mut hold, later).contains(&Action::WriteEvent(102)), "event 7 does not come");
+        hold.hold(2, Some(102), Some((600, 70)), later);
+        hold.drained(later + GIVE_UP / 2);
+        assert!(!act(&mut hold, later + GIVE_UP / 2).contains(&Action::Recover));
+        hold.broadcast(8, Broadcast::Other, later + GIVE_UP / 2);
+        hold.drained(later + GIVE_UP);
+        assert!(act(&mut hold, later + GIVE_UP).contains(&Action::Recover));
+    }
 
     #[test]
     fn a_number_is_found_in_the_uuid_it_was_written_in() {

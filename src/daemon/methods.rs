@@ -40,8 +40,8 @@ pub struct Methods {
 pub enum Note {
     /// A program asks for the modules of the uevent with this SEQNUM.
     Asked(u64),
-    /// A program came to wait for the end of the hold, of our event with this number.
-    Hold(ClientId, Option<u64>),
+    /// A program came to wait for the end of the hold, of our event with this number; this udevd runs it.
+    Hold(ClientId, Option<u64>, Option<hold::Udevd>),
     /// One of those, or one that waits for the modules of its uevent, went without an answer.
     Gone(ClientId),
 }
@@ -132,7 +132,8 @@ impl Methods {
                 }
                 (Method::Hold(uuid), Some(client)) => {
                     self.holding.push(client);
-                    self.notes.push_back(Note::Hold(client, uuid.as_deref().and_then(hold::number)));
+                    let event = uuid.as_deref().and_then(hold::number);
+                    self.notes.push_back(Note::Hold(client, event, self.server.grandparent(client)));
                     continue;
                 }
                 (Method::Monitor, Some(client)) => {

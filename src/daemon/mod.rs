@@ -191,9 +191,14 @@ impl Daemon {
             self.act();
             return Ok(false);
         }
-        let mut more = self.take_events(now)?;
+        let mut is_drained = false;
+        let mut more = self.take_events(&mut is_drained, now)?;
         // After the events: who waits for settling means all that was announced before it asked.
-        more |= self.take_calls(now);
+        let more_calls = self.take_calls(now);
+        more |= more_calls;
+        if let Some((hold, _)) = self.hold.as_mut().filter(|_| is_drained && !more_calls) {
+            hold.drained(now);
+        }
         // In the turn that took them: a load that begins now belongs to them.
         self.history.sample(self.core.stats(), now);
         self.core.tick(&mut self.resolver, now);
@@ -203,7 +208,7 @@ impl Daemon {
         Ok(more)
     }
 
-    fn take_events(&mut self, now: Duration) -> Result<More, Fatal> {
+    fn take_events(&mut self, is_drained: &mut bool, now: Duration) -> Result<More, Fatal> {
         let (core, resolver) = (&mut self.core, &mut self.resolver);
         let mut hold = self.hold.as_mut().map(|(hold, _)| hold);
         self.events.read(|event| match event {
@@ -227,11 +232,7 @@ impl Daemon {
                     hold.overflow();
                 }
             }
-            Event::Drained => {
-                if let Some(hold) = &mut hold {
-                    hold.drained(now);
-                }
-            }
+            Event::Drained => *is_drained = true,
         })
     }
 
@@ -242,9 +243,9 @@ impl Daemon {
         while let Some(note) = methods.next_note() {
             match (note, &mut self.hold) {
                 (Note::Asked(seqnum), Some((hold, _))) => hold.asked(seqnum, now),
-                (Note::Hold(client, event), Some((hold, _))) => hold.hold(client, event, now),
+                (Note::Hold(client, event, udevd), Some((hold, _))) => hold.hold(client, event, udevd, now),
                 (Note::Gone(client), Some((hold, _))) => hold.gone(client, now),
-                (Note::Hold(client, _), None) => methods.end_hold(client, now),
+                (Note::Hold(client, ..), None) => methods.end_hold(client, now),
                 (_, None) => {}
             }
         }

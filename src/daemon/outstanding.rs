@@ -7,7 +7,7 @@
 //! udevd broadcasts every event it took in, also those whose worker was killed. What does not come was lost with a udevd
 //! that died, or by a receive buffer that was too small. [`Outstanding::tick`] says when that is assumed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::once::Time;
@@ -21,6 +21,10 @@ pub const MOST_ASKED: usize = 8192;
 pub const MOST_EARLY: usize = 1024;
 /// So long without any sign of life from udevd, or without progress among events that are in doubt, and they are given up.
 pub const GIVE_UP: Duration = Duration::from_secs(10);
+/// So long without any sign of life from udevd while the program of a hold waits, and what is presumed is given up. udevd had
+/// begun all of it before that program, unless it waits behind a device whose program asked: it is in the rules now, or was
+/// over before our socket was open.
+pub const QUIET: Duration = Duration::from_millis(500);
 /// So long without progress, and all are given up, though udevd lives: it kills any worker after 180 s.
 pub const LONGEST_EVENT: Duration = Duration::from_secs(200);
 
@@ -29,8 +33,10 @@ pub const LONGEST_EVENT: Duration = Duration::from_secs(200);
 pub struct Outstanding {
     /// The kernel announced these, to udevd as well: by SEQNUM.
     certain: BTreeSet<u64>,
-    /// These may never come.
-    doubtful: BTreeMap<u64, Doubt>,
+    /// The kernel announced these, and udevd seems to have been restarted since.
+    doubtful: BTreeSet<u64>,
+    /// These may have been announced, and may be over, since before our socket was open; or belong to another network namespace.
+    presumed: BTreeSet<u64>,
     /// A program asked for these, and waits for its modules itself: they are outstanding no more.
     asked: BTreeSet<u64>,
     /// These were broadcast and are not known to have been announced.
@@ -39,23 +45,14 @@ pub struct Outstanding {
     alive: Time,
     /// The last that came; or, where that is later, when nothing was outstanding.
     progress: Time,
-    /// The last in doubt that came; or, where that is later, when doubt arose.
+    /// The last in doubt or presumed that came; or, where that is later, when doubt arose.
     doubt_progress: Time,
-}
-
-/// Why an event may never come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Doubt {
-    /// The kernel announced it, and udevd seems to have been restarted since.
-    Lost,
-    /// It may have been announced before our socket was open, or in another network namespace.
-    Presumed,
 }
 
 /// What [`Outstanding::tick`] gave up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GivenUp {
-    /// Nothing that was certain.
+    /// Nothing that was announced.
     Nothing,
     /// Events that udevd, which lives, has lost.
     Lost,
@@ -71,7 +68,12 @@ impl Outstanding {
 
     /// How many are outstanding.
     pub fn len(&self) -> usize {
-        self.certain.len() + self.doubtful.len()
+        self.certain.len() + self.doubtful.len() + self.presumed.len()
+    }
+
+    /// How many of them are only presumed.
+    pub fn presumed(&self) -> usize {
+        self.presumed.len()
     }
 
     /// Whether none is outstanding.
@@ -90,7 +92,7 @@ impl Outstanding {
             return;
         }
         self.begin(now);
-        self.doubtful.remove(&seqnum);
+        self.presumed.remove(&seqnum);
         self.certain.insert(seqnum);
     }
 
@@ -100,7 +102,7 @@ impl Outstanding {
         self.begin(now);
         self.doubt_progress = now;
         let first = (newest + 1).saturating_sub(MOST as u64).max(requester);
-        self.doubtful.extend((first..=newest).map(|seqnum| (seqnum, Doubt::Presumed)));
+        self.presumed.extend(first..=newest);
     }
 
     /// Nothing could give a sign of life, or make progress, before there was anything to wait for.
@@ -133,15 +135,15 @@ impl Outstanding {
     /// Returns whether it was outstanding.
     fn came(&mut self, seqnum: u64, now: Time) -> bool {
         self.alive(now);
-        if self.certain.remove(&seqnum) {
+        let was_certain = self.certain.remove(&seqnum);
+        let was_doubtful = self.doubtful.remove(&seqnum) || self.presumed.remove(&seqnum);
+        if was_certain || was_doubtful {
             self.progress = now;
-            true
-        } else if self.doubtful.remove(&seqnum).is_some() {
-            (self.progress, self.doubt_progress) = (now, now);
-            true
-        } else {
-            false
         }
+        if was_doubtful {
+            self.doubt_progress = now;
+        }
+        was_certain || was_doubtful
     }
 
     /// udevd gave a sign of life.
@@ -151,8 +153,7 @@ impl Outstanding {
 
     /// What is on its way now may have been lost by udevd.
     pub fn doubt(&mut self, now: Time) {
-        let certain = std::mem::take(&mut self.certain);
-        self.doubtful.extend(certain.into_iter().map(|seqnum| (seqnum, Doubt::Lost)));
+        self.doubtful.append(&mut self.certain);
         self.doubt_progress = now;
     }
 
@@ -160,22 +161,27 @@ impl Outstanding {
     pub fn forget(&mut self) {
         self.certain.clear();
         self.doubtful.clear();
+        self.presumed.clear();
     }
 
-    /// Gives up what does not come.
-    pub fn tick(&mut self, now: Time) -> GivenUp {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+    /// Gives up what does not come. `is_held`: the program of a hold waits, whose event is younger than what is presumed.
+    pub fn tick(&mut self, is_held: bool, now: Time) -> GivenUp {
+        if self.deadline(is_held).is_none_or(|deadline| now < deadline) {
             return GivenUp::Nothing;
         }
-        let announced = !self.certain.is_empty() || self.doubtful.values().any(|doubt| *doubt == Doubt::Lost);
+        let announced = !self.certain.is_empty() || !self.doubtful.is_empty();
         if now >= self.alive + GIVE_UP {
             self.forget();
             return if announced { GivenUp::Silent } else { GivenUp::Nothing };
         }
         let mut lost = false;
         if now >= self.doubt_progress + GIVE_UP {
-            lost = self.doubtful.values().any(|doubt| *doubt == Doubt::Lost);
+            lost = !self.doubtful.is_empty();
             self.doubtful.clear();
+            self.presumed.clear();
+        }
+        if self.quiet(is_held).is_some_and(|quiet| now >= quiet) {
+            self.presumed.clear();
         }
         if now >= self.progress + LONGEST_EVENT {
             lost |= !self.certain.is_empty();
@@ -185,11 +191,18 @@ impl Outstanding {
     }
 
     /// When [`Self::tick`] is to be called next.
-    pub fn deadline(&self) -> Option<Time> {
+    pub fn deadline(&self, is_held: bool) -> Option<Time> {
         let silent = (!self.is_empty()).then_some(self.alive + GIVE_UP);
         let stuck = (!self.certain.is_empty()).then_some(self.progress + LONGEST_EVENT);
-        let doubt = (!self.doubtful.is_empty()).then_some(self.doubt_progress + GIVE_UP);
-        [silent, stuck, doubt].into_iter().flatten().min()
+        let in_doubt = !self.doubtful.is_empty() || !self.presumed.is_empty();
+        let doubt = in_doubt.then_some(self.doubt_progress + GIVE_UP);
+        [silent, stuck, doubt, self.quiet(is_held)].into_iter().flatten().min()
+    }
+
+    /// When what is presumed is given up because udevd is quiet. Behind a device whose program asked another may wait.
+    fn quiet(&self, is_held: bool) -> Option<Time> {
+        let is_possible = is_held && self.asked.is_empty() && !self.presumed.is_empty();
+        is_possible.then_some(self.alive + QUIET)
     }
 }
 

@@ -8,16 +8,19 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use addonce::kmod::{KernelLoader, Loader};
+use addonce::once::{Cause, LoadError, Outcome, Plan, Stage, Work};
 use common::fixture::Fixture;
 use common::namespace::alone;
 use common::running::addonce;
 use common::supervisor::Supervisor;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 /// What the command writes into the directory $PLACE; /proc is in $PLACE/proc there.
@@ -100,4 +103,39 @@ fn an_install_command_cannot_tell_a_daemon_from_modprobe() {
         }
         assert!(supervisor.path().exists());
     });
+}
+
+fn command(command: &CStr) -> Outcome {
+    let (deps, pre, post, policy) = Default::default();
+    let work = Work::Install { command: command.to_owned(), options: c"".to_owned() };
+    let plan = Plan { module: "addonce_test".into(), work, deps, pre, post, cause: Cause(0), policy };
+    KernelLoader { sysfs: "/sys".into(), open_files: None }.load(&plan)
+}
+
+fn failed(code: i32) -> Outcome {
+    Outcome::Failed(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) })
+}
+
+#[test]
+fn an_install_command_answers_with_its_exit_status() {
+    assert_eq!(command(c"exit 0"), Outcome::Live);
+    assert_eq!(command(c"exit 7"), failed(7));
+    assert_eq!(command(c"kill -9 $$"), failed(137));
+}
+
+#[test]
+fn an_install_command_is_told_the_module_and_reads_nothing() {
+    assert_eq!(command(c"test \"$MODPROBE_MODULE $#\" = 'addonce_test 0' && ! read line"), Outcome::Live);
+}
+
+#[test]
+fn an_install_command_starts_with_no_signal_blocked_and_heeds_sigpipe() {
+    let mut blocked = SigSet::empty();
+    blocked.add(Signal::SIGTERM);
+    blocked.thread_block().expect("sigmask");
+    let mask = command(c"grep -qx 'SigBlk:[[:space:]]*0*' /proc/self/status");
+    // The thirteenth bit, which std's runtime sets in us.
+    let pipe = command(c"grep -qx 'SigIgn:[[:space:]]*[0-9a-f]*[02468ace]...' /proc/self/status");
+    blocked.thread_unblock().expect("sigmask");
+    assert_eq!((mask, pipe), (Outcome::Live, Outcome::Live));
 }

@@ -4,13 +4,18 @@
 mod common;
 
 use std::fs;
+use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use addonce::kmod::Resolver;
-use addonce::kmod::watch::Watch;
-use addonce::once::{Modules, Name};
+use addonce::kmod::stamp::Stamp;
+use addonce::kmod::watch::{News, Watch};
+use addonce::once::{
+    Action, Limits, LoadError, Modules, Name, Origin, Outcome, Request, Scheduler, Stage, Time,
+};
 use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::namespace::{again, alone, depth};
@@ -62,29 +67,47 @@ impl Machine {
         settled(watch);
         for (what, change) in changes {
             change();
-            assert!(watch.look(), "{what}");
+            assert!(told(watch), "{what}");
             settled(watch);
         }
     }
+
+    fn stamp(&self) -> Stamp {
+        let config = ["etc/modprobe.d", "run/modprobe.d"].map(|name| self.path(name));
+        Stamp::take(&self.path("modules/1"), &config)
+    }
+
+    /// The stamps before and after a change.
+    fn around(&self, change: impl FnOnce(&Self)) -> [Stamp; 2] {
+        let before = self.stamp();
+        // So long the clock of inodes may stand still: it ticks with HZ.
+        std::thread::sleep(Duration::from_millis(20));
+        change(self);
+        [before, self.stamp()]
+    }
+}
+
+fn told(watch: &mut Watch) -> bool {
+    watch.look() != News::Nothing
 }
 
 /// Looks until nothing is told any more: what a watch does itself may be told as well.
 fn settled(watch: &mut Watch) {
-    assert!((0..3).any(|_| !watch.look()), "the same is told again and again");
-    assert!(!watch.look());
+    assert!((0..3).any(|_| !told(watch)), "the same is told again and again");
+    assert!(!told(watch));
 }
 
 #[test]
 fn while_nothing_happens_nothing_is_told() {
     let machine = Machine::new();
     let mut watch = machine.watch();
-    assert!((0..100).all(|_| !watch.look()));
+    assert!((0..100).all(|_| !told(&mut watch)));
     fs::read(machine.path("etc/modprobe.d/a.conf")).expect("read");
-    assert!(!watch.look(), "a file is read");
+    assert!(!told(&mut watch), "a file is read");
     machine.write("etc/hosts", "");
     machine.write("modules/1/modules.dep", "");
     machine.write("elsewhere", "");
-    assert!(!watch.look(), "files that nobody asked for");
+    assert!(!told(&mut watch), "files that nobody asked for");
 }
 
 #[test]
@@ -138,7 +161,7 @@ fn directories_that_come_and_go_are_told() {
         ],
     );
     w.write("modules.old/1/modules.dep.bin", "nobody reads it");
-    assert!(!watch.look());
+    assert!(!told(&mut watch));
 }
 
 #[test]
@@ -179,7 +202,7 @@ fn symbolic_links_are_followed_and_their_switching_is_told() {
         ],
     );
     w.write("store1/modules.dep.bin", "nobody reads it");
-    assert!(!watch.look());
+    assert!(!told(&mut watch));
 }
 
 #[test]
@@ -223,14 +246,14 @@ fn what_was_added_is_watched_until_something_happens() {
     ];
     for (what, change) in change {
         settled(&mut watch);
-        assert!(watch.also(files.iter()) && !watch.look(), "{what}");
+        assert!(watch.also(&files) && !told(&mut watch), "{what}");
         change();
-        assert!(watch.look(), "{what}");
+        assert!(told(&mut watch), "{what}");
     }
     fs::create_dir(w.path("modules/1/kernel")).expect("mkdir");
     settled(&mut watch);
     w.write("modules/1/kernel/a.ko", "");
-    assert!(!watch.look(), "nobody has asked again");
+    assert!(!told(&mut watch), "nobody has asked again");
 }
 
 #[test]
@@ -241,8 +264,8 @@ fn more_events_than_can_be_counted_are_told_and_what_comes_after_them_is() {
         w.write(&format!("etc/modprobe.d/{}", n % 2), "");
         fs::remove_file(w.path(&format!("etc/modprobe.d/{}", n % 2))).expect("remove");
     }
-    assert!(watch.look());
-    assert!((0..10).any(|_| !watch.look()));
+    assert!(told(&mut watch));
+    assert!((0..10).any(|_| !told(&mut watch)));
     w.is_told(&mut watch, &[("written in place", &|| w.write("etc/modprobe.d/a.conf", ""))]);
 }
 
@@ -253,17 +276,78 @@ fn there_are_never_more_watches_than_a_bound_and_configuration_comes_first() {
     let files: Vec<_> = (0..3000).map(|n| w.path(&format!("{n}.ko"))).collect();
     files.iter().for_each(|file| fs::write(file, "").expect("write"));
     settled(&mut watch);
-    assert!(watch.also(files[..1000].iter()));
-    assert!(!watch.also(files.iter()));
+    assert!(watch.also(&files[..1000]));
+    assert!(!watch.also(&files));
     w.is_told(&mut watch, &[("written in place", &|| w.write("etc/modprobe.d/a.conf", ""))]);
-    assert!(watch.also(files[..1000].iter()), "all were taken back");
+    assert!(watch.also(&files[..1000]), "all were taken back");
 }
 
 #[test]
 fn where_others_may_change_files_every_look_says_that_something_may_have_happened() {
     let mut watch = Watch::new(vec!["/sys/module/modules.dep.bin".into()], Vec::new());
-    assert!((0..3).all(|_| watch.look()));
-    assert!(!watch.also(std::iter::once(&"/etc/a.ko".into())));
+    assert!((0..3).all(|_| told(&mut watch)));
+    assert!(!watch.also(&["/etc/a.ko".into()]));
+}
+
+#[test]
+fn a_change_of_what_is_read_is_another_stamp_and_nothing_else_is() {
+    let changes: [(&str, bool, &dyn Fn(&Machine)); 7] = [
+        ("nothing", false, &|_| {}),
+        ("an edit in place that keeps the size", true, &|w| {
+            w.write("etc/modprobe.d/a.conf", "options a x=2\n")
+        }),
+        ("a file added", true, &|w| w.write("etc/modprobe.d/b.conf", "")),
+        ("a file removed", true, &|w| fs::remove_file(w.path("etc/modprobe.d/a.conf")).expect("remove")),
+        ("a file renamed", true, &|w| w.rename("etc/modprobe.d/a.conf", "etc/modprobe.d/z.conf")),
+        ("a directory that was not there", true, &|w| {
+            fs::create_dir_all(w.path("run/modprobe.d")).expect("mkdir");
+            w.write("run/modprobe.d/c.conf", "blacklist a\n");
+        }),
+        ("files that nobody reads", false, &|w| {
+            w.write("etc/modprobe.d/a.conf.dpkg-new", "");
+            w.write("modules/1/modules.dep", "");
+        }),
+    ];
+    for (what, is_seen, change) in changes {
+        let [before, after] = Machine::new().around(change);
+        assert_eq!(before != after, is_seen, "{what}");
+        assert_eq!(
+            fingerprint(&before),
+            fingerprint(&after),
+            "{what} is no part of the indexes' fingerprint"
+        );
+    }
+}
+
+#[test]
+fn a_directory_by_a_second_name_is_seen_to_become_one_of_its_own() {
+    let machine = Machine::new();
+    fs::create_dir(machine.path("run")).expect("mkdir");
+    machine.link("../etc/modprobe.d", "run/modprobe.d");
+    let [before, after] = machine.around(|w| {
+        fs::remove_file(w.path("run/modprobe.d")).expect("remove");
+        fs::create_dir(w.path("run/modprobe.d")).expect("mkdir");
+        w.write("run/modprobe.d/a.conf", "options a x=1\n");
+    });
+    assert!(before != after);
+    let [before, after] = machine.around(|w| w.write("run/modprobe.d/a.conf", "options a x=2\n"));
+    assert!(before != after);
+}
+
+#[test]
+fn depmod_run_again_is_another_stamp_and_another_fingerprint_of_the_indexes() {
+    let [before, after] = Machine::new().around(|w| {
+        w.write("modules/1/tmp", "index");
+        w.rename("modules/1/tmp", "modules/1/modules.dep.bin");
+    });
+    assert!(before != after);
+    assert_ne!(fingerprint(&before), fingerprint(&after));
+}
+
+fn fingerprint(stamp: &Stamp) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    stamp.hash_indexes(&mut hasher);
+    hasher.finish()
 }
 
 /// What is kept of a failure's cause is what a look at its files would give, whichever of them changes.
@@ -291,6 +375,32 @@ fn a_failed_modules_cause_changes_with_its_file_and_with_its_dependencies_files(
         assert_eq!(after, causes());
         before = after;
     }
+}
+
+/// libkmod drops all dependencies of a module when the file of one is missing, and the kernel says ENOENT.
+#[test]
+fn a_dependency_whose_file_is_back_is_a_new_attempt() {
+    let fixture = Fixture::build("semantics");
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    let mut core = Scheduler::new(Limits::default());
+    let mut loads_of_a_request = || {
+        let request =
+            Request { alias: b"fx_top", origin: Origin::Scan { devpath: b"/devices/a" }, client: None };
+        core.request(&mut resolver, request, Time::ZERO);
+        let mut loads = Vec::new();
+        while let Some(action) = core.next_action() {
+            let Action::Load(plan) = action else { continue };
+            let error = LoadError { errno: libc::ENOENT, stage: Stage::Insert };
+            core.finished(&mut resolver, &plan.module, Outcome::Failed(error), Time::ZERO);
+            loads.push(plan.module.to_string());
+        }
+        loads
+    };
+    fs::rename(fixture.file("fx_base"), fixture.file("away")).expect("rename");
+    assert_eq!(loads_of_a_request(), ["fx_top"], "alone");
+    assert_eq!(loads_of_a_request(), [""; 0], "nothing has changed");
+    fs::rename(fixture.file("away"), fixture.file("fx_base")).expect("rename");
+    assert_eq!(loads_of_a_request(), ["fx_base"]);
 }
 
 fn appear(modalias: &str) {

@@ -10,7 +10,6 @@
 //! expanded again. "Met" goes by libkmod's object, so a module may come twice, by its name and by an alias. Bounded
 //! by that rule: every object is expanded once.
 
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::PathBuf;
@@ -48,7 +47,7 @@ pub fn ordered(resolver: &Resolver, module: &str, options: Option<&CStr>) -> Vec
     let Some(module) = CString::new(module).ok().and_then(|name| resolver.ctx().module(&name).ok()) else {
         return Vec::new();
     };
-    let mut walk = Walk { met: HashSet::new(), modules: Vec::new() };
+    let mut walk = Walk { met: Vec::new(), modules: Vec::new() };
     walk.expand(&module);
     let step = |each: &Place<'_>| each.step(options.filter(|_| each.module == module));
     walk.modules.iter().filter_map(step).collect()
@@ -56,7 +55,7 @@ pub fn ordered(resolver: &Resolver, module: &str, options: Option<&CStr>) -> Vec
 
 struct Walk<'ctx> {
     /// Held, not only noted: an object that were let go could come back under the same address.
-    met: HashSet<Module<'ctx>>,
+    met: Vec<Module<'ctx>>,
     modules: Vec<Place<'ctx>>,
 }
 
@@ -69,7 +68,8 @@ struct Place<'ctx> {
 impl<'ctx> Walk<'ctx> {
     /// `__kmod_module_get_probe_list()`
     fn expand(&mut self, module: &Module<'ctx>) {
-        if self.met.insert(module.clone()) {
+        if !self.met.contains(module) {
+            self.met.push(module.clone());
             for dependency in module.dependencies() {
                 self.surround(&dependency);
             }

@@ -19,9 +19,9 @@ use crate::once::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Wor
 use super::hwdb::Policies;
 use super::initstate::initstate;
 use super::stamp::{FileStamp, Stamp};
-use super::sys::{Ctx, Found, Module};
+use super::sys::{Ctx, Module};
 use super::tree::Tree;
-use super::watch::Watch;
+use super::watch::{News, Watch};
 
 /// What libkmod replaces in an install command: `module_do_install_commands()`.
 const CMDLINE_OPTS: &[u8] = b"$CMDLINE_OPTS";
@@ -34,29 +34,9 @@ pub struct Resolver {
     stamp: Stamp,
     /// From the first [`Modules::refresh`] on: who asks only once watches nothing.
     watch: Option<Watch>,
-    /// The files have changed and could not be read.
-    is_behind: bool,
-    /// What was found out of modules that fail, each with the options that stood for its own.
-    causes: HashMap<Name, Vec<(Option<CString>, Known)>>,
-}
-
-/// What a module's cause is made of.
-struct Known {
-    hash: u64,
-    files: Vec<Option<PathBuf>>,
-    /// The cause itself, while its files are watched and nothing has happened.
-    cause: Option<Cause>,
-}
-
-impl Known {
-    fn cause(&self) -> Cause {
-        let mut hasher = DefaultHasher::new();
-        self.hash.hash(&mut hasher);
-        for file in &self.files {
-            file.as_deref().and_then(FileStamp::of).hash(&mut hasher);
-        }
-        Cause(hasher.finish())
-    }
+    /// The causes of modules that fail, each with the options that stand for its own: while their files are watched and nothing
+    /// has happened.
+    causes: HashMap<(Name, Option<CString>), Cause>,
 }
 
 impl Resolver {
@@ -68,8 +48,8 @@ impl Resolver {
         // First the stamp: what changes between the two is then read once more, not missed.
         let stamp = tree.stamp();
         let ctx = tree.open()?;
-        let (watch, is_behind, causes) = Default::default();
-        Ok(Self { tree, ctx, policies: Policies::open(), stamp, watch, is_behind, causes })
+        let (watch, causes) = Default::default();
+        Ok(Self { tree, ctx, policies: Policies::open(), stamp, watch, causes })
     }
 
     /// The tree it answers from.
@@ -77,16 +57,11 @@ impl Resolver {
         &self.tree
     }
 
-    /// The stamp under which all was read that answers are made from.
-    pub fn stamp(&self) -> &Stamp {
-        &self.stamp
-    }
-
     pub(super) fn ctx(&self) -> &Ctx {
         &self.ctx
     }
 
-    fn lookup(&self, alias: &[u8]) -> Vec<Found<'_>> {
+    fn lookup(&self, alias: &[u8]) -> Vec<(Module<'_>, bool)> {
         // A NUL cannot be part of a modalias, and what libkmod cannot look up matches nothing.
         let Ok(text) = CString::new(alias) else { return Vec::new() };
         self.ctx.lookup(&text).unwrap_or_else(|errno| {
@@ -95,100 +70,79 @@ impl Resolver {
         })
     }
 
-    fn candidate(&self, found: &Found<'_>, alias: &[u8]) -> Option<Candidate> {
-        let module = name_of(&found.module)?;
-        let own = self.ctx.module(&found.module.name()).ok()?.options();
-        let verdict = match found {
-            // In libkmod's order: builtin modules are done before the blacklist is looked at.
-            Found { builtin: true, .. } => Verdict::Builtin,
-            Found { blacklisted: true, .. } => Verdict::Blacklisted,
-            // `alias X off` is how modprobe.conf used to say "never": libkmod makes a module of that name of it.
-            _ if &*module == "off" && found.module.path().is_none() => Verdict::Blacklisted,
-            _ => Verdict::Load,
+    fn candidate(&self, found: &Module<'_>, blacklisted: bool, alias: &[u8]) -> Option<Candidate> {
+        let module = name_of(found)?;
+        let own = self.ctx.module(&found.name()).ok()?.options();
+        // In libkmod's order: builtin modules are done before the blacklist is looked at.
+        let verdict = if found.is_builtin() {
+            Verdict::Builtin
+        // `alias X off` is how modprobe.conf used to say "never": libkmod makes a module of that name of it.
+        } else if blacklisted || (&*module == "off" && found.path().is_none()) {
+            Verdict::Blacklisted
+        } else {
+            Verdict::Load
         };
-        let options = Some(found.module.options()).filter(|options| *options != own).map(Arc::new);
+        let options = Some(found.options()).filter(|options| *options != own).map(Arc::new);
         let policy = self.policies.lookup(&module, Some(alias));
         Some(Candidate { module, verdict, options, policy })
     }
 
-    fn planned(&self, name: &Name, options: Option<&CString>) -> Option<(Plan, Known)> {
-        let module = self.ctx.module(&CString::new(name.as_bytes()).ok()?).ok()?;
-        let (deps, (pre, post)) = (module.dependencies(), module.softdeps());
-        let options = options.cloned().unwrap_or_else(|| module.options());
-        // libkmod's `ignorecmd`: a softdep line that leads to any module takes the install command's place.
-        let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
-        let work = match (module.is_builtin(), install, module.path()) {
-            (true, _, _) => Work::Builtin,
-            (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
-            (_, None, Some(path)) => Work::Insert { file: to_path(&path).to_owned(), options },
-            (_, None, None) => Work::Missing,
-        };
-        let (pre, post) = (loadable(name, &pre), loadable(name, &post));
-        let known = self.known(&module, &deps, &pre, &work);
-        let policy = self.policies.lookup(name, None);
-        let deps = deps.iter().filter_map(name_of).collect();
-        let plan = Plan { module: Arc::clone(name), work, deps, pre, post, cause: known.cause(), policy };
-        Some((plan, known))
-    }
-
-    fn missing(&self, module: &Name) -> Plan {
-        Plan {
-            module: Arc::clone(module),
-            work: Work::Missing,
-            deps: Vec::new(),
-            pre: Vec::new(),
-            post: Vec::new(),
-            cause: Cause(0),
-            policy: self.policies.lookup(module, None),
-        }
-    }
-
-    /// Everything a fix could change, but for the module files' stamps; and those files. A dependency's options count too: they may be why the dependency fails, and
-    /// with it this module.
-    fn known(&self, module: &Module<'_>, deps: &[Module<'_>], pre: &[Name], work: &Work) -> Known {
+    /// Everything a fix could change. A dependency's options count too: they may be why the dependency fails, and with it this
+    /// module.
+    fn cause_of(&self, module: &Module<'_>, deps: &[Module<'_>], pre: &[Name], options: &CStr) -> Cause {
         let mut hasher = DefaultHasher::new();
         self.stamp.hash_indexes(&mut hasher);
-        work.options().hash(&mut hasher);
-        let mut files = Vec::new();
+        options.hash(&mut hasher);
         for module in std::iter::once(module).chain(deps) {
             module.name().hash(&mut hasher);
             module.options().hash(&mut hasher);
             module.install().hash(&mut hasher);
-            files.push(module.path().map(|path| to_path(&path).to_owned()));
+            module.path().and_then(|path| FileStamp::of(to_path(&path))).hash(&mut hasher);
         }
         pre.hash(&mut hasher);
-        Known { hash: hasher.finish(), files, cause: None }
+        Cause(hasher.finish())
+    }
+
+    /// The files of a module and its dependencies.
+    fn files(&self, name: &str) -> Vec<PathBuf> {
+        let Some(module) = self.module(name) else { return Vec::new() };
+        let deps = module.dependencies();
+        let paths = std::iter::once(&module).chain(&deps).filter_map(Module::path);
+        paths.map(|path| to_path(&path).to_owned()).collect()
+    }
+
+    fn module(&self, name: &str) -> Option<Module<'_>> {
+        self.ctx.module(&CString::new(name).ok()?).ok()
     }
 }
 
 impl Modules for Resolver {
     fn refresh(&mut self) -> bool {
         // First the watch, then the stamp: what changes after that is told.
-        let unchanged = match &mut self.watch {
-            Some(watch) => !watch.look(),
-            watch @ None => {
-                *watch = Some(self.tree.watch());
-                false
+        let news = match &mut self.watch {
+            Some(watch) => watch.look(),
+            None => {
+                self.watch = Some(self.tree.watch());
+                News::Perhaps
             }
         };
-        if unchanged && !self.is_behind {
+        if news == News::Nothing {
             return false;
         }
-        self.causes.values_mut().flatten().for_each(|(_, known)| known.cause = None);
+        self.causes.clear();
         let stamp = self.tree.stamp();
-        if stamp == self.stamp && !self.stamp.is_racy() {
+        if news == News::Perhaps && stamp == self.stamp {
             return false;
         }
-        let context = self.tree.context();
-        self.is_behind = context.is_err();
-        match context {
+        match self.tree.context() {
             Ok(ctx) => {
                 (self.ctx, self.policies, self.stamp) = (ctx, Policies::open(), stamp);
-                self.causes.clear();
                 true
             }
             Err(error) => {
                 log::warn!("{error}: going on with what was read before");
+                // The next request looks again.
+                self.watch = None;
                 false
             }
         }
@@ -196,8 +150,8 @@ impl Modules for Resolver {
 
     fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> = Vec::new();
-        for found in self.lookup(alias) {
-            let Some(candidate) = self.candidate(&found, alias) else { continue };
+        for (found, blacklisted) in self.lookup(alias) {
+            let Some(candidate) = self.candidate(&found, blacklisted, alias) else { continue };
             if candidates.iter().all(|known| known.module != candidate.module) {
                 candidates.push(candidate);
             }
@@ -206,25 +160,40 @@ impl Modules for Resolver {
     }
 
     fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
-        self.planned(name, options).map_or_else(|| self.missing(name), |(plan, _)| plan)
+        let policy = self.policies.lookup(name, None);
+        let Some(module) = self.module(name) else {
+            let (work, cause, (deps, pre, post)) = (Work::Missing, Cause(0), Default::default());
+            return Plan { module: name.clone(), work, deps, pre, post, cause, policy };
+        };
+        let (deps, (pre, post)) = (module.dependencies(), module.softdeps());
+        let options = options.cloned().unwrap_or_else(|| module.options());
+        // libkmod's `ignorecmd`: a softdep line that leads to any module takes the install command's place.
+        let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
+        let (pre, post) = (loadable(name, &pre), loadable(name, &post));
+        let cause = self.cause_of(&module, &deps, &pre, &options);
+        let deps = deps.iter().filter_map(name_of).collect();
+        let work = match (module.is_builtin(), install, module.path()) {
+            (true, _, _) => Work::Builtin,
+            (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
+            (_, None, Some(path)) => Work::Insert { file: to_path(&path).to_owned(), options },
+            (_, None, None) => Work::Missing,
+        };
+        Plan { module: name.clone(), work, deps, pre, post, cause, policy }
     }
 
     fn cause(&mut self, name: &Name, options: Option<&CString>) -> Cause {
-        let causes = self.causes.get(name);
-        let is_known = causes.is_some_and(|causes| causes.iter().any(|(own, _)| own.as_ref() == options));
-        if !is_known {
-            let Some((_, known)) = self.planned(name, options) else { return Cause(0) };
-            self.causes.entry(name.clone()).or_default().push((options.cloned(), known));
+        let key = (name.clone(), options.cloned());
+        if let Some(cause) = self.causes.get(&key) {
+            return *cause;
         }
-        let known = self.causes.get_mut(name).into_iter().flatten().find(|(own, _)| own.as_ref() == options);
-        let Some((_, known)) = known else { return Cause(0) };
-        known.cause.unwrap_or_else(|| {
-            // First the watch, as in `refresh`.
-            let watched = self.watch.as_mut().is_some_and(|watch| watch.also(known.files.iter().flatten()));
-            let cause = known.cause();
-            known.cause = watched.then_some(cause);
-            cause
-        })
+        // First the watch, as in `refresh`.
+        let files = self.files(name);
+        let is_watched = self.watch.as_mut().is_some_and(|watch| watch.also(&files));
+        let cause = self.plan(name, options).cause;
+        if is_watched {
+            self.causes.insert(key, cause);
+        }
+        cause
     }
 
     fn initstate(&mut self, module: &str) -> InitState {

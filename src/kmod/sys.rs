@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Sys: libkmod, declared by hand
+//! libkmod, declared by hand: every `unsafe` that concerns it.
 //!
-//! Owns every `unsafe` that concerns libkmod: twenty-one declarations and the three safe types around them, [`Ctx`],
-//! [`Module`] and the lists, which never leave this file. What comes out is owned (strings are copied at once) or
-//! counted (a [`Module`] holds a reference). Errors are the errno that libkmod returned, never the global one.
-//!
-//! Bounded by: libkmod is not thread-safe, so a context and all its modules stay on one thread (raw pointers make
-//! them `!Send`). The ABI has been one set of symbol versions since LIBKMOD_5 and LIBKMOD_6 (`libkmod.sym`), which
-//! is why declarations by hand are safe to keep.
+//! What comes out is owned (strings are copied at once) or counted (a [`Module`] holds a reference). Errors are the errno that
+//! libkmod returned, never the global one. libkmod is not thread-safe, so a context and all its modules stay on one thread (raw
+//! pointers make them `!Send`). The ABI has been one set of symbol versions since LIBKMOD_5 and LIBKMOD_6 (`libkmod.sym`),
+//! which is why declarations by hand are safe to keep.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
-use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
@@ -19,8 +15,6 @@ use nix::errno::Errno;
 
 /// Filters the blacklisted modules out: `enum kmod_filter`, `KMOD_FILTER_BLACKLIST`.
 const FILTER_BLACKLIST: c_uint = 1;
-/// Filters the builtin modules out: `enum kmod_filter`, `KMOD_FILTER_BUILTIN`.
-const FILTER_BUILTIN: c_uint = 2;
 /// `enum kmod_module_initstate`, `KMOD_MODULE_BUILTIN`: the one answer that comes from modules.builtin.bin.
 const INITSTATE_BUILTIN: c_int = 0;
 /// Only what makes libkmod unusable: its LOG_ERR lines (a softdep that does not resolve, a module that vanished
@@ -107,16 +101,6 @@ pub struct Module<'ctx> {
     ctx: PhantomData<&'ctx Ctx>,
 }
 
-/// What a lookup found, in libkmod's order and with its duplicates.
-pub struct Found<'ctx> {
-    /// The module.
-    pub module: Module<'ctx>,
-    /// It is part of the kernel image (modules.builtin.bin).
-    pub builtin: bool,
-    /// Its name is blacklisted.
-    pub blacklisted: bool,
-}
-
 /// Counted references to the modules of one list of libkmod's.
 struct List<'ctx> {
     head: *mut ffi::List,
@@ -151,23 +135,30 @@ impl Ctx {
         check(unsafe { ffi::kmod_load_resources(self.raw.as_ptr()) })
     }
 
-    /// Every module that an alias or a name stands for.
+    /// Every module that an alias or a name stands for, and whether its name is blacklisted: in libkmod's order and with its
+    /// duplicates.
     ///
     /// # Errors
     /// EINVAL for an alias with unbalanced brackets, ENAMETOOLONG beyond PATH_MAX, ENOMEM.
-    pub fn lookup(&self, alias: &CStr) -> Result<Vec<Found<'_>>, Errno> {
-        let mut list = List::empty();
+    pub fn lookup(&self, alias: &CStr) -> Result<Vec<(Module<'_>, bool)>, Errno> {
+        let (mut found, mut allowed) = (List::empty(), List::empty());
         // SAFETY: context and string are live, and the list is an empty one, as libkmod demands.
         check(unsafe {
-            ffi::kmod_module_new_from_lookup(self.raw.as_ptr(), alias.as_ptr(), &mut list.head)
+            ffi::kmod_module_new_from_lookup(self.raw.as_ptr(), alias.as_ptr(), &mut found.head)
         })?;
-        let loadable = self.filtered(&list, FILTER_BUILTIN)?.modules();
-        let allowed = self.filtered(&list, FILTER_BLACKLIST)?.modules();
-        let found = |module| {
-            let (builtin, blacklisted) = (!loadable.contains(&module), !allowed.contains(&module));
-            Found { module, builtin, blacklisted }
-        };
-        Ok(list.modules().into_iter().map(found).collect())
+        // SAFETY: context and input list are live; the output is a new list with references of its own.
+        check(unsafe {
+            ffi::kmod_module_apply_filter(self.raw.as_ptr(), FILTER_BLACKLIST, found.head, &mut allowed.head)
+        })?;
+        let allowed = allowed.modules();
+        Ok(found
+            .modules()
+            .into_iter()
+            .map(|module| {
+                let blacklisted = !allowed.contains(&module);
+                (module, blacklisted)
+            })
+            .collect())
     }
 
     /// The module of this name, whether there is one or not.
@@ -190,15 +181,6 @@ impl Ctx {
         // SAFETY: context and string are live; `raw` is written on success only.
         check(unsafe { ffi::kmod_module_new_from_path(self.raw.as_ptr(), path.as_ptr(), &mut raw) })?;
         Module::take(raw).ok_or(Errno::ENOMEM)
-    }
-
-    fn filtered<'ctx>(&'ctx self, list: &List<'ctx>, filter: c_uint) -> Result<List<'ctx>, Errno> {
-        let mut output = List::empty();
-        // SAFETY: context and input list are live; the output is a new list with references of its own.
-        check(unsafe {
-            ffi::kmod_module_apply_filter(self.raw.as_ptr(), filter, list.head, &mut output.head)
-        })?;
-        Ok(output)
     }
 }
 
@@ -291,14 +273,6 @@ impl Drop for Module<'_> {
 impl PartialEq for Module<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.raw == other.raw
-    }
-}
-
-impl Eq for Module<'_> {}
-
-impl Hash for Module<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.raw.hash(state);
     }
 }
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether anything may have happened to some files, asked of the kernel: one system call while nothing has.
+//! Whether anything has happened to some files, asked of the kernel: one system call while nothing has.
 //!
-//! A path is watched by all that it leads through: each directory on the way for the next name, symbolic links followed, and what
-//! stands at its end. Of a path that leads nowhere that is the nearest parent there is. inotify tells what is done to them; what is
-//! mounted over them shows in mountinfo. Each directory is watched before the next name is looked up in it, so a change is either
-//! seen by that or told by the kernel afterwards.
+//! A path is watched by all that it leads through: each directory on the way for the next name, where symbolic links lead, and
+//! what stands at its end. inotify tells what is done to them; what is mounted over them shows in mountinfo. Each directory is
+//! watched before the next name is looked up in it, so a change is either seen by that or told by the kernel afterwards.
 //!
 //! Where the kernel cannot tell (no inotify, too many watches, a file system that others change, too), every look says that
 //! something may have happened, and the caller looks at the files.
@@ -12,9 +11,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::sys::statfs::statfs;
@@ -54,7 +53,18 @@ const LOCAL: [(&str, u32); 16] = [
     ("proc", 0x9fa0),
 ];
 
-/// Tells whether anything may have happened to files and directories of configuration.
+/// What a look at a [`Watch`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing has happened since the last look.
+    Nothing,
+    /// Something may have: the files are to be looked at.
+    Perhaps,
+    /// Something has.
+    Change,
+}
+
+/// Tells whether anything has happened to files and directories of configuration.
 #[derive(Debug)]
 pub struct Watch {
     files: Vec<PathBuf>,
@@ -70,7 +80,8 @@ struct Watching {
     /// Of both.
     epoll: Epoll,
     watches: HashMap<WatchDescriptor, Interest>,
-    nodes: HashMap<PathBuf, Node>,
+    /// The paths that are watched already; none where nothing is there.
+    paths: HashMap<PathBuf, Option<WatchDescriptor>>,
 }
 
 /// What is of interest in a directory; of a file everything is.
@@ -78,15 +89,6 @@ struct Watching {
 struct Interest {
     names: HashSet<OsString>,
     all: bool,
-}
-
-/// What a path without symbolic links was when it was looked at.
-#[derive(Clone, Debug)]
-enum Node {
-    Directory(WatchDescriptor),
-    File,
-    Link(PathBuf),
-    Missing,
 }
 
 /// Why the kernel cannot tell.
@@ -101,26 +103,22 @@ impl Watch {
         watch
     }
 
-    /// Whether anything may have happened since the last call: what is kept of these files is then to be compared with them. They
-    /// are all watched again before this returns; what [`Watch::also`] added is not.
-    pub fn look(&mut self) -> bool {
-        match self.watching.take() {
-            None => true,
-            Some(watching) if watching.is_quiet() => {
-                self.watching = Some(watching);
-                false
-            }
-            Some(watching) => {
-                self.begin(Ok(watching));
-                true
-            }
+    /// What has happened since the last call. If it is not nothing, all files are watched again before this returns, but for
+    /// what [`Watch::also`] added.
+    pub fn look(&mut self) -> News {
+        let Some(watching) = self.watching.take() else { return News::Perhaps };
+        let news = watching.news();
+        match news {
+            News::Nothing => self.watching = Some(watching),
+            News::Perhaps | News::Change => self.begin(Ok(watching)),
         }
+        news
     }
 
-    /// Watches these files, too, until [`Watch::look`] says that something may have happened. Returns whether they are watched.
-    pub fn also<'a>(&mut self, mut files: impl Iterator<Item = &'a PathBuf>) -> bool {
+    /// Watches these files, too, until [`Watch::look`] has news. Returns whether they are watched.
+    pub fn also(&mut self, files: &[PathBuf]) -> bool {
         let Some(watching) = &mut self.watching else { return false };
-        let watched = files.try_for_each(|file| watching.path(file).map(drop));
+        let watched = files.iter().try_for_each(|file| watching.path(file).map(drop));
         watched.inspect_err(|why| log::debug!("a failed module's files are not watched: {why}")).is_ok()
     }
 
@@ -144,30 +142,32 @@ impl Watching {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(because("epoll"))?;
         epoll.add(&inotify, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(because("inotify"))?;
         epoll.add(&mountinfo, EpollEvent::new(EpollFlags::EPOLLPRI, 0)).map_err(because(MOUNTINFO))?;
-        let (watches, nodes) = Default::default();
-        Ok(Self { inotify, _mountinfo: mountinfo, epoll, watches, nodes })
+        let (watches, paths) = Default::default();
+        Ok(Self { inotify, _mountinfo: mountinfo, epoll, watches, paths })
     }
 
-    /// Whether nothing has happened in a watched place.
-    fn is_quiet(&self) -> bool {
+    fn news(&self) -> News {
         let mut ready = [EpollEvent::empty(); 2];
-        let Ok(ready) = self.epoll.wait(&mut ready, EpollTimeout::ZERO).map(|count| &ready[..count]) else {
-            return false;
-        };
-        // By asking, mountinfo forgets that it has changed: so nothing here may end before the answer is "no".
-        ready.is_empty() || (ready.iter().all(|event| event.events() == EpollFlags::EPOLLIN) && self.drain())
+        // By asking, mountinfo forgets that it has changed: so what it says is not dropped from here on.
+        let Ok(count) = self.epoll.wait(&mut ready, EpollTimeout::ZERO) else { return News::Perhaps };
+        let ready = &ready[..count];
+        let is_mounted = ready.iter().any(|event| event.events() != EpollFlags::EPOLLIN);
+        if ready.len() > usize::from(is_mounted) && self.drain() {
+            return News::Change;
+        }
+        if is_mounted { News::Perhaps } else { News::Nothing }
     }
 
-    /// Reads all events. Whether none of them matters.
+    /// Reads all events. Whether any of them matters.
     fn drain(&self) -> bool {
-        let mut unchanged = true;
+        let mut matters = false;
         for _ in 0..READS {
             match self.inotify.read_events() {
-                Ok(events) => unchanged &= !events.iter().any(|event| self.matters(event)),
-                Err(errno) => return unchanged && errno == nix::Error::EAGAIN,
+                Ok(events) => matters |= events.iter().any(|event| self.matters(event)),
+                Err(errno) => return matters || errno != Errno::EAGAIN,
             }
         }
-        false
+        true
     }
 
     fn matters(&self, event: &InotifyEvent) -> bool {
@@ -182,17 +182,14 @@ impl Watching {
     /// Watches these, and nothing else any more.
     fn all(&mut self, files: &[PathBuf], config: &[PathBuf]) -> Result<(), Blind> {
         let before = std::mem::take(&mut self.watches);
-        self.nodes.clear();
+        self.paths.clear();
         for path in files {
             self.path(path)?;
         }
         for place in config {
-            let Some(directory) = self.path(place)? else { continue };
-            let Some(interest) = self.watches.get_mut(&directory) else { continue };
-            // One directory may have two names.
-            if !std::mem::replace(&mut interest.all, true) {
-                conf_files(place).try_for_each(|file| self.path(&file).map(drop))?;
-            }
+            let Some(watch) = self.path(place)? else { continue };
+            self.watches.entry(watch).or_default().all = true;
+            conf_files(place).try_for_each(|file| self.path(&file).map(drop))?;
         }
         for watch in before.into_keys().filter(|watch| !self.watches.contains_key(watch)) {
             // One that is gone is what we want.
@@ -201,94 +198,60 @@ impl Watching {
         Ok(())
     }
 
-    /// Watches all that a path leads through. Returns what it leads to, if that is a directory.
+    /// Watches all that a path leads through, and what it leads to.
     fn path(&mut self, path: &Path) -> Result<Option<WatchDescriptor>, Blind> {
         let path = std::path::absolute(path).map_err(because(&path.display().to_string()))?;
-        let mut here = PathBuf::from("/");
-        let mut rest = names(&path);
-        let mut links = 0;
-        loop {
-            let Node::Directory(watch) = self.node(&here)? else { return Ok(None) };
-            let Some(name) = rest.pop() else { return Ok(Some(watch)) };
-            if name == ".." {
-                here.pop();
-                continue;
-            }
-            here.push(&name);
-            self.watches.entry(watch).or_default().names.insert(name);
-            match self.node(&here)? {
-                Node::Directory(_) => {}
-                Node::Link(target) if links < LINKS => {
-                    links += 1;
-                    here.pop();
-                    if target.is_absolute() {
-                        here = PathBuf::from("/");
-                    }
-                    rest.extend(names(&target));
-                }
-                _ => return Ok(None),
-            }
-        }
+        self.step(&path, LINKS)
     }
 
-    /// Looks at what a path is whose parents are watched, and watches it. Should it become something else meanwhile, its parent
-    /// tells.
-    fn node(&mut self, path: &Path) -> Result<Node, Blind> {
-        if let Some(node) = self.nodes.get(path) {
-            return Ok(node.clone());
+    /// The same, for a path that is absolute and may lead through so many symbolic links.
+    fn step(&mut self, path: &Path, links: usize) -> Result<Option<WatchDescriptor>, Blind> {
+        if let Some(watch) = self.paths.get(path) {
+            return Ok(*watch);
         }
-        let node = match self.look_at(path) {
-            Ok(node) => node,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                Node::Missing
-            }
-            Err(error) => return Err(because(&path.display().to_string())(error)),
-        };
-        self.nodes.insert(path.to_owned(), node.clone());
-        Ok(node)
+        let parent = path.parent().map(|parent| self.step(parent, links)).transpose()?.flatten();
+        if let (Some(parent), Some(name)) = (parent, path.file_name()) {
+            self.watches.entry(parent).or_default().names.insert(name.to_owned());
+        }
+        let watch = self.add(path)?;
+        self.paths.insert(path.to_owned(), watch);
+        if let (1.., Ok(target)) = (links, path.read_link()) {
+            self.step(&path.with_file_name(target), links - 1)?;
+        }
+        Ok(watch)
     }
 
-    fn look_at(&mut self, path: &Path) -> io::Result<Node> {
-        let kind = std::fs::symlink_metadata(path)?.file_type();
-        if kind.is_symlink() {
-            // If it is none any more, it is looked at again before anybody goes by this.
-            return Ok(std::fs::read_link(path).map_or(Node::Missing, Node::Link));
-        }
-        let system = statfs(path)?.filesystem_type().0 as u32;
+    /// Watches what a path leads to, if there is something; should there be something else later, the nearest parent tells.
+    fn add(&mut self, path: &Path) -> Result<Option<WatchDescriptor>, Blind> {
+        let Some(system) = there(path, statfs(path))? else { return Ok(None) };
+        let system = system.filesystem_type().0 as u32;
         if !LOCAL.iter().any(|(_, magic)| *magic == system) {
             let what = format!("a file system (type {system:#x}) that others may change, too");
-            return Err(io::Error::new(ErrorKind::Unsupported, what));
+            return Err(format!("{}: {what}", path.display()));
         }
         if self.watches.len() >= WATCHES {
-            return Err(io::Error::other(format!("more than {WATCHES} files and directories to watch")));
+            return Err(format!("more than {WATCHES} files and directories to watch"));
         }
-        let flags =
-            AddWatchFlags::IN_DONT_FOLLOW | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-        let flags = flags
-            | match kind.is_dir() {
-                true => {
-                    AddWatchFlags::IN_ONLYDIR
-                        | AddWatchFlags::IN_CREATE
-                        | AddWatchFlags::IN_DELETE
-                        | AddWatchFlags::IN_MOVE
-                }
-                // The last is for those who write to a mapping.
-                false => AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE,
-            };
-        let watch = self.inotify.add_watch(path, flags)?;
-        self.watches.entry(watch).or_default();
-        Ok(if kind.is_dir() { Node::Directory(watch) } else { Node::File })
+        let flags = match path.is_dir() {
+            true => AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE,
+            // The last is for those who write to a mapping.
+            false => AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE,
+        };
+        let flags = flags | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+        let watch = there(path, self.inotify.add_watch(path, flags))?;
+        if let Some(watch) = watch {
+            self.watches.entry(watch).or_default();
+        }
+        Ok(watch)
     }
 }
 
-/// The names that a path is made of, the last one first.
-fn names(path: &Path) -> Vec<OsString> {
-    let name = |part: Component<'_>| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    };
-    path.components().rev().filter_map(name).collect()
+/// What is found at a path; none where nothing is.
+fn there<T>(path: &Path, result: nix::Result<T>) -> Result<Option<T>, Blind> {
+    match result {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+        result => result.map(Some).map_err(because(&path.display().to_string())),
+    }
 }
 
 fn because<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Blind {

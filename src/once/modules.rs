@@ -123,13 +123,3 @@ pub enum InitState {
     /// Being unloaded.
     Going,
 }
-
-impl Work {
-    /// The module parameters of an attempt; empty where there are none.
-    pub fn options(&self) -> &[u8] {
-        match self {
-            Work::Insert { options, .. } | Work::Install { options, .. } => options.as_bytes(),
-            Work::Builtin | Work::Missing => b"",
-        }
-    }
-}

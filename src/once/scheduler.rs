@@ -921,7 +921,14 @@ impl First {
 /// Whether a failure no longer holds, whoever asks: the module is live after all, or (rule 1) the cause is another one.
 fn has_changed(modules: &mut dyn Modules, name: &Name, failure: &mut Failure) -> bool {
     failure.unverified = failure.unverified && modules.initstate(name) == InitState::Live;
-    failure.unverified || modules.cause(name, failure.options.as_deref()) != failure.cause
+    let options = failure.options.as_deref();
+    let cause = match failure.error.errno {
+        // The kernel misses what a dependency has whose file is not there. libkmod leaves such a one out, so nobody can tell when
+        // it is back: all is looked at.
+        libc::ENOENT => modules.plan(name, options).cause,
+        _ => modules.cause(name, options),
+    };
+    failure.unverified || cause != failure.cause
 }
 
 /// Whether an alias is the module's own name; modprobe takes `-` for `_`.

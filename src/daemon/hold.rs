@@ -8,8 +8,8 @@
 //! [`TAKE_FROM`] events are outstanding, and whatever cannot be done (no event can be written, no program comes) ends in the
 //! way without it.
 //!
-//! The one idea: whoever saw `hold` was announced before `hold` went, so after [`Action::Unpublish`] and one drain of the
-//! socket all of them are known; only then the waiting programs are answered. A hold is never ended because nothing moves: it
+//! The one idea: whoever saw `hold` was announced before `hold` went, so after [`Action::Unpublish`], a [`Action::Fence`] and one
+//! drain of the socket all of them are known; only then the waiting programs are answered. A hold is never ended because nothing moves: it
 //! is renewed, and the next event is in udevd's queue before the present one leaves it.
 //!
 //! What remains of `hold` when a daemon dies (a dangling link, or the name it has while it is released) tells the next one
@@ -65,6 +65,9 @@ pub enum Action {
     },
     /// Make `hold` invisible to the rules, and keep what tells a successor of it.
     Unpublish,
+    /// Write an event that no rule is for. When that returns, the kernel has told us of all events that it had told udevd of:
+    /// it goes from socket to socket with a mutex held (lib/kobject_uevent.c, `uevent_sock_mutex`).
+    Fence,
     /// Remove what tells a successor.
     Forget,
     /// Answer this client's `Hold`. What the next process is to remember is to be written before.
@@ -427,6 +430,7 @@ impl Hold {
             }
             Some(Action::Unpublish) if self.phase == Phase::Held => {
                 self.phase = Phase::Releasing { drained: false };
+                self.actions.push_back(Action::Fence);
             }
             Some(Action::Forget) => self.evidence = false,
             _ => {}

@@ -101,6 +101,14 @@ pub fn write_event(sysfs: &Path, number: u64) -> io::Result<()> {
     trigger(&sysfs.join("module/kernel"), &format!("change {} ADDONCE=hold", uuid(number)))
 }
 
+/// Writes an event that no rule is for. When this returns, all earlier ones are in our socket.
+///
+/// # Errors
+/// Those of the system: a /sys that may not be written.
+pub fn write_fence(sysfs: &Path) -> io::Result<()> {
+    trigger(&sysfs.join("module/kernel"), &format!("change {} ADDONCE=fence", uuid(0)))
+}
+
 /// Has udev look at a device again.
 ///
 /// # Errors

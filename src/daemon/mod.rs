@@ -293,6 +293,7 @@ impl Daemon {
                     file.unpublish();
                     Ok(())
                 }
+                hold::Action::Fence => hold_file::write_fence(&self.resolver.tree().sysfs),
                 hold::Action::Forget => {
                     file.forget();
                     Ok(())

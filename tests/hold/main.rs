@@ -281,6 +281,7 @@ fn each_mistake_is_caught() {
     caught(Wrong::PublishedBeforeWritten, SERVICE, settle);
     caught(Wrong::NotOutstanding, Case { devices: 3, ..SERVICE }, settle);
     caught(Wrong::NotDrained, SERVICE, settle);
+    caught(Wrong::NotFenced, SERVICE, settle);
     caught(Wrong::AnsweredTooEarly, SERVICE, settle);
     caught(Wrong::NoDeadlines, Case { workers: 1, ..SERVICE }, "settle never returns");
     caught(Wrong::EndedByStall, Case { workers: 1, ..SERVICE }, settle);

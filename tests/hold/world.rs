@@ -67,6 +67,8 @@ pub enum Wrong {
     NotOutstanding,
     /// The socket is said to be drained when it is not.
     NotDrained,
+    /// No event is written before the drain.
+    NotFenced,
     /// The programs are answered when `hold` goes, and not after the drain.
     AnsweredTooEarly,
     /// Deadlines are not kept.
@@ -192,6 +194,8 @@ pub struct World {
     udevd: u8,
     queue: Vec<Event>,
     running: Vec<(Event, Step)>,
+    /// The kernel is telling everybody of this one, has told udevd and not us. It begins with no other meanwhile.
+    telling: Option<Event>,
     /// The daemon's netlink socket, where it is open.
     socket: Option<Vec<Message>>,
     /// What was written to the daemon's listening socket and not read yet.
@@ -234,6 +238,7 @@ impl World {
             udevd: 0,
             queue: Vec::new(),
             running: Vec::new(),
+            telling: None,
             socket: None,
             calls: Vec::new(),
             link: Link::None,
@@ -345,20 +350,37 @@ impl World {
 
     // The kernel and udevd.
 
-    /// The kernel tells udevd and us of an event in one go.
+    /// The kernel tells udevd of an event.
     fn announce(&mut self, kind: Kind) {
         self.seqnum += 1;
         let event = Event { seqnum: self.seqnum, kind };
         self.queue.push(event);
+        self.telling = Some(event);
+    }
+
+    /// And us.
+    fn tell(&mut self) {
+        let event = self.telling.take();
         // That of a hold says nothing to the daemon.
-        if let Some(socket) = self.socket.as_mut().filter(|_| kind.device().is_some()) {
+        let event = event.filter(|event| event.kind.device().is_some());
+        if let Some((socket, event)) = self.socket.as_mut().zip(event) {
             socket.push(Message::Announced(event));
         }
     }
 
+    /// An event that is written is told to all when write() returns.
+    fn write(&mut self, kind: Kind) {
+        self.announce(kind);
+        self.tell();
+    }
+
     fn kernel_and_udevd(&self, case: &Case, steps: &mut Steps) {
         // Devices differ by their numbers only: they appear in this order.
-        if let Some(device) = elements(self.todo).first().copied() {
+        if let Some(event) = self.telling {
+            let mut world = self.clone();
+            world.tell();
+            steps.push((("the kernel tells the daemon, too", event.seqnum), world));
+        } else if let Some(device) = elements(self.todo).first().copied() {
             let mut world = self.clone();
             world.todo &= !(1 << device);
             world.announce(Kind::Add(device));
@@ -585,15 +607,21 @@ impl World {
         }
         let mut world = self.clone();
         if let Some(action) = world.daemons[at].hold.next_action() {
-            world.perform(case, at, action);
-            steps.push((name(action), world));
+            let writes = match action {
+                Action::Fence => case.wrong != Some(Wrong::NotFenced),
+                _ => matches!(action, Action::WriteEvent(_)),
+            };
+            if !writes || self.telling.is_none() {
+                world.perform(case, at, action);
+                steps.push((name(action), world));
+            }
             // The loop does nothing else meanwhile.
             return;
         }
-        if let Some(number) = daemon.unwritten {
+        if let Some(number) = daemon.unwritten.filter(|_| self.telling.is_none()) {
             let mut world = self.clone();
             world.daemons[at].unwritten = None;
-            world.announce(Kind::Hold(number));
+            world.write(Kind::Hold(number));
             steps.push((("write late", number), world));
         }
         if daemon.is_stopping {
@@ -637,12 +665,12 @@ impl World {
                 world.daemons[at].hold.walked();
                 world.daemons[at].is_news = true;
                 steps.push((("all are asked for again", 0), world));
-            } else if daemon.hold.room(self.now) > 0 {
+            } else if daemon.hold.room(self.now) > 0 && self.telling.is_none() {
                 let device = elements(walk)[0];
                 world.daemons[at].walk = Some(walk & !(1 << device));
                 world.daemons[at].hold.triggered();
                 world.daemons[at].is_news = true;
-                world.announce(Kind::Again(device));
+                world.write(Kind::Again(device));
                 steps.push((("device is asked for again", device.into()), world));
             }
         }
@@ -778,9 +806,11 @@ impl World {
                 } else if case.wrong == Some(Wrong::EndedByStall) && is_held {
                     self.link = Link::Released(0);
                 } else {
-                    self.announce(Kind::Hold(number));
+                    self.write(Kind::Hold(number));
                 }
             }
+            // The event itself is nobody's: udevd is done with it as soon as it has it.
+            Action::Fence => {}
             Action::Publish { recoveries } => self.link = Link::Hold(pid, recoveries),
             Action::Unpublish => {
                 if let Link::Hold(_, number) = self.link {
@@ -941,6 +971,7 @@ fn name(action: Action) -> Name {
         Action::WriteEvent(number) => ("write event", number),
         Action::Publish { recoveries } => ("publish", recoveries.into()),
         Action::Unpublish => ("unpublish", 0),
+        Action::Fence => ("fence", 0),
         Action::Forget => ("forget", 0),
         Action::Answer(client) => ("answer", client),
         Action::Recover => ("recover", 0),

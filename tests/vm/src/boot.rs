@@ -125,8 +125,13 @@ mod tests {
     }
 
     fn trace() -> Trace {
-        let call =
-            |module: &str| Call { module: module.into(), caller: "x".into(), errno: Some(0), returned: None };
+        let call = |module: &str| Call {
+            module: module.into(),
+            caller: "x".into(),
+            errno: Some(0),
+            called: 0.0,
+            returned: None,
+        };
         Trace {
             calls: ["virtio_blk", "evdev", "button", "psmouse"].map(call).into(),
             marks: vec![mark("booted", 61.0, 3)],

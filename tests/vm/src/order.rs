@@ -31,7 +31,13 @@ mod tests {
     use super::*;
 
     fn call(module: &str, errno: i32, returned: f64) -> Call {
-        Call { module: module.into(), caller: "x".into(), errno: Some(errno), returned: Some(returned) }
+        Call {
+            module: module.into(),
+            caller: "x".into(),
+            errno: Some(errno),
+            called: 0.0,
+            returned: Some(returned),
+        }
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub struct Call {
     pub caller: String,
     /// 0 for success; nothing if the call had not returned when the trace ended.
     pub errno: Option<i32>,
-    /// When it returned, in seconds of the trace's clock.
+    /// When it began, in seconds of the trace's clock.
+    pub called: f64,
+    /// When it returned.
     pub returned: Option<f64>,
 }
 
@@ -79,7 +81,7 @@ pub fn parse(text: &str) -> Result<Trace, String> {
                 let path = path.ok_or(format!("an insert call by a thread that opened no module: {line}"))?;
                 thread.in_call = Some(trace.calls.len());
                 let (module, caller) = (module_name(path), caller.into());
-                trace.calls.push(Call { module, caller, errno: None, returned: None });
+                trace.calls.push(Call { module, caller, errno: None, called: at, returned: None });
             }
             Event::Returned(value) => {
                 // The call may have begun before the trace did.

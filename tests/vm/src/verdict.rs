@@ -126,7 +126,7 @@ impl<'a> Judge<'a> {
         self.attempts();
         self.strangers();
         self.order();
-        self.time();
+        self.overlap();
         self.modules();
         self.facts();
         self.row
@@ -192,12 +192,18 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn time(&mut self) {
-        let (Some(most), Some(first)) = (self.case.within, self.spans.first()) else { return };
-        // Not a number where nothing returned, and that is never within anything.
-        let last = self.calls().filter_map(|call| call.returned).fold(f64::NAN, f64::max) - first.begin;
-        let note = format!("in {last:.2} s of {most:.0}");
-        if last <= most { self.row.notes.push(note) } else { self.fault(note) }
+    fn overlap(&mut self) {
+        if !self.case.together {
+            return;
+        }
+        let last_begin = self.calls().map(|call| call.called).fold(f64::NAN, f64::max);
+        // Not a number where nothing returned, and that is after nothing.
+        let first_return = self.calls().filter_map(|call| call.returned).fold(f64::NAN, f64::min);
+        if last_begin < first_return {
+            self.row.notes.push("all at a time".into());
+        } else {
+            self.fault(format!("the last began {:.2} s after the first returned", last_begin - first_return));
+        }
     }
 
     /// What is live, and what is still remembered.

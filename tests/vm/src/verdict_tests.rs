@@ -19,7 +19,7 @@ fn trace(words: &str) -> Trace {
             None => {
                 let caller = if word.starts_with('+') { word } else { "modprobe" }.into();
                 let module = format!("addonce_{}", word.trim_start_matches('+'));
-                trace.calls.push(Call { module, caller, errno: Some(19), returned: Some(at) });
+                trace.calls.push(Call { module, caller, errno: Some(19), called: at, returned: Some(at) });
             }
         }
     }
@@ -111,12 +111,18 @@ fn the_order_is_that_of_the_attempts() {
 }
 
 #[test]
-fn time_runs_from_the_first_mark_to_the_last_return() {
-    let within = |seconds| Case { within: Some(seconds), ..case() };
-    assert_eq!(judged(within(1.0), WELL, LIVE).notes, ["in 0.50 s of 1"]);
-    assert_eq!(judged(within(0.4), WELL, LIVE).faults, ["in 0.50 s of 0"]);
-    let none = Case { attempts: vec![("a".into(), vec![0])], live: vec![], ..within(1.0) };
-    assert_eq!(judged(none, "a/ask", "").faults, ["in NaN s of 1"]);
+fn together_are_calls_of_which_the_last_begins_before_the_first_returns() {
+    let together = || Case { attempts: vec![("a".into(), vec![2])], together: true, ..case() };
+    assert_eq!(
+        judged(together(), "a/ask +a +a", LIVE).faults,
+        ["the last began 0.10 s after the first returned"]
+    );
+    let mut trace = trace("a/ask +a +a");
+    (trace.calls[0].returned, trace.calls[1].returned) = (Some(0.5), Some(0.6));
+    let row = compare(&[together()], &trace, LIVE).unwrap().remove(0);
+    assert_eq!((row.notes, row.faults), (vec!["all at a time".into()], vec![]));
+    let none = Case { attempts: vec![("a".into(), vec![0])], live: vec![], ..together() };
+    assert_eq!(judged(none, "a/ask", "").faults.len(), 1, "nothing returned");
 }
 
 #[test]

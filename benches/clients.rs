@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use addonce::control::client::call;
 use addonce::uevent::capture::{Reader, Record};
-use addonce::uevent::netlink::Sender;
 use common::alone;
 use serde_json::{Value, json};
 use tests::figures::Figures;
 use tests::fixture::Fixture;
 use tests::running::{Running, addonce};
+use tests::sender::Sender;
 
 const CLIENTS: u32 = 1000;
 const ROUNDS: usize = 5;

@@ -11,6 +11,8 @@ mod figures;
 #[allow(dead_code)]
 #[path = "../tests/common/fixture.rs"]
 mod fixture;
+#[path = "../tests/common/sender.rs"]
+mod sender;
 #[path = "../tests/common/tool.rs"]
 mod tool;
 
@@ -28,11 +30,12 @@ use addonce::once::{
 use addonce::replay::fake::FakeModules;
 use addonce::replay::simulation::{Simulation, World};
 use addonce::uevent::message;
-use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
 use figures::Figures;
 use fixture::Fixture;
 use nix::sys::socket::{NetlinkAddr, recvfrom};
+use sender::Sender;
 use serde_json::json;
 
 const ROUNDS: usize = 101;

@@ -10,7 +10,6 @@ mod tests;
 
 use std::process::ExitCode;
 
-use addonce::uevent::netlink::Sender;
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
 use serde_json::json;
 use tests::figures::Figures;
@@ -18,6 +17,7 @@ use tests::fixture::Fixture;
 use tests::flood::event;
 use tests::proc::peak_memory;
 use tests::running::{Running, addonce};
+use tests::sender::Sender;
 
 const CPUS: usize = 8192;
 /// Events between two looks at the daemon: as many as the queue of an unprivileged listener holds.

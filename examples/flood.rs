@@ -11,6 +11,8 @@ use std::time::Instant;
 #[path = "../tests/common/flood.rs"]
 #[allow(dead_code)]
 mod flood;
+#[path = "../tests/common/sender.rs"]
+mod sender;
 
 use flood::Flood;
 

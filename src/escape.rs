@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Escape: bytes as text
-//!
-//! Owns the one way in which modaliases and device paths, which are bytes, stand in logs, JSON and captures:
-//! printable ASCII as it is, a backslash and every other byte as `\xNN`. What was escaped reads back exactly.
+//! Bytes as text. Modaliases and device paths are bytes; in logs, JSON and captures printable ASCII stands as it is, a backslash and
+//! every other byte as `\xNN`. What was escaped reads back exactly.
 
 use std::fmt::Write;
 
@@ -28,18 +26,16 @@ pub fn head(text: &str, width: usize) -> String {
     }
 }
 
-/// The bytes of such a text; what is no escape stands for itself. None where a `\x` is not followed by two
+/// The bytes of such a text; other characters than a backslash stand for themselves. None where one is not followed by `x` and two
 /// hexadecimal digits.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("\\x") {
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        let digits = rest.get(at + 2..at + 4)?;
-        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?);
-        rest = &rest[at + 4..];
+    let mut parts = text.split('\\');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part.strip_prefix('x')?.get(..2).filter(|digits| !digits.starts_with('+'))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[3..]);
     }
-    bytes.extend_from_slice(rest.as_bytes());
     Some(bytes)
 }
 
@@ -86,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_escape_that_is_none_is_refused() {
-        for text in ["\\x", "\\x1", "\\xzz", "\\x+1", "a\\xé"] {
+        for text in ["\\x", "\\x1", "\\xzz", "\\x+1", "a\\xé", "a\\b", "\\\\"] {
             assert_eq!(unescape(text), None, "{text}");
         }
     }

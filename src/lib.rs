@@ -31,6 +31,7 @@ pub mod control;
 pub mod daemon;
 pub mod escape;
 pub mod fatal;
+pub mod format;
 pub mod kmod;
 pub mod once;
 pub mod plot;

@@ -10,9 +10,10 @@
 //! the page.
 
 use std::fmt::{Display, Write};
-use std::ops::Deref;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+
+use crate::format::duration;
 
 /// How wide a picture is.
 pub const WIDTH: f64 = 1320.0;
@@ -24,13 +25,12 @@ const RATE_BOTTOM: f64 = 240.0;
 const ROWS_TOP: f64 = 276.0;
 /// The room for what is written behind bars, and for the legend.
 const NOTES: f64 = 310.0;
-/// So much of a module's name, of an errno's and of a modalias is written: the longest errno is EPROTONOSUPPORT, and a CPU's
-/// modalias has a thousand characters and more.
+/// So much of a module's name and of a modalias is written: a CPU's has a thousand characters and more.
 const NAME: usize = 30;
-const ERRNO: usize = 16;
 const ALIAS: usize = 200;
-/// More columns than these nobody tells apart.
-const COLUMNS: usize = 300;
+/// How wide a character is, in its size: one of a monospace font, and one of a font that nobody knows, at most and on average.
+const MONOSPACE: f64 = 0.61;
+const WIDE: f64 = 0.7;
 
 /// The look of everything, by class.
 pub const STYLE: &str = "
@@ -58,14 +58,6 @@ svg { font-family: system-ui, sans-serif; font-size: 12px; fill: #24292f }
 .failed.mark { stroke: #d55e00 }
 ";
 
-/// What `Storm` replies.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Reply {
-    /// The last storm, or none. It has to be said that there is none: any other JSON would read as such a reply.
-    #[serde(deserialize_with = "said")]
-    pub storm: Option<Timeline>,
-}
-
 /// A storm. All times are milliseconds from the first request on.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Timeline {
@@ -83,22 +75,17 @@ pub struct Timeline {
 /// A load of a storm.
 #[derive(Clone, Debug, Deserialize)]
 struct Bar {
-    module: Plain,
+    module: String,
     /// The errno's name, where it failed.
-    error: Option<Plain>,
+    error: Option<String>,
     asked_ms: u64,
     start_ms: u64,
     end_ms: u64,
-    alias: Plain,
-    devpath: Option<Plain>,
-    pulled_in_by: Option<Plain>,
+    alias: String,
+    devpath: Option<String>,
+    pulled_in_by: Option<String>,
     asked: u64,
 }
-
-/// Text from outside, as printable ASCII: every other byte stands as `\xNN`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(from = "String")]
-struct Plain(String);
 
 /// Where everything is.
 struct Page {
@@ -115,8 +102,10 @@ struct Page {
 /// A storm as SVG.
 pub fn draw(storm: &Timeline) -> String {
     let mut bars = storm.bars.clone();
-    // In order whatever was said of them.
+    // In order and plain, whatever was said of them.
     for bar in &mut bars {
+        let more = [&mut bar.error, &mut bar.devpath, &mut bar.pulled_in_by].into_iter().flatten();
+        more.chain([&mut bar.module, &mut bar.alias]).for_each(|text| *text = plain(text));
         bar.start_ms = bar.start_ms.max(bar.asked_ms);
         bar.end_ms = bar.end_ms.max(bar.start_ms);
     }
@@ -200,19 +189,14 @@ fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
 /// From when to when, in seconds, and the requests and duplicates per second.
 type Column = (f64, f64, f64, f64);
 
-/// Bins that are finer than the picture are taken together.
 fn columns(storm: &Timeline, end: f64) -> Vec<Column> {
-    let together = storm.requests.len().div_ceil(COLUMNS).max(1);
     let bin = storm.bin_ms.max(1) as f64 / 1e3;
-    let sum = |bins: &[u64]| bins.iter().map(|&n| n as f64).sum::<f64>();
-    let column = |(at, bins): (usize, &[u64])| {
-        let (first, long) = (at * together, bins.len() as f64 * bin);
-        let last = (first + bins.len()).min(storm.duplicates.len());
-        let (requests, duplicates) = (sum(bins) / long, sum(&storm.duplicates[first.min(last)..last]) / long);
-        let from = first as f64 * bin;
-        (from, (from + long).min(end), requests, duplicates.min(requests))
+    let duplicates = storm.duplicates.iter().chain(std::iter::repeat(&0));
+    let column = |(nth, (&requests, &duplicates)): (usize, (&u64, &u64))| {
+        let from = nth as f64 * bin;
+        (from, (from + bin).min(end), requests as f64 / bin, duplicates.min(requests) as f64 / bin)
     };
-    storm.requests.chunks(together).enumerate().map(column).collect()
+    storm.requests.iter().zip(duplicates).enumerate().map(column).collect()
 }
 
 fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
@@ -226,22 +210,17 @@ fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
     let end = end.max(start + 2.0);
     waiting(svg, asked, start, middle, page.row);
     loading(svg, bar.error.is_some(), start, end, middle, page.row);
-    let mut note = duration(bar.end_ms - bar.start_ms);
+    let mut note = bar.error.as_ref().map_or_else(String::new, |error| format!("{error} · "));
+    note.push_str(&duration(bar.end_ms - bar.start_ms));
     if bar.asked > 1 {
         note.push_str(&format!(" · ×{}", count(bar.asked)));
     }
     if let Some(module) = &bar.pulled_in_by {
-        note.push_str(&format!(" · for {}", &**module));
+        note.push_str(&format!(" · for {module}"));
     }
-    let x = end + 20.0;
-    let room = (WIDTH - MARGIN - x) / page.letter;
-    match bar.error.as_deref().map(|error| short(error, ERRNO)) {
-        None => svg.text("note", x, base, &fitting(&note, room)),
-        Some(error) => {
-            let rest = fitting(&format!(" · {note}"), room - error.chars().map(width).sum::<f64>());
-            svg.text_led("note", x, base, ("errno", &error), &rest);
-        }
-    }
+    let class = if bar.error.is_some() { "note errno" } else { "note" };
+    let room = (WIDTH - MARGIN - end - 20.0) / page.letter / WIDE;
+    svg.text(class, end + 20.0, base, &short(&note, room as usize));
 }
 
 /// A thin bar.
@@ -308,39 +287,17 @@ impl Page {
             41..=100 => (19.0, 12.0),
             _ => (15.0, 11.0),
         };
-        let longest = bars.iter().map(|bar| short(&bar.module, NAME).chars().count()).max().unwrap_or(0);
-        // 0.61: the width of a character of a monospace font, in its size.
-        let names = (longest as f64 * letter * 0.61).max(60.0);
+        let longest = bars.iter().map(|bar| bar.module.len().min(NAME)).max().unwrap_or(0);
+        let names = (longest as f64 * letter * MONOSPACE).max(60.0);
         let (left, right) = (MARGIN + names + 12.0, WIDTH - MARGIN - NOTES);
         let rows_bottom = ROWS_TOP + row * bars.len() as f64;
         Self { row, letter, left, right, rows_bottom, time: Axis::new(left, right, end, 12) }
     }
 }
 
-impl From<String> for Plain {
-    fn from(text: String) -> Self {
-        let mut plain = String::with_capacity(text.len());
-        for byte in text.bytes() {
-            match byte {
-                // A backslash stays: it is the daemon's own escape.
-                b' '..=b'~' => plain.push(byte.into()),
-                _ => write!(plain, "\\x{byte:02x}").expect("writing to a string does not fail"),
-            }
-        }
-        Self(plain)
-    }
-}
-
-impl Deref for Plain {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Timeline>, D::Error> {
-    Option::deserialize(value)
+/// Text from outside, as printable ASCII. A backslash stays: it is the daemon's own escape.
+fn plain(text: &str) -> String {
+    crate::escape::escape(text.as_bytes()).replace("\\x5c", "\\")
 }
 
 /// An axis that begins at zero: values to places.
@@ -433,14 +390,6 @@ impl Svg {
         self.line(format_args!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", escape(text)));
     }
 
-    /// A text on one line whose beginning has a class of its own.
-    pub fn text_led(&mut self, class: &str, x: f64, y: f64, (lead_class, lead): (&str, &str), rest: &str) {
-        let ([x, y], [lead, rest]) = ([x, y].map(number), [lead, rest].map(escape));
-        self.line(format_args!(
-            "<text class=\"{class}\" x=\"{x}\" y=\"{y}\"><tspan class=\"{lead_class}\">{lead}</tspan>{rest}</text>"
-        ));
-    }
-
     /// What belongs together, with a text that viewers show where one points at it.
     pub fn group(&mut self, title: &str, inner: impl FnOnce(&mut Self)) {
         self.line(format_args!("<g><title>{}</title>", escape(title)));
@@ -479,20 +428,6 @@ fn escape(text: &str) -> String {
     pairs.into_iter().fold(plain, |text, (character, reference)| text.replace(character, reference))
 }
 
-/// A duration, as exactly as one cares: `7 ms`, `1.47 s`, `12.3 s`, `2 min 5 s`, `3 h 12 min`, `2 d 4 h`.
-fn duration(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        0 => format!("{ms} ms"),
-        1..10 => format!("{}.{:02} s", seconds, ms % 1000 / 10),
-        10..60 => format!("{}.{} s", seconds, ms % 1000 / 100),
-        60..3600 => format!("{minutes} min {} s", seconds % 60),
-        3600..86_400 => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
-}
-
 /// A count, its thousands set apart.
 fn count(n: u64) -> String {
     if n < 1000 { n.to_string() } else { format!("{},{:03}", count(n / 1000), n % 1000) }
@@ -511,126 +446,28 @@ fn short(text: &str, most: usize) -> String {
     }
 }
 
-/// As much of a text as fits into `room` times the size of its letters.
-fn fitting(text: &str, room: f64) -> String {
-    let mut long = 0.0;
-    let fits = |&character: &char| {
-        long += width(character);
-        long <= room
-    };
-    short(text, text.chars().take_while(fits).count())
-}
-
-/// How wide a character is at most, in its size: nobody knows the font it will be written in, but this one would be wide.
-fn width(character: char) -> f64 {
-    match character {
-        'i' | 'j' | 'l' | 'f' | 't' | 'r' | ' ' | ',' | '.' | '·' => 0.42,
-        'm' | 'M' | 'W' | '%' | '@' | '…' => 1.0,
-        'A'..='Z' | 'w' => 0.85,
-        _ => 0.64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn storm(bin_ms: u64, requests: Vec<u64>, duplicates: Vec<u64>) -> Timeline {
-        let lasted_ms = bin_ms * requests.len() as u64;
-        Timeline {
-            began_ms_ago: 61_000,
-            lasted_ms,
-            over: true,
-            bin_ms,
-            requests,
-            duplicates,
-            bars: Vec::new(),
-        }
-    }
-
-    fn labels(span: f64, most: u32) -> String {
-        let ticks = Axis::new(0.0, 100.0, span, most).ticks();
-        ticks.into_iter().map(|(_, label)| label).collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn ticks_are_round_at_any_span_and_no_more_than_asked_for() {
-        assert_eq!(labels(0.5, 10), "0.00 0.05 0.10 0.15 0.20 0.25 0.30 0.35 0.40 0.45 0.50");
-        assert_eq!(labels(8.2, 10), "0 1 2 3 4 5 6 7 8");
-        assert_eq!(labels(0.003, 5), "0.000 0.001 0.002 0.003");
-        assert_eq!(labels(3600.0, 4), "0 1000 2000 3000");
-        for exponent in -30..190 {
-            assert!(labels(1.37f64.powi(exponent), 7).split(' ').count() <= 8, "1.37^{exponent}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_placed_off_the_axis() {
-        for span in [0.0, 1e-300, 7.0, 1.8e16, f64::NAN, f64::INFINITY] {
-            let axis = Axis::new(10.0, 90.0, span, 10);
-            for value in [-1.0, 0.0, 1.8e16, f64::INFINITY] {
-                assert!((10.0..=90.0).contains(&axis.at(value)), "{value} of {span}");
-            }
-        }
-    }
-
     #[test]
     fn a_rate_is_per_second_and_has_no_more_duplicates_than_requests() {
-        let rates =
-            |storm: &Timeline| columns(storm, 1e9).into_iter().map(|(_, _, r, d)| (r, d)).collect::<Vec<_>>();
-        assert_eq!(
-            rates(&storm(50, vec![10, 0, 5], vec![9, 0, 70])),
-            [(200.0, 180.0), (0.0, 0.0), (100.0, 100.0)]
-        );
-        assert!(
-            rates(&storm(0, vec![1, 2], vec![5])).iter().all(|(requests, duplicates)| duplicates <= requests)
-        );
-        let fine = rates(&storm(1, vec![1; 10_000], vec![1; 10_000]));
-        assert!(fine.len() <= COLUMNS && fine.iter().all(|(requests, _)| (requests - 1000.0).abs() < 1e-6));
+        let rates = |bin_ms, requests: &[u64], duplicates: &[u64]| {
+            let [requests, duplicates] = [requests, duplicates].map(<[u64]>::to_vec);
+            let (began_ms_ago, lasted_ms, over, bars) = (0, 0, true, Vec::new());
+            let storm = Timeline { began_ms_ago, lasted_ms, over, bin_ms, requests, duplicates, bars };
+            columns(&storm, 1e9).into_iter().map(|(_, _, r, d)| (r, d)).collect::<Vec<_>>()
+        };
+        let expected = [(200.0, 180.0), (0.0, 0.0), (100.0, 100.0)];
+        assert_eq!(rates(50, &[10, 0, 5], &[9, 0, 70]), expected);
+        assert_eq!(rates(0, &[1, 2], &[5]), [(1000.0, 1000.0), (2000.0, 0.0)]);
     }
 
     #[test]
-    fn the_facts_are_one_line() {
-        let expected = "began 1 min 1 s ago · lasted 200 ms · 3,101 requests · 2,990 of them duplicates · \
-                        0 modules live · 0 failed";
-        assert_eq!(facts(&storm(100, vec![3000, 101], vec![2990, 0])), expected);
-    }
-
-    #[test]
-    fn markup_in_a_text_is_text() {
-        let hostile = "</text><script>alert(\"1\")</script>&'\0\u{1b}\u{ffff}]]>";
-        let mut svg = Svg::new(10.0, 10.0, hostile, "");
-        svg.group(hostile, |svg| svg.text_led("a", 0.0, 0.0, ("b", hostile), hostile));
-        let text = svg.finish();
-        let xml = roxmltree::Document::parse(&text).expect("XML");
-        let replaced = hostile.replace(['\0', '\u{1b}', '\u{ffff}'], "\u{fffd}");
-        let texts = xml.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
-        assert_eq!(texts.filter(|text| *text == replaced).count(), 3, "{text}");
-        assert_eq!(xml.root_element().attribute("aria-label"), Some(replaced.as_str()));
-        assert_eq!(&*Plain::from("a\u{202e}b\0\n\\x5c<".to_owned()), "a\\xe2\\x80\\xaeb\\x00\\x0a\\x5c<");
-    }
-
-    #[test]
-    fn no_storm_has_to_be_said() {
-        let read = serde_json::from_str::<Reply>;
-        assert!(read(r#"{"storm": null}"#).expect("a reply").storm.is_none());
-        assert!(read(r#"{"settled": true}"#).is_err());
-    }
-
-    #[test]
-    fn numbers_are_told_as_exactly_as_one_cares() {
-        let told = [0, 999, 1_479, 12_399, 125_000, 11_520_000, 187_200_000].map(duration);
-        assert_eq!(told, ["0 ms", "999 ms", "1.47 s", "12.3 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"]);
+    fn numbers_and_texts_are_told_as_far_as_one_cares() {
         assert_eq!([0, 999, 1000, 1_234_067].map(count), ["0", "999", "1,000", "1,234,067"]);
         assert_eq!([12.0, 12.34, -0.01, 0.05].map(number), ["12", "12.3", "0", "0.1"]);
-    }
-
-    #[test]
-    fn what_fits_is_written_and_no_more() {
-        assert_eq!(
-            [fitting("nnnn", 4.0), fitting("nnnn", 2.5), fitting("WWWWWWWW", 3.2)],
-            ["nnnn", "nn…", "WW…"]
-        );
         assert_eq!([short("snd_hda_intel", 8), short("snd", 0)], ["snd_hda…", "…"]);
+        assert_eq!(plain("a\u{202e}b\0\n\\x5c<"), "a\\xe2\\x80\\xaeb\\x00\\x0a\\x5c<");
     }
 }

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Activation: a socket that was listening before the daemon ran
-//!
-//! Handed over as systemd does it: LISTEN_PID, LISTEN_FDS, descriptor 3.
+//! Sockets that were listening before the daemon ran, handed over as systemd does it: LISTEN_PID, LISTEN_FDS, descriptor 3; and what
+//! becomes of the name of the control socket.
 
 mod common;
 
+use std::fs::Permissions;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use addonce::control::listener::{Listener, is_open};
+use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use common::devices::Devices;
 use common::fixture::Fixture;
 use common::flood::event;
 use common::namespace::alone;
 use common::proc::uevent_socket;
 use common::running::{Running, addonce, landed};
+use common::sender::Sender;
 use common::socket::both_groups;
 use common::supervisor::handing_over;
 use nix::sys::socket::{
@@ -124,4 +128,59 @@ fn sockets_that_were_meant_for_another_process_are_left_alone() {
         Sender::open().unwrap().inject(&event("/devices/x", b"fxopt:1")).unwrap();
         assert_eq!(running.settled()["uevents"]["read"], 1);
     });
+}
+
+/// Where a daemon would listen.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("io.addonce");
+    (directory, path)
+}
+
+fn inode(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).expect("stat").ino()
+}
+
+#[test]
+fn a_socket_that_nobody_listens_at_is_replaced_and_one_that_somebody_does_is_not() {
+    let (_directory, path) = place();
+    let supervisor = UnixListener::bind(&path).expect("bind");
+    let error = Listener::open(&path).expect_err("somebody listens").to_string();
+    assert!(error.contains("listens here already") && error.contains("--socket"), "{error}");
+    drop(supervisor);
+    assert!(path.exists() && !is_open(&path), "left behind");
+    let listener = Listener::open(&path).expect("replaced");
+    assert!(is_open(&path));
+    drop(listener);
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_socket_is_its_owners_alone() {
+    let (_directory, path) = place();
+    let _listener = Listener::open(&path).expect("opened");
+    assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_supervisors_socket_is_left_as_it_is() {
+    let (_directory, path) = place();
+    let supervisor = UnixListener::bind(&path).expect("bind");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
+    let name = inode(&path);
+    let listener = Listener::adopt(supervisor.try_clone().expect("dup"), &path).expect("adopted");
+    drop(listener);
+    assert_eq!(inode(&path), name);
+    assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
+    assert!(is_open(&path), "it still listens");
+}
+
+#[test]
+fn a_name_that_a_supervisor_took_is_not_removed() {
+    let (_directory, path) = place();
+    let listener = Listener::open(&path).expect("opened");
+    std::fs::remove_file(&path).expect("remove");
+    let _supervisor = UnixListener::bind(&path).expect("bind");
+    drop(listener);
+    assert!(is_open(&path));
 }

@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use addonce::daemon::{hold, outstanding};
-use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::flood::event;
 use common::namespace::{alone, as_user};
 use common::proc::peak_memory;
 use common::running::{Running, addonce};
+use common::sender::Sender;
 use common::slow::Slow;
 use nix::sys::signal::Signal;
 

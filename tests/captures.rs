@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Captures: real storms, replayed
+//! Captures: what is written reads back, and real storms, replayed.
 //!
 //! A case is three files in tests/captures: NAME.capture as `addonce record` wrote it, NAME.world with the modules and
 //! the kernel's answers to go with it (`addonce replay --world`), and NAME.expected, what the replay prints; to
@@ -13,8 +13,12 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use addonce::uevent::capture::{Reader, Record, Writer};
+use addonce::uevent::message::LONGEST;
 use common::running::addonce;
+use proptest::prelude::*;
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
@@ -64,5 +68,115 @@ fn no_module_comes_in_twice() {
             live.map(|landing| landing["module"].as_str().expect("a name")).collect();
         modules.sort_unstable();
         assert!(!modules.is_empty() && modules.is_sorted_by(|one, next| one < next), "{}", case.display());
+    }
+}
+
+fn written(datagrams: &[&[u8]]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    for (n, datagram) in datagrams.iter().enumerate() {
+        writer.write(Duration::from_micros(213 * n as u64), datagram).unwrap();
+    }
+    writer.into_inner()
+}
+
+fn fault(text: &str) -> String {
+    match Reader::new(text.as_bytes()) {
+        Err(error) => error.to_string(),
+        Ok(mut reader) => {
+            let error = reader.find_map(Result::err).expect("an error").to_string();
+            assert!(reader.next().is_none());
+            error
+        }
+    }
+}
+
+#[test]
+fn a_storm_reads_like_the_example_in_the_documentation() {
+    let text = written(&[b"add@/d\0ACTION=add\0MODALIAS=a\\b\xff#\0", b"add@/e\0"]);
+    let expected =
+        "addonce-capture 1\n\n0.000000 add@/d\nACTION=add\nMODALIAS=a\\x5cb\\xff#\n\n0.000213 add@/e\n";
+    assert_eq!(String::from_utf8(text).unwrap(), expected);
+}
+
+#[test]
+fn a_person_may_comment_leave_lines_empty_and_round_the_time() {
+    let text = "addonce-capture 1\n# one\n\n\n3 add@/d\n# two\nA=1\n\n# three\n4.5 x\n\n";
+    let records: Vec<_> = Reader::new(text.as_bytes()).unwrap().map(Result::unwrap).collect();
+    assert_eq!(records[0], Record { at: Duration::from_secs(3), datagram: b"add@/d\0A=1\0".to_vec() });
+    assert_eq!(records[1], Record { at: Duration::from_millis(4500), datagram: b"x\0".to_vec() });
+    assert_eq!(records.len(), 2);
+}
+
+#[test]
+fn a_comment_stands_between_records_and_changes_none() {
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    writer.comment("one\n0 two").unwrap();
+    writer.write(Duration::ZERO, b"add@/d\0").unwrap();
+    writer.comment("3 uevents were dropped").unwrap();
+    writer.write(Duration::ZERO, b"add@/e\0").unwrap();
+    let text = writer.into_inner();
+    let expected = "addonce-capture 1\n\n# one 0 two\n\n0.000000 add@/d\n\n# 3 uevents were dropped\n\n0.000000 add@/e\n";
+    assert_eq!(String::from_utf8_lossy(&text), expected);
+    let records: Vec<_> =
+        Reader::new(text.as_slice()).unwrap().map(|record| record.unwrap().datagram).collect();
+    assert_eq!(records, [b"add@/d\0", b"add@/e\0"]);
+}
+
+#[test]
+fn a_fault_names_its_line() {
+    assert!(fault("").starts_with("line 1: this is no capture"));
+    assert!(fault("addonce-capture 2\n").starts_with("line 1: this is no capture"));
+    for time in ["x a", "1.a b", "1", ".5 a", "1. a", "-1 a", "1.0000000001 a", "99999999999999999999 a"] {
+        assert!(
+            fault(&format!("addonce-capture 1\n{time}\n")).starts_with("line 2: a record begins"),
+            "{time}"
+        );
+    }
+    assert_eq!(fault("addonce-capture 1\n\n0 a\nA=\u{ff}\n"), "line 4: byte 0xc3 has to be written \\xc3");
+    assert_eq!(fault("addonce-capture 1\n0 a\r\n"), "line 2: byte 0x0d has to be written \\x0d");
+    assert!(fault("addonce-capture 1\n0 a\\n\n").starts_with("line 2: a backslash"));
+    assert!(fault("addonce-capture 1\n0 a\\x4\n").starts_with("line 2: a backslash"));
+    assert!(fault("addonce-capture 1\n0 a\\\nb\n").starts_with("line 3: the line before"));
+}
+
+#[test]
+fn a_record_without_end_is_refused_before_it_fills_the_memory() {
+    let long = "x".repeat(10 * LONGEST);
+    assert!(fault(&format!("addonce-capture 1\n0 {long}")).starts_with("line 2: the record is longer"));
+    let many = "A=1\n".repeat(LONGEST);
+    assert!(fault(&format!("addonce-capture 1\n0 a\n{many}")).contains("the record is longer"));
+    let mut writer = Writer::new(Vec::new()).unwrap();
+    assert!(writer.write(Duration::ZERO, &vec![0; LONGEST + 1]).is_err());
+    assert_eq!(writer.into_inner(), written(&[]));
+}
+
+#[test]
+fn the_longest_record_comes_back() {
+    let long = vec![0xff; LONGEST];
+    let text = written(&[&long]);
+    assert_eq!(Reader::new(text.as_slice()).unwrap().next().unwrap().unwrap().datagram, long);
+}
+
+proptest! {
+    #[test]
+    fn every_byte_comes_back(datagrams in proptest::collection::vec(
+        proptest::collection::vec(prop_oneof![Just(0u8), Just(b'#'), Just(b'\\'), Just(b'\n'), any::<u8>()], 0..12),
+        0..6,
+    )) {
+        let slices: Vec<&[u8]> = datagrams.iter().map(Vec::as_slice).collect();
+        let text = written(&slices);
+        prop_assert!(text.iter().all(|&byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
+        let read: Vec<_> = Reader::new(text.as_slice()).unwrap().map(Result::unwrap).collect();
+        for (n, record) in read.iter().enumerate() {
+            prop_assert_eq!(record.at, Duration::from_micros(213 * n as u64));
+        }
+        let read: Vec<_> = read.into_iter().map(|record| record.datagram).collect();
+        prop_assert_eq!(read, datagrams);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "[0-9a@\\\\x.# \n]{0,80}") {
+        let text = format!("addonce-capture 1\n{text}");
+        Reader::new(text.as_bytes()).unwrap().for_each(drop);
     }
 }

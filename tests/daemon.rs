@@ -9,10 +9,10 @@ mod common;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::namespace::alone;
 use common::running::Running;
+use common::sender::Sender;
 
 fn inject(datagram: &str) {
     Sender::open().expect("a sender").inject(datagram.as_bytes()).expect("injected");

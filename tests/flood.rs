@@ -14,13 +14,13 @@ use std::time::Duration;
 use addonce::kmod::Resolver;
 use addonce::once::Outcome;
 use addonce::once::{Action, Limits, Origin, Request, Scheduler};
-use addonce::uevent::netlink::Sender;
 use common::figures::Figures;
 use common::fixture::Fixture;
 use common::flood::{Flood, TRACE, event};
 use common::namespace::alone;
 use common::proc::{peak_memory, uevent_socket};
 use common::running::{Running, addonce};
+use common::sender::Sender;
 use serde_json::json;
 
 /// What a flood may cost above the idle daemon, in KiB.

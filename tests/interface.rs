@@ -11,12 +11,12 @@ use std::os::unix::net::UnixStream;
 
 use addonce::control::client::Conversation;
 use addonce::control::interface::DESCRIPTION;
-use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::flood::event;
 use common::interface::Interface;
 use common::namespace::alone;
 use common::running::Running;
+use common::sender::Sender;
 use serde_json::{Value, json};
 
 fn appear(devpath: &str, modalias: &str) {
@@ -63,6 +63,14 @@ fn every_reply_is_what_the_interface_describes() {
         for method in interface.replies.keys() {
             assert!(checked.contains(&method.as_str()), "{method} was not checked");
         }
+        let status = running.json(&["status", "--json"]);
+        for metric in include_str!("../src/cli/metrics.prom").lines().filter(|line| !line.starts_with('#')) {
+            let (_, place) = metric.rsplit_once(' ').expect("a metric and its place in the status");
+            assert!(status.pointer(place).is_some_and(serde_json::Value::is_u64), "{metric}");
+        }
+        let metrics = running.ask(&["status", "--prometheus"]).stdout;
+        let requests = format!("\naddonce_requests_total {}\n", status["requests"]);
+        assert!(String::from_utf8_lossy(&metrics).contains(&requests), "{}", metrics.escape_ascii());
         let failures = running.json(&["failed", "--json"]);
         assert_eq!(failures["failures"][0]["module"], "fx_gone");
         interface.check(&failures, &interface.replies["Failures"], "failed --json");

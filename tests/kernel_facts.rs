@@ -15,9 +15,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use addonce::uevent::message::{self, Action};
-use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use addonce::uevent::sysfs::Scan;
 use common::namespace::alone;
+use common::sender::Sender;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
@@ -238,7 +239,7 @@ fn this_machine_has_no_device_that_the_links_miss() {
     }
     let mut walked = Vec::new();
     walk(Path::new("/sys/devices"), &mut walked);
-    let mut scanned: Vec<_> = Scan::new("/sys").map(|device| device.devpath).collect();
+    let mut scanned: Vec<_> = Scan::new("/sys").flatten().map(|device| device.devpath).collect();
     walked.sort();
     scanned.sort();
     assert_eq!(scanned, walked);

@@ -1,25 +1,149 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Netlink: the socket, against the kernel's own
-//!
-//! Runs the uevent room over the real socket: what a privileged process writes to port 0 the kernel broadcasts to all
-//! listeners of its network namespace. Each test has a namespace of its own and needs no root.
+//! Datagrams and the socket that they come from. First how one is read; then the real socket: what a privileged process writes to
+//! port 0 the kernel broadcasts to all listeners of its network namespace. Each of those tests has a namespace of its own and needs
+//! no root.
 
 mod common;
 
 use std::fs;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use addonce::uevent::capture::{Reader, Writer};
-use addonce::uevent::message::{parse, parse_udev};
-use addonce::uevent::netlink::{BUFFER, Counters, Netlink, Received, Sender};
+use addonce::uevent::message::{Action, LONGEST, Malformed, parse, parse_udev};
+use addonce::uevent::netlink::{BUFFER, Counters, Netlink, Received};
 use common::namespace::{again, alone, depth};
+use common::sender::Sender;
 use common::socket::both_groups;
-use common::udev::Udevd;
+use common::udev::{Udevd, of_udev};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{
-    MsgFlags, NetlinkAddr, SockType, getsockname, getsockopt, sendto, setsockopt, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname, getsockopt,
+    sendto, setsockopt, sockopt,
 };
+use proptest::prelude::*;
+
+const CPU: &[u8] = b"add@/devices/system/cpu/cpu3\0ACTION=add\0DEVPATH=/devices/system/cpu/cpu3\0\
+    SUBSYSTEM=cpu\0MODALIAS=cpu:type:x86,ven0000fam0006mod008F:feature:,0000,0001\0SEQNUM=4711\0";
+
+fn refused(datagram: &[u8], why: Malformed) {
+    assert_eq!(parse(datagram), Err(why), "{}", datagram.escape_ascii());
+}
+
+#[test]
+fn a_cpu_is_read_in_place() {
+    let uevent = parse(CPU).unwrap();
+    assert_eq!(uevent.action, Action::Add);
+    assert_eq!(uevent.devpath, b"/devices/system/cpu/cpu3");
+    assert_eq!(uevent.subsystem, Some(&b"cpu"[..]));
+    assert!(uevent.modalias.unwrap().ends_with(b",0000,0001"));
+    assert_eq!((uevent.seqnum, uevent.synthetic, uevent.module()), (4711, false, None));
+}
+
+#[test]
+fn every_contradiction_has_its_name() {
+    refused(b"", Malformed::NotTerminated);
+    refused(b"add@/d", Malformed::NotTerminated);
+    refused(&[0; LONGEST + 1], Malformed::TooLong);
+    refused(b"\0", Malformed::NoHeader);
+    refused(b"libudev\0\xfe\xed\xca\xfe\0", Malformed::NoHeader);
+    refused(b"@/d\0ACTION=\0DEVPATH=/d\0SEQNUM=1\0", Malformed::NoHeader);
+    refused(b"add@d\0ACTION=add\0DEVPATH=d\0SEQNUM=1\0", Malformed::DevpathNotAbsolute);
+    refused(b"add@\0ACTION=add\0DEVPATH=\0SEQNUM=1\0", Malformed::DevpathNotAbsolute);
+    refused(b"add@/d\0DEVPATH=/d\0SEQNUM=1\0", Malformed::Missing("ACTION"));
+    refused(b"add@/d\0ACTION=remove\0DEVPATH=/d\0SEQNUM=1\0", Malformed::Disagrees("ACTION"));
+    refused(b"add@/d\0ACTION=add\0SEQNUM=1\0", Malformed::Missing("DEVPATH"));
+    refused(b"add@/d\0ACTION=add\0DEVPATH=/e\0SEQNUM=1\0", Malformed::Disagrees("DEVPATH"));
+    refused(b"add@/d\0ACTION=add\0DEVPATH=/d\0", Malformed::Missing("SEQNUM"));
+    for seqnum in ["", "-1", "+1", "1x", "18446744073709551616"] {
+        let datagram = format!("add@/d\0ACTION=add\0DEVPATH=/d\0SEQNUM={seqnum}\0");
+        refused(datagram.as_bytes(), Malformed::BadSeqnum);
+    }
+}
+
+#[test]
+fn a_synthetic_event_is_told_from_real_hardware_and_ours_from_others() {
+    let asked = b"add@/d\0ACTION=add\0DEVPATH=/d\0SUBSYSTEM=mem\0SYNTH_UUID=0\0SEQNUM=1\0";
+    let uevent = parse(asked).unwrap();
+    assert_eq!((uevent.synthetic, uevent.uuid, uevent.argument), (true, Some(&b"0"[..]), None));
+    let ours = b"change@/module/kernel\0ACTION=change\0DEVPATH=/module/kernel\0SYNTH_UUID=fe4d\0\
+        SYNTH_ARG_ADDONCE=hold\0SEQNUM=1\0";
+    let uevent = parse(ours).unwrap();
+    assert_eq!((uevent.uuid, uevent.argument), (Some(&b"fe4d"[..]), Some(&b"hold"[..])));
+}
+
+#[test]
+fn what_udevd_announces_has_the_modalias_that_its_rules_left() {
+    let datagram = of_udev(
+        b"ACTION=add\0DEVPATH=/devices/x\0SUBSYSTEM=pci\0MODALIAS=pci:v1\0SEQNUM=7\0\
+          USEC_INITIALIZED=1\0ID_MODEL=a=b\0",
+    );
+    let uevent = parse_udev(&datagram).unwrap();
+    assert_eq!((uevent.action, uevent.devpath), (Action::Add, &b"/devices/x"[..]));
+    assert_eq!((uevent.modalias, uevent.seqnum), (Some(&b"pci:v1"[..]), 7));
+    let cleared = of_udev(b"ACTION=add\0DEVPATH=/devices/x\0MODALIAS=\0SEQNUM=8\0");
+    assert_eq!(parse_udev(&cleared).unwrap().modalias, None, "ENV{{MODALIAS}}=\"\"");
+}
+
+#[test]
+fn what_libudev_would_not_take_is_refused() {
+    let whole = of_udev(b"ACTION=add\0DEVPATH=/devices/x\0SEQNUM=7\0");
+    for length in 0..whole.len() {
+        assert!(parse_udev(&whole[..length]).is_err(), "{length}");
+    }
+    for (at, byte) in [(0, b'L'), (8, 0xff), (19, 0xff), (23, 0xff)] {
+        let mut wrong = whole.clone();
+        wrong[at] = byte;
+        assert_eq!(parse_udev(&wrong), Err(Malformed::NoHeader), "{at}");
+    }
+    assert_eq!(parse_udev(&of_udev(b"ACTION=add\0SEQNUM=7\0")), Err(Malformed::Missing("DEVPATH")));
+}
+
+#[test]
+fn a_module_is_named_only_by_its_own_subsystem_and_place() {
+    let name = |subsystem: &str, path: &str| {
+        let text = format!("remove@{path}\0ACTION=remove\0DEVPATH={path}\0SUBSYSTEM={subsystem}\0SEQNUM=1\0");
+        let uevent = parse(text.as_bytes()).unwrap();
+        assert_eq!(uevent.action, Action::Remove);
+        uevent.module().map(<[u8]>::to_vec)
+    };
+    assert_eq!(name("module", "/module/nfit"), Some(b"nfit".to_vec()));
+    assert_eq!(name("drivers", "/module/nfit"), None);
+    assert_eq!(name("module", "/module/"), None);
+    assert_eq!(name("module", "/module/nfit/holders"), None);
+    assert_eq!(name("module", "/bus/nfit"), None);
+}
+
+#[test]
+fn bytes_that_are_no_text_and_strings_that_mean_nothing_are_taken() {
+    let odd = b"add@/d\0ACTION=add\0\0ACTIONS\0DEVPATH=/d\0=x\0MODALIAS=\xff\xfe[*\0SEQNUM=1\0SEQNUM=2\0";
+    let uevent = parse(odd).unwrap();
+    assert_eq!((uevent.modalias, uevent.seqnum), (Some(&b"\xff\xfe[*"[..]), 2));
+    let empty = b"add@/d\0ACTION=add\0DEVPATH=/d\0MODALIAS=\0SEQNUM=1\0";
+    assert_eq!(parse(empty).unwrap().modalias, None);
+}
+
+#[test]
+fn an_acpi_device_asks_by_both_of_its_modaliases() {
+    let acpi = b"add@/d\0ACTION=add\0DEVPATH=/d\0MODALIAS=acpi:PRP0001:\0MODALIAS=of:NfooT(null)Cbar\0\
+        SEQNUM=1\0";
+    let all: Vec<_> = parse(acpi).unwrap().modaliases().collect();
+    assert_eq!(all, [&b"acpi:PRP0001:"[..], b"of:NfooT(null)Cbar"]);
+    let same = b"add@/d\0ACTION=add\0DEVPATH=/d\0MODALIAS=a\0MODALIAS=a\0SEQNUM=1\0";
+    assert_eq!(parse(same).unwrap().modaliases().count(), 1);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = parse(&bytes);
+        let _ = parse_udev(&of_udev(&bytes));
+        let _ = parse_udev(&[b"libudev\0\xfe\xed\xca\xfe", &bytes[..]].concat());
+        bytes.splice(0..0, CPU.iter().copied());
+        bytes.push(0);
+        let _ = parse(&bytes);
+    }
+}
 
 /// What every system grants without privilege: net.core.rmem_max is 212992 where nobody changed it.
 const ROOM: usize = 128 * 1024;
@@ -80,6 +204,40 @@ fn strangers_and_oversized_datagrams_are_counted_and_not_shown() {
             netlink.counters(),
             Counters { kernel: 1, udev: 0, strangers: 2, truncated: 1, overflows: 0 }
         );
+    });
+}
+
+/// What the filter lets through of datagrams with these beginnings; the forger's are judged as anybody's are.
+#[test]
+fn the_kernel_queues_devices_that_appear_modules_and_all_that_udev_says_and_nothing_else() {
+    alone("the_kernel_queues_devices_that_appear_modules_and_all_that_udev_says_and_nothing_else", || {
+        let mut netlink = Netlink::open(ROOM).unwrap();
+        let port = getsockname::<NetlinkAddr>(netlink.as_raw_fd()).unwrap().pid();
+        let (forger, mut buffer) = (both_groups(SockType::Raw), [0; BUFFER]);
+        let mut passes = |datagram: &[u8]| {
+            sendto(forger.as_raw_fd(), datagram, &NetlinkAddr::new(port, 0), MsgFlags::empty()).unwrap();
+            match netlink.receive(&mut buffer) {
+                Received::Stranger => true,
+                Received::Drained => false,
+                other => panic!("{other:?}"),
+            }
+        };
+        for wanted in ["add@/devices/x\0ACTION=add", "add@", "remove@/module/nfit", "libudev\0\u{fe}"] {
+            assert!(passes(wanted.as_bytes()), "{wanted}");
+        }
+        for shed in [
+            "a",
+            "add",
+            "adds@/x",
+            "add_once@/module/x",
+            "change@/devices/x\0MODALIAS=x",
+            "bind@/devices/x\0MODALIAS=x",
+            "remove",
+            "remove@/devices/x\0MODALIAS=x",
+            "removed@/module/",
+        ] {
+            assert!(!passes(shed.as_bytes()), "{shed}");
+        }
     });
 }
 
@@ -215,4 +373,35 @@ fn a_captured_storm_injected_again_differs_in_seqnum_alone() {
         }
         assert_eq!(records, 20);
     });
+}
+
+#[test]
+fn what_is_no_uevent_socket_or_lacks_a_group_is_refused() {
+    let refused = |fd: OwnedFd| Netlink::adopt(fd, 0).unwrap_err();
+    let (datagrams, _peer) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    assert!(refused(datagrams.into()).contains("family 1"));
+    assert!(refused(fs::File::open("/dev/null").unwrap().into()).contains("non-socket"));
+    let socket = |groups| {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let protocol = SockProtocol::NetlinkKObjectUEvent;
+        let socket =
+            nix::sys::socket::socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).unwrap();
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).unwrap();
+        socket
+    };
+    assert!(refused(socket(0)).contains("not in the kernel's group"));
+    assert!(refused(socket(1)).contains("not in udev's group"));
+}
+
+#[test]
+fn the_buffer_granted_is_told_in_the_unit_it_was_asked_in() {
+    let socket = Netlink::open(16 * 1024).unwrap();
+    assert_eq!(socket.receive_buffer().unwrap(), 16 * 1024);
+}
+
+#[test]
+fn a_buffer_beyond_what_the_kernel_can_count_is_a_large_one_and_no_small_one() {
+    for size in [1 << 31, 1 << 32, usize::MAX] {
+        assert!(Netlink::open(size).unwrap().receive_buffer().unwrap() > 64 * 1024, "{size}");
+    }
 }

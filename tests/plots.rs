@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Storms as pictures.
+//! Storms as pictures, and the parts that pictures are made of.
 //!
 //! A case is a folder in tests/plots: storm.json, what `addonce plot --json` prints, and expected.svg, the picture of it;
 //! to add one is to add files. None is a measurement: the guest's has the waits and loads of a
@@ -17,6 +17,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use addonce::plot::{Axis, Svg};
 use common::running::addonce;
 use roxmltree::{Document, NodeType};
 use serde_json::Value;
@@ -78,7 +79,7 @@ fn every_picture_is_well_formed_and_only_draws() {
         let nodes = || xml.descendants();
         let is: BTreeSet<&str> =
             nodes().filter(|node| node.is_element()).map(|node| node.tag_name().name()).collect();
-        let draws = BTreeSet::from(["svg", "style", "rect", "path", "text", "tspan", "g", "title"]);
+        let draws = BTreeSet::from(["svg", "style", "rect", "path", "text", "g", "title"]);
         assert!(is.is_subset(&draws), "{}: {is:?}", case.display());
         assert!(nodes().all(|node| !matches!(node.node_type(), NodeType::Comment | NodeType::PI)));
         let known = ["class", "x", "y", "width", "height", "d", "viewBox", "role", "aria-label"];
@@ -198,4 +199,43 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("wait");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+fn labels(span: f64, most: u32) -> String {
+    let ticks = Axis::new(0.0, 100.0, span, most).ticks();
+    ticks.into_iter().map(|(_, label)| label).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn ticks_are_round_at_any_span_and_no_more_than_asked_for() {
+    assert_eq!(labels(0.5, 10), "0.00 0.05 0.10 0.15 0.20 0.25 0.30 0.35 0.40 0.45 0.50");
+    assert_eq!(labels(8.2, 10), "0 1 2 3 4 5 6 7 8");
+    assert_eq!(labels(0.003, 5), "0.000 0.001 0.002 0.003");
+    assert_eq!(labels(3600.0, 4), "0 1000 2000 3000");
+    for exponent in -30..190 {
+        assert!(labels(1.37f64.powi(exponent), 7).split(' ').count() <= 8, "1.37^{exponent}");
+    }
+}
+
+#[test]
+fn nothing_is_placed_off_the_axis() {
+    for span in [0.0, 1e-300, 7.0, 1.8e16, f64::NAN, f64::INFINITY] {
+        let axis = Axis::new(10.0, 90.0, span, 10);
+        for value in [-1.0, 0.0, 1.8e16, f64::INFINITY] {
+            assert!((10.0..=90.0).contains(&axis.at(value)), "{value} of {span}");
+        }
+    }
+}
+
+#[test]
+fn markup_in_a_text_is_text() {
+    let hostile = "</text><script>alert(\"1\")</script>&'\0\u{1b}\u{ffff}]]>";
+    let mut svg = Svg::new(10.0, 10.0, hostile, "");
+    svg.group(hostile, |svg| svg.text("a", 0.0, 0.0, hostile));
+    let text = svg.finish();
+    let xml = Document::parse(&text).expect("XML");
+    let replaced = hostile.replace(['\0', '\u{1b}', '\u{ffff}'], "\u{fffd}");
+    let texts = xml.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
+    assert_eq!(texts.filter(|text| *text == replaced).count(), 2, "{text}");
+    assert_eq!(xml.root_element().attribute("aria-label"), Some(replaced.as_str()));
 }

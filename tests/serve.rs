@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce serve`: a daemon for the occasion. Nothing is inserted: the loader only says what it would do.
+//! One daemon at a time, and `addonce serve`: a daemon for the occasion. Nothing is inserted: the loader only says what it would do.
 
 mod common;
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use addonce::control::lock::Lock;
 use addonce::uevent::message::parse;
-use addonce::uevent::netlink::{BUFFER, Netlink, Received, Sender};
+use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use common::devices::Devices;
 use common::fixture::Fixture;
 use common::flood::event;
 use common::namespace::{alone, with_udev};
 use common::running::addonce;
+use common::sender::Sender;
 use common::udev::Udevd;
 
 /// How long anything may take that should take no time.
@@ -146,4 +149,45 @@ fn what_was_announced_before_its_socket_was_open_is_on_its_way() {
         until("both are requests", || place.status()["requests"] == 2);
         assert!(ended(serve).contains("add_once fx_opt live"));
     });
+}
+
+/// Where a daemon would listen.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("io.addonce");
+    (directory, socket)
+}
+
+#[test]
+fn one_holds_it_and_the_next_is_told_who_in_time() {
+    let (_directory, socket) = place();
+    let lock = Lock::take(&socket, Duration::ZERO).expect("free");
+    let began = Instant::now();
+    let error = Lock::take(&socket, Duration::from_millis(100)).expect_err("held").to_string();
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    let pid = std::process::id();
+    assert!(error.contains(&format!("another daemon (PID {pid}) listens here")), "{error}");
+    drop(lock);
+    Lock::take(&socket, Duration::ZERO).expect("free again");
+}
+
+#[test]
+fn a_holder_that_is_about_to_end_is_waited_for() {
+    let (_directory, socket) = place();
+    let lock = Lock::take(&socket, Duration::ZERO).expect("free");
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(lock);
+    });
+    Lock::take(&socket, Duration::from_secs(20)).expect("free in a moment");
+    ends.join().expect("ended");
+}
+
+#[test]
+fn a_file_that_was_removed_is_not_the_lock_any_more() {
+    let (_directory, socket) = place();
+    let _lost = Lock::take(&socket, Duration::ZERO).expect("free");
+    std::fs::remove_file(socket.with_file_name("lock")).expect("remove");
+    let _lock = Lock::take(&socket, Duration::ZERO).expect("another file");
+    assert!(Lock::take(&socket, Duration::ZERO).is_err(), "and that one is held");
 }

@@ -13,11 +13,11 @@ use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::flood::event;
 use common::namespace::alone;
 use common::running::{Running, addonce};
+use common::sender::Sender;
 use common::slow::Slow;
 use common::supervisor::Supervisor;
 use nix::sys::signal::Signal;

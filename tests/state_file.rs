@@ -10,11 +10,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::flood::event;
 use common::namespace::alone;
 use common::running::{Running, addonce};
+use common::sender::Sender;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;

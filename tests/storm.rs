@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 
 use addonce::daemon::events::{Event, Events};
-use addonce::uevent::netlink::{Netlink, Sender};
+use addonce::uevent::netlink::Netlink;
 use common::devices::Devices;
 use common::fixture::Fixture;
 use common::flood::event;
@@ -20,6 +20,7 @@ use common::many::Many;
 use common::namespace::alone;
 use common::proc::uevent_socket;
 use common::running::{Running, landed};
+use common::sender::Sender;
 use common::socket::both_groups;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, SockType, getsockname, sendto};

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use addonce::uevent::netlink::Sender;
 use common::devices::Devices;
 use common::fixture::Fixture;
 use common::many::Many;
 use common::namespace::with_udev;
 use common::running::{Running, addonce, landed};
+use common::sender::Sender;
 use common::udev::Udevd;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;

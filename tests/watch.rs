@@ -16,10 +16,10 @@ use addonce::kmod::watch::{News, Watch};
 use addonce::once::{
     Action, Limits, LoadError, Modules, Name, Origin, Outcome, Request, Scheduler, Stage, Time,
 };
-use addonce::uevent::netlink::Sender;
 use common::fixture::Fixture;
 use common::namespace::{again, alone, depth};
 use common::running::{Running, landed};
+use common::sender::Sender;
 
 /// A machine with modules and configuration, below a directory of its own.
 struct Machine {

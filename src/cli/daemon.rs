@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::options::{LimitOptions, SocketOption, TreeOptions};
+use super::options::{LimitOptions, SocketOption, TreeOptions, seconds};
 use crate::control::lock::Lock;
+use crate::control::process::has_capability;
 use crate::control::server::Bounds;
 use crate::daemon::notify::Notifier;
 use crate::daemon::state_file::StateFile;
@@ -29,9 +30,6 @@ const UDEV: &str = "/run/udev/control";
 /// The SEQNUM of the newest uevent.
 const NEWEST: &str = "/sys/kernel/uevent_seqnum";
 
-/// CAP_SYS_MODULE: include/uapi/linux/capability.h.
-const CAP_SYS_MODULE: u32 = 16;
-
 /// Load each module that devices need once: those of udev's events, or without udev those of the kernel's and of /sys.
 #[derive(Args, Debug)]
 pub struct Command {
@@ -49,8 +47,8 @@ pub struct DaemonOptions {
     #[arg(long, value_name = "N", default_value = "4096")]
     clients: NonZeroUsize,
     /// Seconds that a client may leave its replies unread.
-    #[arg(long, value_name = "SECONDS", default_value = "10")]
-    patience: u32,
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    patience: Duration,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -61,12 +59,10 @@ pub struct DaemonOptions {
 
 impl Command {
     /// Runs until a signal ends it.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] where the system refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         // Before anything is opened: descriptors that were handed over go by their numbers.
-        let given = activation::take(&self.daemon.socket.socket, self.daemon.limits.receive_buffer())?;
+        let given =
+            activation::take(&self.daemon.socket.socket, self.daemon.limits.buffer.receive_buffer.get())?;
         let loader = self.daemon.loader()?;
         let lock = Lock::take(&self.daemon.socket.socket, STEP_DOWN)?;
         self.daemon.run(lock, loader, given, None, Until::Stopped)
@@ -75,9 +71,6 @@ impl Command {
 
 impl DaemonOptions {
     /// Who performs loads: to be asked for first, for without one there is no daemon.
-    ///
-    /// # Errors
-    /// As [`loader`].
     pub fn loader(&self) -> Result<Box<dyn Loader>, Fatal> {
         loader(self.dry_run, &self.tree, make_room(self.clients.get())?)
     }
@@ -95,15 +88,15 @@ impl DaemonOptions {
         until: Until,
     ) -> Result<ExitCode, Fatal> {
         // The socket first: what happens while the rest is set up waits there.
-        let netlink = given.netlink.map_or_else(|| Netlink::open(self.limits.receive_buffer()), Ok)?;
+        let netlink =
+            given.netlink.map_or_else(|| Netlink::open(self.limits.buffer.receive_buffer.get()), Ok)?;
         let presumed = requester.zip(newest());
         let with_udev = Path::new(UDEV).exists();
-        let patience = Duration::from_secs(self.patience.into());
-        let bounds = Bounds { clients: self.clients.get(), patience };
+        let bounds = Bounds { clients: self.clients.get(), patience: self.patience };
         let resolver = self.tree.open()?;
         let path = self.socket.socket;
         let config = Config {
-            limits: self.limits.limits(),
+            limits: self.limits.core.limits(),
             netlink: Some(netlink),
             with_udev,
             // Who loads nothing must not keep udev from it.
@@ -113,7 +106,7 @@ impl DaemonOptions {
             control: Some(Control { path: path.clone(), listener: given.control, bounds }),
             loader,
             dry_run: self.dry_run,
-            stop_timeout: self.limits.stop_timeout(),
+            stop_timeout: self.limits.stop_timeout,
             until,
             notifier: Notifier::from_environment(),
         };
@@ -167,17 +160,10 @@ pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Res
                 .into(),
         ));
     }
-    if !has_capability(CAP_SYS_MODULE) {
+    if !has_capability("/proc/self") {
         return Err(Fatal::System(
             "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run".into(),
         ));
     }
     Ok(Box::new(KernelLoader { sysfs: "/sys".into(), open_files }))
-}
-
-fn has_capability(number: u32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let mask = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_none_or(|mask| mask >> number & 1 == 1)
 }

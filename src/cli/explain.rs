@@ -7,14 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::json;
 
-use super::asking::{print, print_json};
 use super::options::TreeOptions;
-use crate::control::json;
+use super::query::{print, print_json};
 use crate::escape::escape;
 use crate::fatal::Fatal;
-use crate::kmod::explain;
+use crate::kmod::{Explanation, explain};
 use crate::uevent::sysfs::modaliases;
 
 /// Show what a modalias, a module's name or a device below /sys resolves to and, for each module, the steps that
@@ -33,9 +32,6 @@ pub struct Command {
 
 impl Command {
     /// Resolves and prints. The exit code is 1 where no module is known.
-    ///
-    /// # Errors
-    /// [`Fatal`] where there is no such tree, or the path is no device with a MODALIAS.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let mut resolver = self.tree.open()?;
         let alias = match self.what.as_bytes().starts_with(b"/") {
@@ -43,14 +39,13 @@ impl Command {
             false => self.what.into_vec(),
         };
         let modules = explain(&mut resolver, &alias);
-        let found = !modules.is_empty();
-        let explained = json::explained(&escape(&alias), &modules);
+        let alias = escape(&alias);
         if self.json {
-            print_json(&explained)?
+            print_json(&json!({ "alias": alias, "modules": modules }))?;
         } else {
-            print(&page(&explained))?
+            print(&page(&alias, &modules))?;
         }
-        Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if modules.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
@@ -68,28 +63,25 @@ fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
     })
 }
 
-fn page(explained: &Value) -> String {
-    let modules = explained["modules"].as_array().map_or(&[][..], Vec::as_slice);
-    let alias = explained["alias"].as_str().unwrap_or_default();
+fn page(alias: &str, modules: &[Explanation]) -> String {
     let mut page = match modules.len() {
         0 => format!("{alias}: no module\n"),
         1 => format!("{alias}: 1 module\n"),
         n => format!("{alias}: {n} modules, tried in this order\n"),
     };
-    for module in modules {
-        let text = |key: &str| module[key].as_str().unwrap_or_default();
-        let why = match text("verdict") {
-            "blacklisted" => " (modprobe.d or the kernel command line; loads by its own name only)".into(),
-            "builtin" => " (part of the kernel image)".into(),
-            "ruled_out" if module["unless"].is_string() => format!(" (hwdb: {} exists)", text("unless")),
-            "ruled_out" => " (hwdb: ADDONCE=never)".into(),
-            _ if module["live"] == true => " (it is live already)".into(),
+    for Explanation { module, verdict, live, unless, plan } in modules {
+        let why = match (*verdict, unless) {
+            ("blacklisted", _) => {
+                " (modprobe.d or the kernel command line; loads by its own name only)".into()
+            }
+            ("builtin", _) => " (part of the kernel image)".into(),
+            ("ruled_out", Some(path)) => format!(" (hwdb: {} exists)", path.display()),
+            ("ruled_out", None) => " (hwdb: ADDONCE=never)".into(),
+            _ if *live => " (it is live already)".into(),
             _ => String::new(),
         };
-        page += &format!("{}: {}{why}\n", text("module"), text("verdict").replace('_', " "));
-        for step in module["plan"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            page += &format!("  {}\n", step.trim_end());
-        }
+        page += &format!("{module}: {}{why}\n", verdict.replace('_', " "));
+        plan.iter().for_each(|step| page += &format!("  {step}\n"));
     }
     page
 }

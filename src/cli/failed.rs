@@ -6,36 +6,38 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::asking::Asking;
-use super::paint::{Paint, count, time};
+use super::query::Query;
 use crate::escape::head;
 use crate::fatal::Fatal;
+use crate::format::{Colours, count, duration};
 
 /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
 #[derive(Args, Debug)]
 pub struct Command {
     #[command(flatten)]
-    asking: Asking,
+    query: Query,
 }
 
 impl Command {
     /// Asks and prints.
-    ///
-    /// # Errors
-    /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let reply =
-            self.asking.look_or_read("Failures", |published| json!({ "failures": published.failures }))?;
-        let paint = Paint::stdout();
-        self.asking.print(&reply, |reply| {
-            reply["failures"].as_array().into_iter().flatten().map(|failure| entry(failure, paint)).collect()
+            self.query.look_or_read("Failures", |published| json!({ "failures": published.failures }))?;
+        let colours = Colours::stdout();
+        self.query.print(&reply, |reply| {
+            reply["failures"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|failure| entry(failure, colours))
+                .collect()
         })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Three lines: what the kernel said, who asked, and what comes next.
-fn entry(failure: &Value, paint: Paint) -> String {
+fn entry(failure: &Value, colours: Colours) -> String {
     let text = |key: &str| failure[key].as_str().unwrap_or_default();
     let number = |key: &str| failure[key].as_u64().unwrap_or_default();
     let module = text("module");
@@ -43,12 +45,12 @@ fn entry(failure: &Value, paint: Paint) -> String {
     let asked = format!(
         "{} {} ago; {} by {} since, first for {}",
         count(number("attempts"), "attempt"),
-        time(number("failed_ms_ago")),
+        duration(number("failed_ms_ago")),
         count(number("asked"), "request"),
         count(number("devices"), "device"),
         head(text("alias"), 48),
     );
-    format!("{}: {what}\n    {asked}\n    {}\n", paint.bad(module), next(failure))
+    format!("{}: {what}\n    {asked}\n    {}\n", colours.bad(module), next(failure))
 }
 
 /// What the errno usually means, where its own words do not say it: for a driver that the kernel refused.
@@ -74,7 +76,7 @@ fn hint(error: &str, stage: &str) -> &'static str {
 fn next(failure: &Value) -> String {
     let module = failure["module"].as_str().unwrap_or_default();
     if let Some(ms) = failure["again_in_ms"].as_u64() {
-        return format!("tried again in {}, or now: addonce retry {module}", time(ms));
+        return format!("tried again in {}, or now: addonce retry {module}", duration(ms));
     }
     if let Some(root) = failure["because_of"].as_str() {
         return format!("tried again with {root}: see there, or now: addonce retry {module}");

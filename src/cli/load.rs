@@ -10,7 +10,7 @@ use clap::Args;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use super::asking::{Asking, print_answers};
+use super::query::{Query, print_answers};
 use crate::control::listener;
 use crate::control::protocol::Load;
 use crate::escape::escape;
@@ -30,39 +30,43 @@ pub struct Command {
     /// A modalias or a module's name [default: the MODALIAS of the device udev runs it for].
     alias: Option<OsString>,
     #[command(flatten)]
-    asking: Asking,
+    query: Query,
 }
 
 impl Command {
     /// Asks and waits.
-    ///
-    /// # Errors
-    /// No daemon, or one that refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let variable = |name: &str| std::env::var_os(name).map(|value| escape(&value.into_vec()));
-        let devpath = variable("ACTION").and_then(|_| variable("DEVPATH"));
-        let given = self.alias.as_ref().map(|alias| escape(alias.as_bytes()));
-        let alias =
-            given.or_else(|| variable("MODALIAS").filter(|_| devpath.is_some())).ok_or_else(|| {
-                Fatal::Usage(
-                    "load what? name a module or a modalias; run by udev, MODALIAS would name it".into(),
-                )
-            })?;
-        let of_event = |value: Option<String>| value.filter(|_| devpath.is_some());
-        let seqnum = of_event(variable("SEQNUM")).and_then(|seqnum| seqnum.parse().ok());
-        let synthetic = devpath.as_ref().map(|_| variable("SYNTH_UUID").is_some());
-        let load = json!(Load { alias: alias.clone(), devpath: devpath.clone(), seqnum, synthetic });
-        let reply = match self.asking.order("Load", load.clone()) {
+        // Run by udev it is the device's word.
+        let mut load = match variable("ACTION").and_then(|_| variable("DEVPATH")) {
+            Some(devpath) => Load {
+                alias: variable("MODALIAS").unwrap_or_default(),
+                devpath: Some(devpath),
+                seqnum: variable("SEQNUM").and_then(|seqnum| seqnum.parse().ok()),
+                synthetic: Some(variable("SYNTH_UUID").is_some()),
+            },
+            None => Load::default(),
+        };
+        if let Some(alias) = &self.alias {
+            load.alias = escape(alias.as_bytes());
+        }
+        if load.alias.is_empty() {
+            return Err(Fatal::Usage(
+                "load what? name a module or a modalias; run by udev, MODALIAS would name it".into(),
+            ));
+        }
+        let (alias, load) = (load.alias.clone(), json!(load));
+        let reply = match self.query.order("Load", load.clone()) {
             Err(Fatal::NoDaemon(why)) if geteuid().is_root() => self.start_and_ask(load, why)?,
             reply => reply?,
         };
-        print_answers(&reply, &alias, self.asking.json)
+        print_answers(&reply, &alias, self.query.json)
     }
 
     /// Starts a daemon, and asks it.
     fn start_and_ask(&self, load: Value, why: String) -> Result<Value, Fatal> {
         let refused = |error| Fatal::System(format!("addonce serve: {error}"));
-        let socket = self.asking.socket();
+        let socket = &self.query.socket.socket;
         let mut serve = Process::new(std::env::current_exe().map_err(refused)?);
         serve
             .args(["--log=warn", "serve", "--socket"])
@@ -79,6 +83,6 @@ impl Command {
             }
             std::thread::sleep(PAUSE);
         }
-        self.asking.order("Load", load)
+        self.query.order("Load", load)
     }
 }

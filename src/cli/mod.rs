@@ -2,7 +2,6 @@
 //! The commands, a file each. Every command returns its exit code (0 done, 1 the module's answer is a failure) or a [`Fatal`],
 //! which has one of its own.
 
-mod asking;
 mod cmdline;
 mod daemon;
 mod explain;
@@ -11,9 +10,8 @@ mod load;
 mod logger;
 mod monitor;
 mod options;
-mod paint;
 mod plot;
-mod prometheus;
+mod query;
 mod record;
 mod replay;
 mod retry;
@@ -82,25 +80,19 @@ pub fn run() -> Result<ExitCode, Fatal> {
         log::info!("kernel command line: {word}: nothing is done");
         return Ok(ExitCode::SUCCESS);
     }
-    cli.run()
-}
-
-impl Cli {
-    fn run(self) -> Result<ExitCode, Fatal> {
-        match self.command {
-            Command::Daemon(command) => command.run(),
-            Command::Serve(command) => command.run(),
-            Command::Scan(command) => command.run(),
-            Command::Explain(command) => command.run(),
-            Command::Load(command) => command.run(),
-            Command::Retry(command) => command.run(),
-            Command::Settle(command) => command.run(),
-            Command::Status(command) => command.run(),
-            Command::Failed(command) => command.run(),
-            Command::Monitor(command) => command.run(),
-            Command::Plot(command) => command.run(),
-            Command::Record(command) => command.run(),
-            Command::Replay(command) => command.run(),
-        }
+    match cli.command {
+        Command::Daemon(command) => command.run(),
+        Command::Serve(command) => command.run(),
+        Command::Scan(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Load(command) => command.run(),
+        Command::Retry(command) => command.run(),
+        Command::Settle(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Failed(command) => command.run(),
+        Command::Monitor(command) => command.run(),
+        Command::Plot(command) => command.run(),
+        Command::Record(command) => command.run(),
+        Command::Replay(command) => command.run(),
     }
 }

@@ -6,41 +6,40 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::asking::{Asking, Stop, print_line};
-use super::paint::Paint;
+use super::query::{Query, print};
+use crate::control::client::Conversation;
 use crate::daemon::log_lines;
 use crate::fatal::Fatal;
+use crate::format::Colours;
 
 /// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
 #[derive(Args, Debug)]
 pub struct Command {
     #[command(flatten)]
-    asking: Asking,
+    query: Query,
 }
 
 impl Command {
     /// Asks, and prints until nobody listens or nobody tells.
-    ///
-    /// # Errors
-    /// No daemon, or one that ended.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let paint = Paint::stdout();
-        let mut records = self.asking.stream("Monitor")?;
+        let colours = Colours::stdout();
+        let mut records = Conversation::open(&self.query.socket.socket)?;
+        records.ask("Monitor", Value::Null, true)?;
         loop {
             let reply = records.next(None)?;
             let record = &reply["add_once"];
-            let line = if self.asking.json { record.to_string() } else { coloured(record, paint) };
-            if print_line(&line)? == Stop::ReaderGone {
+            let line = if self.query.json { record.to_string() } else { coloured(record, colours) };
+            if !print(&format!("{line}\n"))? {
                 return Ok(ExitCode::SUCCESS);
             }
         }
     }
 }
 
-fn coloured(record: &Value, paint: Paint) -> String {
+fn coloured(record: &Value, colours: Colours) -> String {
     let line = log_lines::line(record);
     match record["outcome"].as_str() {
-        Some("failed") => line.replacen(" failed ", &format!(" {} ", paint.bad("failed")), 1),
-        _ => line.replacen(" live ", &format!(" {} ", paint.good("live")), 1),
+        Some("failed") => line.replacen(" failed ", &format!(" {} ", colours.bad("failed")), 1),
+        _ => line.replacen(" live ", &format!(" {} ", colours.good("live")), 1),
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Flags that several commands share: which module tree is meant, where the daemon listens, and bounds with their defaults.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroUsize, ParseIntError};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,16 +35,8 @@ impl TreeOptions {
     /// # Errors
     /// [`Fatal::System`] where there is none.
     pub fn open(&self) -> Result<Resolver, Fatal> {
-        Resolver::open(self.tree()?)
-    }
-
-    /// The tree itself.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] where there is none.
-    pub fn tree(&self) -> Result<Tree, Fatal> {
         let Self { modules_dir, kernel, sysfs, config } = self.clone();
-        Tree::new(modules_dir, kernel, sysfs, config)
+        Resolver::open(Tree::new(modules_dir, kernel, sysfs, config)?)
     }
 
     /// Whether sysfs is this machine's.
@@ -87,12 +79,12 @@ pub struct BufferOption {
 #[derive(Args, Clone, Debug)]
 pub struct LimitOptions {
     #[command(flatten)]
-    core: CoreOptions,
+    pub core: CoreOptions,
     #[command(flatten)]
-    buffer: BufferOption,
+    pub buffer: BufferOption,
     /// Seconds that running loads are waited for once addonce is to stop. They go on without it.
-    #[arg(long, value_name = "SECONDS", default_value = "90")]
-    stop_timeout: u32,
+    #[arg(long, value_name = "SECONDS", default_value = "90", value_parser = seconds)]
+    pub stop_timeout: Duration,
 }
 
 impl CoreOptions {
@@ -106,19 +98,18 @@ impl CoreOptions {
     }
 }
 
-impl LimitOptions {
-    /// The core's part of it.
-    pub fn limits(&self) -> Limits {
-        self.core.limits()
-    }
+/// Whole seconds.
+///
+/// # Errors
+/// What is no number.
+pub fn seconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse::<u32>().map(|seconds| Duration::from_secs(seconds.into()))
+}
 
-    /// The socket's part of it.
-    pub fn receive_buffer(&self) -> usize {
-        self.buffer.receive_buffer.get()
-    }
-
-    /// How long loads that run at the end are waited for.
-    pub fn stop_timeout(&self) -> Duration {
-        Duration::from_secs(self.stop_timeout.into())
-    }
+/// Whole milliseconds.
+///
+/// # Errors
+/// What is no number.
+pub fn milliseconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse().map(Duration::from_millis)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `addonce plot`: the last storm as a picture.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,9 +9,9 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::asking::{Asking, print, print_json};
+use super::query::{Query, print, print_json};
 use crate::fatal::Fatal;
-use crate::plot::{Reply, draw};
+use crate::plot::{Timeline, draw};
 
 /// Draw the last storm, as SVG: the rate of requests and duplicates, and what became of each module when.
 #[derive(Args, Debug)]
@@ -22,7 +23,7 @@ pub struct Command {
     #[arg(long, value_name = "FILE.json", conflicts_with_all = ["json", "socket"])]
     from: Option<PathBuf>,
     #[command(flatten)]
-    asking: Asking,
+    query: Query,
 }
 
 impl Command {
@@ -30,42 +31,35 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let (source, reply) = match &self.from {
             Some(path) => (path.display().to_string(), read(path)?),
-            None => ("Storm".to_owned(), self.asking.look("Storm", Value::Null)?),
+            None => ("Storm".to_owned(), self.query.look("Storm", Value::Null)?),
         };
         // A file is an argument; what a daemon says is not.
         let wrong = if self.from.is_some() { Fatal::Usage } else { Fatal::System };
-        let Reply { storm } = Reply::deserialize(&reply)
-            .map_err(|error| wrong(format!("{source}: no storm is told here: {error}")))?;
-        if self.asking.json {
+        let no_storm = |why: &dyn Display| wrong(format!("{source}: no storm is told here: {why}"));
+        // It has to be said that there was none: any other JSON would read as that, too.
+        let storm = reply.get("storm").ok_or_else(|| no_storm(&"there is no field `storm`"))?;
+        let storm = Option::<Timeline>::deserialize(storm).map_err(|error| no_storm(&error))?;
+        if self.query.json {
             print_json(&reply)?;
         }
         let Some(storm) = storm else {
             log::error!("{source}: there was no storm yet: nothing has asked for a module");
             return Ok(ExitCode::FAILURE);
         };
-        if !self.asking.json {
+        if !self.query.json {
             self.write(&draw(&storm))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
     fn write(&self, picture: &str) -> Result<(), Fatal> {
-        match &self.picture {
-            None => print(picture),
-            Some(path) => std::fs::write(path, picture).map_err(|error| refused(path, &error)),
-        }
+        let Some(path) = &self.picture else { return print(picture).map(drop) };
+        std::fs::write(path, picture).map_err(|error| Fatal::System(format!("{}: {error}", path.display())))
     }
 }
 
 fn read(path: &Path) -> Result<Value, Fatal> {
-    let text = std::fs::read(path).map_err(|error| senseless(path, &error))?;
-    serde_json::from_slice(&text).map_err(|error| senseless(path, &error))
-}
-
-fn senseless(path: &Path, error: &dyn std::fmt::Display) -> Fatal {
-    Fatal::Usage(format!("{}: {error}", path.display()))
-}
-
-fn refused(path: &Path, error: &dyn std::fmt::Display) -> Fatal {
-    Fatal::System(format!("{}: {error}", path.display()))
+    let senseless = |error: &dyn Display| Fatal::Usage(format!("{}: {error}", path.display()));
+    let text = std::fs::read(path).map_err(|error| senseless(&error))?;
+    serde_json::from_slice(&text).map_err(|error| senseless(&error))
 }

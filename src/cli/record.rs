@@ -4,17 +4,17 @@
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::num::NonZeroU64;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use super::options::BufferOption;
+use super::options::{BufferOption, seconds};
 use crate::daemon::signals::Signals;
 use crate::fatal::Fatal;
 use crate::uevent::capture::Writer;
@@ -23,8 +23,6 @@ use crate::uevent::netlink::{BUFFER, Netlink, Received};
 
 /// A record goes out in one write: no record is longer, with every byte escaped.
 const RECORD: usize = 8 * LONGEST;
-/// Datagrams taken at a time, between looks at the clock and for signals.
-const EVENTS: usize = 512;
 
 /// Write the kernel's uevents to a file as they come, until a signal or a bound ends it: what `addonce replay` reads.
 ///
@@ -35,8 +33,8 @@ pub struct Command {
     /// The file; an existing one is replaced, and - is standard output.
     file: PathBuf,
     /// Stop after so many seconds.
-    #[arg(long, value_name = "N")]
-    seconds: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    seconds: Option<Duration>,
     /// Stop after so many uevents.
     #[arg(long, value_name = "N", default_value = "1000000")]
     count: NonZeroU64,
@@ -50,26 +48,11 @@ struct Recording {
     writer: Writer<BufWriter<Box<dyn Write>>>,
     origin: Instant,
     count: u64,
-    bound: u64,
     drops: u32,
-    buffer: Vec<u8>,
-}
-
-/// What a turn of the loop left.
-enum Left {
-    /// The queue is empty.
-    Nothing,
-    /// More to read.
-    More,
-    /// As many as were asked for.
-    Full,
 }
 
 impl Command {
     /// Records until it is over.
-    ///
-    /// # Errors
-    /// [`Fatal`] where the file cannot be written or the kernel does not speak to us.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let unwritable = |error: io::Error| Fatal::System(format!("{}: {error}", self.file.display()));
         let to: Box<dyn Write> = match self.file.as_os_str() == "-" {
@@ -77,27 +60,15 @@ impl Command {
             false => Box::new(File::create(&self.file).map_err(unwritable)?),
         };
         let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
-        let netlink = Netlink::open(self.buffer.receive_buffer.get())?;
-        let mut poll = Poll::new().map_err(refused)?;
-        for descriptor in [signals.as_raw_fd(), netlink.as_raw_fd()] {
-            let source = &mut SourceFd(&descriptor);
-            poll.registry().register(source, Token(0), Interest::READABLE).map_err(refused)?;
-        }
         let mut recording = Recording {
-            netlink,
+            netlink: Netlink::open(self.buffer.receive_buffer.get())?,
             writer: Writer::new(BufWriter::with_capacity(RECORD, to)).map_err(unwritable)?,
             origin: Instant::now(),
             count: 0,
-            bound: self.count.get(),
             drops: 0,
-            buffer: vec![0; BUFFER],
         };
         log::info!("recording uevents to {}", self.file.display());
-        let result = match recording.writer.flush() {
-            Ok(()) => self.record(&mut poll, &signals, &mut recording),
-            Err(error) => Err(error),
-        };
-        match result {
+        match recording.writer.flush().and_then(|()| self.record(&signals, &mut recording)) {
             // A reader that has seen enough is no error.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             result => result.map_err(unwritable)?,
@@ -111,52 +82,51 @@ impl Command {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn record(&self, poll: &mut Poll, signals: &Signals, recording: &mut Recording) -> io::Result<()> {
-        let deadline = self.seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        let mut events = Events::with_capacity(2);
-        loop {
-            let left = recording.turn()?;
-            let rest = deadline.map(|deadline| deadline.saturating_sub(recording.origin.elapsed()));
-            if matches!(left, Left::Full) || rest.is_some_and(|rest| rest.is_zero()) {
-                return Ok(());
-            }
+    fn record(&self, signals: &Signals, recording: &mut Recording) -> io::Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        // The kernel tells of an overflow only once, so it is read until nothing is left, without waiting.
+        let mut drained = false;
+        while recording.count < self.count.get() {
+            let left = self.seconds.map(|seconds| seconds.saturating_sub(recording.origin.elapsed()));
             let timeout = match left {
-                Left::More => Some(Duration::ZERO),
-                // Epoll rounds down to milliseconds.
-                _ => rest.map(|rest| rest + Duration::from_millis(1)),
+                Some(Duration::ZERO) => break,
+                _ if !drained => PollTimeout::ZERO,
+                // A millisecond more, for it is rounded down.
+                Some(left) => (left + Duration::from_millis(1)).try_into().unwrap_or(PollTimeout::MAX),
+                None => PollTimeout::NONE,
             };
-            match poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            let mut sources =
+                [signals.as_fd(), recording.netlink.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            match poll(&mut sources, timeout) {
+                Err(errno) if errno != Errno::EINTR => return Err(errno.into()),
                 _ => {}
             }
             if signals.next().map_err(io::Error::other)?.is_some() {
-                return Ok(());
+                break;
             }
+            drained = recording.take(&mut buffer)?;
         }
+        Ok(())
     }
 }
 
 impl Recording {
-    fn turn(&mut self) -> io::Result<Left> {
-        for _ in 0..EVENTS {
-            match self.netlink.receive(&mut self.buffer) {
-                Received::Kernel(datagram) => {
-                    self.writer.write(self.origin.elapsed(), datagram)?;
-                    self.writer.flush()?;
-                    self.count += 1;
-                    if self.count == self.bound {
-                        return Ok(Left::Full);
-                    }
-                }
-                Received::Udev(_) | Received::Stranger | Received::Truncated | Received::Overflow => {}
-                Received::Drained => {
-                    self.own_up()?;
-                    return Ok(Left::Nothing);
-                }
-                Received::Failed(error) => return Err(error),
+    /// Takes what comes next; true where nothing does.
+    fn take(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        match self.netlink.receive(buffer) {
+            Received::Kernel(datagram) => {
+                self.writer.write(self.origin.elapsed(), datagram)?;
+                self.writer.flush()?;
+                self.count += 1;
             }
+            Received::Drained => {
+                self.own_up()?;
+                return Ok(true);
+            }
+            Received::Failed(error) => return Err(error),
+            Received::Udev(_) | Received::Stranger | Received::Truncated | Received::Overflow => {}
         }
-        Ok(Left::More)
+        Ok(false)
     }
 
     /// The queue was read empty: here, in the order of events, is what the kernel had to drop.
@@ -173,8 +143,4 @@ impl Recording {
         self.writer.comment(&format!("{lost} uevents were dropped by the kernel about here"))?;
         self.writer.flush()
     }
-}
-
-fn refused(error: io::Error) -> Fatal {
-    Fatal::System(format!("epoll: {error}"))
 }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce replay`: a capture once more, through the core or through the kernel.
+//! `addonce replay`: a capture once more, through the core.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
-use super::asking::{print, print_json};
 use super::options::{CoreOptions, TreeOptions};
+use super::query::{print, print_json};
 use crate::control::json;
 use crate::daemon::events::{Event, of_kernel};
 use crate::daemon::log_lines;
@@ -21,7 +21,6 @@ use crate::replay::simulation::{Simulation, World};
 use crate::replay::tree::TreeWorld;
 use crate::uevent::capture::{Reader, Record};
 use crate::uevent::message;
-use crate::uevent::netlink::Sender;
 
 /// Show what addonce makes of a recorded storm: one line per load, and the sum. Nothing is loaded.
 ///
@@ -42,13 +41,6 @@ pub struct Command {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// Instead of all this have the kernel announce the uevents again in the current network namespace, at the
-    /// recorded pace.
-    #[arg(long, conflicts_with_all = ["kernel_answers", "world", "json"])]
-    inject: bool,
-    /// So many times faster.
-    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor, requires = "inject")]
-    speed: f64,
     #[command(flatten)]
     limits: CoreOptions,
     #[command(flatten)]
@@ -65,15 +57,8 @@ struct Contents {
 
 impl Command {
     /// Replays and prints.
-    ///
-    /// # Errors
-    /// [`Fatal::Usage`] naming the file and the line that cannot be read, [`Fatal::System`] where there is no
-    /// module tree or the kernel takes no uevents from us.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let records = open(&self.file)?;
-        if self.inject {
-            return inject(records, self.speed);
-        }
         match &self.world {
             Some(world) => self.simulate(records, declaration(world)?),
             None => {
@@ -111,7 +96,7 @@ impl Command {
         let (stats, Contents { uevents, malformed, time }) = (simulation.core.stats(), contents);
         if self.json {
             let ended: Vec<_> = simulation.published.iter().map(json::add_once).collect();
-            return print_json(&json!({
+            print_json(&json!({
                 "uevents": uevents,
                 "malformed": malformed,
                 "seconds": time.as_secs_f64(),
@@ -123,7 +108,8 @@ impl Command {
                 "live": stats.live,
                 "failed": stats.failed,
                 "add_once": ended,
-            }));
+            }))?;
+            return Ok(());
         }
         let mut text: String = simulation
             .published
@@ -141,7 +127,7 @@ impl Command {
             stats.live,
             stats.failed
         );
-        print(&text)
+        print(&text).map(drop)
     }
 }
 
@@ -165,41 +151,4 @@ fn declaration(path: &Path) -> Result<FakeModules, Fatal> {
     let wrong = |what: &dyn std::fmt::Display| Fatal::Usage(format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
     FakeModules::parse(&text).map_err(|error| wrong(&error))
-}
-
-fn inject(records: Records, speed: f64) -> Result<ExitCode, Fatal> {
-    let mut sender = Sender::open()?;
-    let origin = Instant::now();
-    let (mut injected, mut too_long) = (0u64, 0u64);
-    for record in records {
-        let Record { at, datagram } = record?;
-        // Beyond what a Duration can hold nobody waits anyway.
-        let due = Duration::try_from_secs_f64(at.as_secs_f64() / speed).unwrap_or(Duration::MAX);
-        std::thread::sleep(due.saturating_sub(origin.elapsed()));
-        match sender.inject(&datagram) {
-            Ok(()) => injected += 1,
-            // The kernel's own events may be longer than what it takes from others.
-            Err(error) if error.kind() == ErrorKind::InvalidInput => too_long += 1,
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                return Err(Fatal::System(
-                    "the kernel takes uevents only from who has CAP_SYS_ADMIN over this network namespace: \
-                     run it as root, or inside `unshare -Urn`"
-                        .into(),
-                ));
-            }
-            Err(error) => {
-                return Err(Fatal::System(format!("the kernel does not take this uevent: {error}")));
-            }
-        }
-    }
-    let seconds = origin.elapsed().as_secs_f64();
-    print(&format!(
-        "replay: {injected} uevents injected in {seconds:.1} s, {too_long} longer than the kernel takes\n"
-    ))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn factor(text: &str) -> Result<f64, String> {
-    let factor: f64 = text.parse().map_err(|_| "a number is wanted")?;
-    if factor.is_finite() && factor > 0.0 { Ok(factor) } else { Err("a number above 0 is wanted".into()) }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::asking::{Asking, print_answers};
+use super::query::{Query, print_answers};
 use crate::fatal::Fatal;
 
 /// Attempt failed modules again, now, and wait for what each comes to.
@@ -15,16 +15,13 @@ pub struct Command {
     /// The modules [default: all that are remembered as failed].
     modules: Vec<String>,
     #[command(flatten)]
-    asking: Asking,
+    query: Query,
 }
 
 impl Command {
     /// Asks and waits.
-    ///
-    /// # Errors
-    /// No daemon, or one that refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply = self.asking.order("Retry", json!({ "modules": self.modules }))?;
-        print_answers(&reply, &self.modules.join(" "), self.asking.json)
+        let reply = self.query.order("Retry", json!({ "modules": self.modules }))?;
+        print_answers(&reply, &self.modules.join(" "), self.query.json)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::daemon::loader;
-use super::options::{LimitOptions, TreeOptions};
+use super::options::{LimitOptions, TreeOptions, milliseconds};
 use crate::daemon::{Config, Daemon, Until};
 use crate::fatal::Fatal;
 use crate::uevent::netlink::Netlink;
@@ -20,8 +20,8 @@ pub struct Command {
     #[arg(long)]
     dry_run: bool,
     /// Milliseconds without any news that count as "nothing is left": devices are discovered in the background.
-    #[arg(long, value_name = "MS", default_value = "200")]
-    idle: u64,
+    #[arg(long, value_name = "MS", default_value = "200", value_parser = milliseconds)]
+    idle: Duration,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -30,19 +30,16 @@ pub struct Command {
 
 impl Command {
     /// Scans and follows.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] where the system refuses.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let loader = loader(self.dry_run, &self.tree, None)?;
         // Nothing appears because of loads that are not performed.
         let netlink = match self.dry_run {
             true => None,
-            false => Some(Netlink::open(self.limits.receive_buffer())?),
+            false => Some(Netlink::open(self.limits.buffer.receive_buffer.get())?),
         };
-        let idle = if self.dry_run { Duration::ZERO } else { Duration::from_millis(self.idle) };
+        let idle = if self.dry_run { Duration::ZERO } else { self.idle };
         let config = Config {
-            limits: self.limits.limits(),
+            limits: self.limits.core.limits(),
             netlink,
             with_udev: false,
             holds: false,
@@ -51,7 +48,7 @@ impl Command {
             state_file: None,
             loader,
             dry_run: self.dry_run,
-            stop_timeout: self.limits.stop_timeout(),
+            stop_timeout: self.limits.stop_timeout,
             until: Until::Idle(idle),
             notifier: None,
         };

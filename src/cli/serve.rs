@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::daemon::DaemonOptions;
 use crate::control::listener;
-use crate::control::lock::{self, Lock, Tried};
+use crate::control::lock::{Lock, held};
 use crate::daemon::Until;
 use crate::fatal::Fatal;
 use crate::uevent::activation::Given;
@@ -32,9 +32,6 @@ pub struct Command {
 
 impl Command {
     /// Serves.
-    ///
-    /// # Errors
-    /// What keeps a daemon from starting.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
         let _ = nix::unistd::setsid();
@@ -54,13 +51,13 @@ impl Command {
                 log::debug!("{}: somebody listens here already", socket.display());
                 return Ok(None);
             }
-            match Lock::attempt(socket)? {
-                Tried::Ours(lock) => return Ok(Some(lock)),
-                Tried::Theirs(holder) if Instant::now() >= deadline => {
-                    return Err(lock::held(socket, holder));
-                }
-                Tried::Theirs(_) => std::thread::sleep(PAUSE),
+            if let Some(lock) = Lock::attempt(socket)? {
+                return Ok(Some(lock));
             }
+            if Instant::now() >= deadline {
+                return Err(held(socket));
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use super::options::SocketOption;
-use super::paint::time;
+use super::options::{SocketOption, seconds};
 use crate::control::client::{Conversation, call};
 use crate::fatal::Fatal;
+use crate::format::duration;
 
 /// Between two looks at what is still loading.
 const LOOK: Duration = Duration::from_millis(500);
@@ -21,32 +21,28 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Args, Debug)]
 pub struct Command {
     /// Seconds to wait at most; then the exit code is 4.
-    #[arg(long, value_name = "SECONDS", default_value = "120")]
-    timeout: u32,
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    timeout: Duration,
     #[command(flatten)]
     socket: SocketOption,
 }
 
 impl Command {
     /// Asks and waits.
-    ///
-    /// # Errors
-    /// No daemon, or not settled in time.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let timeout = Duration::from_secs(self.timeout.into());
         let mut answer = Conversation::open(&self.socket.socket)?;
         answer.ask("Settle", Value::Null, false)?;
         if std::io::stderr().is_terminal() {
-            self.watch(&mut answer, timeout)?;
+            self.watch(&mut answer)?;
         } else {
-            answer.next(Some(timeout))?;
+            answer.next(Some(self.timeout))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
     /// Waits, and says what for.
-    fn watch(&self, answer: &mut Conversation, timeout: Duration) -> Result<(), Fatal> {
-        let deadline = Instant::now() + timeout;
+    fn watch(&self, answer: &mut Conversation) -> Result<(), Fatal> {
+        let deadline = Instant::now() + self.timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match answer.next(Some(left.min(LOOK))) {
@@ -77,7 +73,7 @@ fn waiting_for(status: &Value) -> String {
         .flatten()
         .map(|load| {
             let module = load["module"].as_str().unwrap_or_default();
-            format!("{module} ({})", time(load["ms"].as_u64().unwrap_or_default()))
+            format!("{module} ({})", duration(load["ms"].as_u64().unwrap_or_default()))
         })
         .collect();
     if loads.is_empty() {

@@ -7,11 +7,14 @@ use clap::Args;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use super::asking::{Asking, print, print_json};
-use super::paint::{Paint, count, time};
-use super::prometheus::metrics;
+use super::query::{Query, print, print_json};
 use crate::escape::head;
 use crate::fatal::Fatal;
+use crate::format::{Colours, count, duration};
+
+/// What `--prometheus` prints, with the place of its value in the status for each. Counters begin with the daemon and end in `_total`; a
+/// name once given stays.
+const METRICS: &str = include_str!("metrics.prom");
 
 /// Show what was asked, what was collapsed, and what is going on.
 #[derive(Args, Debug)]
@@ -23,52 +26,55 @@ pub struct Command {
     #[arg(long, conflicts_with = "json")]
     prometheus: bool,
     #[command(flatten)]
-    asking: Asking,
+    query: Query,
 }
 
 impl Command {
     /// Asks and prints.
-    ///
-    /// # Errors
-    /// No daemon.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         if let Some(limit) = self.top {
-            let top = self.asking.look("Top", json!({ "limit": limit }))?;
-            self.asking.print(&top, page_of_requests)?;
+            let top = self.query.look("Top", json!({ "limit": limit }))?;
+            self.query.print(&top, page_of_requests)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let status = self.asking.look_or_read("Status", |published| published.status)?;
+        let status = self.query.look_or_read("Status", |published| published.status)?;
         if self.prometheus {
             print(&metrics(&status))?;
-        } else if self.asking.json {
+        } else if self.query.json {
             print_json(&status)?;
         } else {
             // A storm is what root may see: it is too large to be published all the time.
-            let storm =
-                if geteuid().is_root() { Some(self.asking.look("Storm", Value::Null)?) } else { None };
-            print(&screen(&status, storm.as_ref().map(|storm| &storm["storm"]), Paint::stdout()))?;
+            let storm = if geteuid().is_root() { Some(self.query.look("Storm", Value::Null)?) } else { None };
+            print(&screen(&status, storm.as_ref().map(|storm| &storm["storm"]), Colours::stdout()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn page_of_requests(top: &Value) -> String {
-    let section = |key: &str, title: &str| {
-        let rows = top[key].as_array().map_or(&[][..], Vec::as_slice);
-        let line = |row: &Value| {
-            let who = row["who"].as_str().unwrap_or_default();
-            format!("{:>10}  {}\n", row["requests"].as_u64().unwrap_or_default(), head(who, 100))
-        };
-        format!("{:>10}  {title}\n{}", "REQUESTS", rows.iter().map(line).collect::<String>())
+fn metrics(status: &Value) -> String {
+    let line = |line: &str| match line.rsplit_once(' ') {
+        Some((metric, place)) if place.starts_with('/') => {
+            format!("{metric} {}\n", status.pointer(place).and_then(Value::as_u64).unwrap_or_default())
+        }
+        _ => format!("{line}\n"),
     };
-    section("modaliases", "MODALIAS")
+    METRICS.lines().map(line).collect()
 }
 
-fn screen(status: &Value, storm: Option<&Value>, paint: Paint) -> String {
+fn page_of_requests(top: &Value) -> String {
+    let mut page = format!("{:>10}  MODALIAS\n", "REQUESTS");
+    for row in top["modaliases"].as_array().into_iter().flatten() {
+        let who = row["who"].as_str().unwrap_or_default();
+        page += &format!("{:>10}  {}\n", row["requests"].as_u64().unwrap_or_default(), head(who, 100));
+    }
+    page
+}
+
+fn screen(status: &Value, storm: Option<&Value>, colours: Colours) -> String {
     let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
     let duplicates = ["live", "loading", "failed"].map(|reason| number(&format!("/duplicates/{reason}")));
     let rows = [
-        ("state", state(status, paint)),
+        ("state", state(status, colours)),
         ("udev", udev(status)),
         ("storm", storm.map_or_else(|| "only root is told".into(), timeline)),
         ("requests", format!("{}, {} of them without a module", number("/requests"), number("/no_module"))),
@@ -84,7 +90,7 @@ fn screen(status: &Value, storm: Option<&Value>, paint: Paint) -> String {
         ),
         ("attempts", format!("{}, {} of them after a backoff", number("/attempts"), number("/retries"))),
         ("live", format!("{} came in", count(number("/live"), "module"))),
-        ("failed", failed(status, paint)),
+        ("failed", failed(status, colours)),
         (
             "uevents",
             format!(
@@ -109,19 +115,19 @@ fn screen(status: &Value, storm: Option<&Value>, paint: Paint) -> String {
     let mut screen: String = rows.iter().map(|(what, value)| format!("{what:>11}: {value}\n")).collect();
     for load in status["running"].as_array().into_iter().flatten() {
         let module = load["module"].as_str().unwrap_or_default();
-        let since = time(load["ms"].as_u64().unwrap_or_default());
-        screen += &format!("{:>11}: {} for {since}\n", "loading", paint.strong(module));
+        let since = duration(load["ms"].as_u64().unwrap_or_default());
+        screen += &format!("{:>11}: {} for {since}\n", "loading", colours.strong(module));
     }
     screen
 }
 
-fn state(status: &Value, paint: Paint) -> String {
-    let since = time(status["uptime_ms"].as_u64().unwrap_or_default());
+fn state(status: &Value, colours: Colours) -> String {
+    let since = duration(status["uptime_ms"].as_u64().unwrap_or_default());
     let version = status["version"].as_str().unwrap_or_default();
     let state = match (status["disabled"] == true, status["settled"] == true) {
-        (true, _) => paint.bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
-        (false, true) => paint.good("settled"),
-        (false, false) => paint
+        (true, _) => colours.bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
+        (false, true) => colours.good("settled"),
+        (false, false) => colours
             .strong(&format!("loading {}", count(status["loading"].as_u64().unwrap_or_default(), "module"))),
     };
     let dry = if status["dry_run"] == true { "dry run, nothing is loaded; " } else { "" };
@@ -134,7 +140,7 @@ fn udev(status: &Value) -> String {
     }
     let outstanding = count(status["outstanding"].as_u64().unwrap_or_default(), "uevent");
     let hold = match status["held_ms"].as_u64() {
-        Some(ms) => format!("udevadm settle has been held up for {}", time(ms)),
+        Some(ms) => format!("udevadm settle has been held up for {}", duration(ms)),
         None => "udevadm settle is not held up".into(),
     };
     format!("{outstanding} outstanding; {hold}")
@@ -147,25 +153,25 @@ fn timeline(storm: &Value) -> String {
     let sum = |key: &str| storm[key].as_array().into_iter().flatten().filter_map(Value::as_u64).sum::<u64>();
     let [began, lasted] = ["began_ms_ago", "lasted_ms"].map(|key| storm[key].as_u64().unwrap_or_default());
     let when = match storm["over"] == true {
-        true => format!("over for {}", time(began.saturating_sub(lasted))),
+        true => format!("over for {}", duration(began.saturating_sub(lasted))),
         false => "going on".into(),
     };
     let bars = storm["bars"].as_array().map_or(0, Vec::len) as u64;
     format!(
         "{} in {}, {when}, {} (`addonce plot` draws it)",
         count(sum("requests"), "request"),
-        time(lasted),
+        duration(lasted),
         count(bars, "load")
     )
 }
 
-fn failed(status: &Value, paint: Paint) -> String {
+fn failed(status: &Value, colours: Colours) -> String {
     let [failed, remembered] = ["failed", "remembered"].map(|key| status[key].as_u64().unwrap_or_default());
     match (failed, remembered) {
         (0, 0) => "nothing".into(),
         _ => format!(
             "{}; {} remembered: see `addonce failed`",
-            paint.bad(&count(failed, "load")),
+            colours.bad(&count(failed, "load")),
             count(remembered, "module")
         ),
     }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Interface: what the socket says of itself
-//!
-//! Owns the text of `io.addonce`, which is also the reference that io.addonce(7) explains, and the replies of
-//! `org.varlink.service`, by which a Varlink client that knows nothing of addonce finds its way.
+//! What the socket says of itself: the text of `io.addonce`, which is also the reference that io.addonce(7) explains, and the replies
+//! of `org.varlink.service`, by which a Varlink client that knows nothing of addonce finds its way.
 
 use serde_json::{Value, json};
 

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::protocol::Reply;
 use crate::escape::escape;
-use crate::kmod::Explanation;
 use crate::once::{AddOnce, Answer, Failure, LoadError, Name, Outcome, Stage, Status, Time};
 
 /// The answers to `Load` and `Retry`.
@@ -81,23 +80,6 @@ pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
         "pulled_in_by": record.pulled_in_by.as_deref(),
         "asked": record.asked,
     })
-}
-
-/// What an alias or a name resolves to.
-pub fn explained(alias: &str, modules: &[Explanation]) -> Value {
-    let modules: Vec<Value> = modules
-        .iter()
-        .map(|explanation| {
-            json!({
-                "module": &*explanation.module,
-                "verdict": explanation.verdict,
-                "live": explanation.live,
-                "unless": explanation.unless.as_deref().map(|path| path.to_string_lossy()),
-                "plan": explanation.plan,
-            })
-        })
-        .collect();
-    json!({ "alias": alias, "modules": modules })
 }
 
 /// A remembered failure.

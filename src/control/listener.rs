@@ -22,7 +22,6 @@ pub struct Listener {
     path: PathBuf,
     /// The file that is ours to remove: device and inode.
     name: Option<(u64, u64)>,
-    watched: bool,
 }
 
 /// Whether somebody listens at a path.
@@ -54,7 +53,7 @@ impl Listener {
         // Who was quicker than this is found out by its credentials.
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(&refused)?;
         let name = file(path);
-        Ok(Self { listener, path: path.into(), name, watched: false })
+        Ok(Self { listener, path: path.into(), name })
     }
 
     /// Takes over a socket that a supervisor listens at.
@@ -63,36 +62,17 @@ impl Listener {
     /// [`Fatal::System`], naming the path.
     pub fn adopt(listener: StdListener, path: &Path) -> Result<Self, Fatal> {
         listener.set_nonblocking(true).map_err(refused(path))?;
-        Ok(Self { listener: UnixListener::from_std(listener), path: path.into(), name: None, watched: false })
+        Ok(Self { listener: UnixListener::from_std(listener), path: path.into(), name: None })
     }
 
-    /// Has the loop get an event of this token when somebody has connected, those included who have before; or has it get none.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming the path.
-    pub fn watch(&mut self, watch: bool, registry: &Registry, token: Token) -> Result<(), Fatal> {
-        if self.watched == watch {
-            return Ok(());
-        }
-        self.watched = watch;
-        match watch {
-            true => registry.register(&mut self.listener, token, Interest::READABLE),
-            false => registry.deregister(&mut self.listener),
-        }
-        .map_err(refused(&self.path))
+    /// Has the loop get an event of this token when somebody has connected, those included who have before.
+    pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> Result<(), Fatal> {
+        registry.register(&mut self.listener, token, Interest::READABLE).map_err(refused(&self.path))
     }
 
-    /// The next connection.
-    ///
-    /// # Errors
-    /// What the system says, WouldBlock where there is none.
-    pub fn accept(&self) -> io::Result<UnixStream> {
-        loop {
-            match self.listener.accept() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result.map(|(stream, _)| stream),
-            }
-        }
+    /// The next connection, WouldBlock where there is none.
+    pub(super) fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().map(|(stream, _)| stream)
     }
 
     /// Removes the name, if it is ours.
@@ -126,60 +106,5 @@ fn refused(path: &Path) -> impl Fn(io::Error) -> Fatal + '_ {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place() -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let path = directory.path().join("io.addonce");
-        (directory, path)
-    }
-
-    #[test]
-    fn a_socket_that_nobody_listens_at_is_replaced_and_one_that_somebody_does_is_not() {
-        let (_directory, path) = place();
-        let supervisor = StdListener::bind(&path).expect("bind");
-        let error = Listener::open(&path).expect_err("somebody listens").to_string();
-        assert!(error.contains("listens here already") && error.contains("--socket"), "{error}");
-        drop(supervisor);
-        assert!(path.exists() && !is_open(&path), "left behind");
-        let listener = Listener::open(&path).expect("replaced");
-        assert!(is_open(&path));
-        drop(listener);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn the_socket_is_its_owners_alone() {
-        let (_directory, path) = place();
-        let _listener = Listener::open(&path).expect("opened");
-        assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_supervisors_socket_is_left_as_it_is() {
-        let (_directory, path) = place();
-        let supervisor = StdListener::bind(&path).expect("bind");
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
-        let name = file(&path);
-        let listener = Listener::adopt(supervisor.try_clone().expect("dup"), &path).expect("adopted");
-        drop(listener);
-        assert_eq!(file(&path), name);
-        assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
-        assert!(is_open(&path), "it still listens");
-    }
-
-    #[test]
-    fn a_name_that_a_supervisor_took_is_not_removed() {
-        let (_directory, path) = place();
-        let listener = Listener::open(&path).expect("opened");
-        std::fs::remove_file(&path).expect("remove");
-        let _supervisor = StdListener::bind(&path).expect("bind");
-        drop(listener);
-        assert!(is_open(&path));
     }
 }

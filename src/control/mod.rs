@@ -6,11 +6,11 @@
 
 pub mod client;
 mod connection;
-mod credentials;
 pub mod interface;
 pub mod json;
 pub mod listener;
 pub mod lock;
+pub mod process;
 pub mod protocol;
 pub mod server;
 

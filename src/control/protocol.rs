@@ -39,32 +39,45 @@ pub struct Reply {
     pub error: Option<String>,
 }
 
-/// What a call asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a call asks for: the methods of io.addonce, with their parameters.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
 pub enum Method {
     /// Answer when all uevents are taken in and nothing is being loaded.
-    Settle,
+    Settle {},
     /// Load the modules of an alias or of a name, and answer with what became of them.
-    Load {
-        /// What is asked for.
-        load: Load,
-        /// Say first that the request was accepted.
-        more: bool,
+    Load(Load),
+    /// Attempt what failed again.
+    Retry {
+        /// All of it where no module is named.
+        modules: Option<Vec<String>>,
     },
-    /// Attempt what failed again; all of it where no module is named.
-    Retry(Vec<String>),
-    /// Answer when the hold ends or is renewed. The program says which event it was run for: its SYNTH_UUID.
-    Hold(Option<String>),
+    /// Answer when the hold ends or is renewed.
+    Hold {
+        /// The SYNTH_UUID of the event that the program was run for.
+        uuid: Option<String>,
+    },
     /// The counters and what is going on.
-    Status,
-    /// The modaliases asked for most, so many.
-    Top(usize),
+    Status {},
+    /// The modaliases asked for most.
+    Top {
+        /// So many.
+        limit: Option<usize>,
+    },
     /// What is remembered as failed.
-    Failures,
+    Failures {},
     /// Every load that ends from now on.
-    Monitor,
+    Monitor {},
     /// The last storm as a timeline.
-    Storm,
+    Storm {},
+}
+
+/// The methods of org.varlink.service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+enum Service {
+    GetInfo {},
+    GetInterfaceDescription { interface: String },
 }
 
 /// The parameters of `Load`.
@@ -84,98 +97,60 @@ pub struct Load {
     pub synthetic: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Retry {
-    #[serde(default)]
-    modules: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Hold {
-    #[serde(default)]
-    uuid: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Top {
-    #[serde(default)]
-    limit: Option<usize>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GetInterfaceDescription {
-    interface: String,
-}
-
-/// How many `Top` tells where nobody says.
-const TOP: usize = 10;
-
 impl Call {
-    /// What the call asks for, or the reply where that needs nobody else: a description, or an error.
-    ///
-    /// # Errors
-    /// The reply.
-    pub fn method(self) -> Result<Method, Reply> {
-        let (interface, method) = self.method.rsplit_once('.').unwrap_or_default();
-        match interface {
-            interface::NAME => self.ours(method),
-            interface::SERVICE => Err(self.service(method)),
-            _ => Err(Reply::interface_not_found(interface)),
+    /// Reads a message: the call, and what it asks for, or the reply where that needs nobody else: a description, or an error.
+    pub fn parse(message: &[u8]) -> (Self, Result<Method, Reply>) {
+        match serde_json::from_slice::<Self>(message) {
+            Ok(mut call) => {
+                let method = call.method();
+                (call, method)
+            }
+            Err(error) => (Self::default(), Err(Reply::invalid_parameter(&error.to_string()))),
         }
     }
 
-    fn ours(&self, method: &str) -> Result<Method, Reply> {
-        match method {
-            "Settle" => self.parameters().map(|Nothing {}| Method::Settle),
-            "Load" => self.parameters().map(|load| Method::Load { load, more: self.more }),
-            "Retry" => self.parameters().map(|Retry { modules }| Method::Retry(modules.unwrap_or_default())),
-            "Status" => self.parameters().map(|Nothing {}| Method::Status),
-            "Top" => self.parameters().map(|Top { limit }| Method::Top(limit.unwrap_or(TOP))),
-            "Failures" => self.parameters().map(|Nothing {}| Method::Failures),
-            "Monitor" if !self.more => Err(Reply::error("org.varlink.service.ExpectedMore", json!({}))),
-            "Monitor" => self.parameters().map(|Nothing {}| Method::Monitor),
-            "Hold" => self.parameters().map(|Hold { uuid }| Method::Hold(uuid)),
-            "Storm" => self.parameters().map(|Nothing {}| Method::Storm),
-            _ => Err(self.unknown()),
-        }
-    }
-
-    fn service(&self, method: &str) -> Reply {
-        let reply = match method {
-            "GetInfo" => self.parameters().map(|Nothing {}| Reply::of(interface::info())),
-            "GetInterfaceDescription" => self.parameters().map(|GetInterfaceDescription { interface }| {
-                match interface::description(&interface) {
-                    Some(description) => Reply::of(json!({ "description": description })),
-                    None => Reply::interface_not_found(&interface),
-                }
-            }),
-            _ => Err(self.unknown()),
+    fn method(&mut self) -> Result<Method, Reply> {
+        let parameters = match self.parameters.take() {
+            Value::Null => json!({}),
+            given => given,
         };
-        reply.unwrap_or_else(|error| error)
+        let (interface, method) = self.method.rsplit_once('.').unwrap_or_default();
+        let description = interface::description(interface)
+            .ok_or_else(|| Reply::error("InterfaceNotFound", json!({ "interface": interface })))?;
+        if !description.contains(&format!("\nmethod {method}(")) {
+            return Err(Reply::error("MethodNotFound", json!({ "method": self.method })));
+        }
+        let call = json!({ method: parameters });
+        if interface == interface::SERVICE {
+            return Err(read(call).map_or_else(|error| error, Service::reply));
+        }
+        match read(call)? {
+            Method::Monitor {} if !self.more => Err(Reply::error("ExpectedMore", json!({}))),
+            method => Ok(method),
+        }
     }
+}
 
-    fn parameters<T: DeserializeOwned>(&self) -> Result<T, Reply> {
-        let given = if self.parameters.is_null() { json!({}) } else { self.parameters.clone() };
-        serde_json::from_value(given).map_err(|error| Reply::invalid_parameter(&error.to_string()))
-    }
+fn read<T: DeserializeOwned>(call: Value) -> Result<T, Reply> {
+    serde_json::from_value(call).map_err(|error| Reply::invalid_parameter(&error.to_string()))
+}
 
-    fn unknown(&self) -> Reply {
-        Reply::error("org.varlink.service.MethodNotFound", json!({ "method": self.method }))
+impl Service {
+    fn reply(self) -> Reply {
+        match self {
+            Service::GetInfo {} => Reply::of(interface::info()),
+            Service::GetInterfaceDescription { interface } => match interface::description(&interface) {
+                Some(description) => Reply::of(json!({ "description": description })),
+                None => Reply::error("InterfaceNotFound", json!({ "interface": interface })),
+            },
+        }
     }
 }
 
 impl Method {
     /// Whether it changes what is loaded, and so takes CAP_SYS_MODULE.
     pub fn is_privileged(&self) -> bool {
-        matches!(self, Method::Load { .. } | Method::Retry(_))
+        matches!(self, Method::Load(_) | Method::Retry { .. })
     }
 }
 
@@ -190,24 +165,14 @@ impl Reply {
         Self { parameters, continues: true, error: None }
     }
 
-    /// An error of this name.
+    /// An error of org.varlink.service.
     pub fn error(name: &str, parameters: Value) -> Self {
-        Self { parameters, continues: false, error: Some(name.into()) }
+        Self { parameters, continues: false, error: Some(format!("{}.{name}", interface::SERVICE)) }
     }
 
-    /// The standard error for an interface that is not ours.
-    pub fn interface_not_found(interface: &str) -> Self {
-        Self::error("org.varlink.service.InterfaceNotFound", json!({ "interface": interface }))
-    }
-
-    /// The standard error for a parameter that cannot be.
+    /// The error for a parameter that cannot be.
     pub fn invalid_parameter(what: &str) -> Self {
-        Self::error("org.varlink.service.InvalidParameter", json!({ "parameter": what }))
-    }
-
-    /// The standard error for who may not do what was asked for.
-    pub fn permission_denied() -> Self {
-        Self::error("org.varlink.service.PermissionDenied", json!({}))
+        Self::error("InvalidParameter", json!({ "parameter": what }))
     }
 
     /// The message.

@@ -12,11 +12,11 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::connection::{Connection, End, LONGEST, ReplyMode, UNREAD};
-use super::credentials;
 use super::listener::Listener;
+use super::process;
 use super::protocol::{Call, Method, Reply};
 use crate::fatal::Fatal;
 use crate::once::{ClientId, Time};
@@ -79,7 +79,7 @@ impl Server {
         token: Token,
         bounds: Bounds,
     ) -> Result<Self, Fatal> {
-        listener.watch(true, &registry, token)?;
+        listener.watch(&registry, token)?;
         Ok(Self {
             listener,
             registry,
@@ -101,7 +101,6 @@ impl Server {
     pub fn stop(&mut self) {
         self.stopped = true;
         self.listener.close();
-        self.watch();
     }
 
     /// Where it listens.
@@ -135,12 +134,11 @@ impl Server {
             }
             self.accept(now);
         }
-        self.watch();
         for _ in 0..MESSAGES {
             let Some(token) = self.ready.pop_front() else { break };
             self.take_message(token, now);
         }
-        !self.ready.is_empty() || (self.unaccepted && self.may_accept())
+        self.has_more()
     }
 
     /// The next call. The client is the one to [reply](Self::reply) to; nobody wants a reply to a `oneway` call, or has gone.
@@ -164,18 +162,9 @@ impl Server {
         }
     }
 
-    /// Replies to a call, with more replies to come.
-    pub fn reply_and_go_on(&mut self, client: ClientId, parameters: Value, now: Time) {
-        let token = token(client);
-        let Some(connection) = self.connections.get_mut(&token) else { return };
-        if let Err(end) = connection.send(&Reply::continued(parameters), now) {
-            self.close(token, &end);
-        }
-    }
-
     /// Whose worker started this client, where udev runs it: udevd's PID, and when it was started, in clock ticks since boot.
     pub fn grandparent(&self, client: ClientId) -> Option<(i32, u64)> {
-        credentials::grandparent(&self.connections.get(&token(client))?.stream)
+        process::grandparent(&self.connections.get(&token(client))?.stream)
     }
 
     /// From now on the client gets what is [published](Self::publish).
@@ -214,7 +203,7 @@ impl Server {
         let slow =
             self.connections.values().filter_map(|connection| connection.deadline(self.bounds.patience));
         // A client that was answered since the last turn may have called again before.
-        let ready = (!self.ready.is_empty()).then_some(Time::ZERO);
+        let ready = self.has_more().then_some(Time::ZERO);
         slow.chain(self.accept_at).chain(ready).min()
     }
 
@@ -228,21 +217,17 @@ impl Server {
         self.stats
     }
 
+    fn has_more(&self) -> bool {
+        !self.ready.is_empty() || (self.unaccepted && self.may_accept())
+    }
+
     fn may_accept(&self) -> bool {
         !self.stopped && self.accept_at.is_none() && self.connections.len() < self.bounds.clients
     }
 
-    /// The loop is woken by who connects only where the connection would be accepted.
-    fn watch(&mut self) {
-        let watch = self.may_accept();
-        if let Err(error) = self.listener.watch(watch, &self.registry, self.token) {
-            log::error!("{error}");
-        }
-    }
-
     fn accept(&mut self, now: Time) {
         match self.listener.accept() {
-            Ok(stream) if credentials::is_root(&stream) => self.connect(stream),
+            Ok(stream) if process::is_root(&stream) => self.connect(stream),
             Ok(_) => {
                 // Said once, counted always.
                 let level = if self.stats.strangers == 0 { log::Level::Warn } else { log::Level::Debug };
@@ -285,22 +270,22 @@ impl Server {
             Ok(None) => return,
             Err(end) => return self.close(token, &end),
         };
-        let call = serde_json::from_slice::<Call>(&message)
-            .map_err(|error| (Reply::invalid_parameter(&error.to_string()), false));
-        let method = call.and_then(|call| {
-            let oneway = call.oneway;
-            let method = call.method().map_err(|reply| (reply, oneway))?;
-            let may = !method.is_privileged() || credentials::may_load(&connection.stream);
-            if may { Ok((method, oneway)) } else { Err((Reply::permission_denied(), oneway)) }
+        let (call, method) = Call::parse(&message);
+        let method = method.and_then(|method| {
+            match !method.is_privileged() || process::may_load(&connection.stream) {
+                true => Ok(method),
+                false => Err(Reply::error("PermissionDenied", json!({}))),
+            }
         });
         let sent = match method {
-            Ok((method, oneway)) => {
-                connection.call = (!oneway).then_some(ReplyMode::Once);
-                self.calls.push_back(((!oneway).then_some(token.0 as ClientId), method));
-                Ok(())
+            Ok(method) => {
+                connection.call = (!call.oneway).then_some(ReplyMode::Once);
+                let accepted = call.more && connection.call.is_some() && matches!(method, Method::Load(_));
+                self.calls.push_back((connection.call.map(|_| token.0 as ClientId), method));
+                if accepted { connection.send(&Reply::continued(json!({})), now) } else { Ok(()) }
             }
-            Err((_, true)) => Ok(()),
-            Err((reply, false)) => connection.send(&reply, now),
+            Err(_) if call.oneway => Ok(()),
+            Err(reply) => connection.send(&reply, now),
         };
         match sent {
             Ok(()) => self.enqueue(token),

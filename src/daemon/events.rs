@@ -17,7 +17,7 @@ use crate::fatal::Fatal;
 use crate::once::{Origin, Request};
 use crate::uevent::message::{self, Action, Malformed, Uevent};
 use crate::uevent::netlink::{self, Counters, Netlink, Received};
-use crate::uevent::sysfs::{Device, Scan, Step};
+use crate::uevent::sysfs::{Device, Scan};
 
 /// Datagrams taken at a time.
 const EVENTS: usize = 512;
@@ -188,14 +188,14 @@ impl Events {
     fn read_devices(&mut self, tell: &mut impl FnMut(Event<'_>)) -> More {
         for _ in 0..LINKS {
             match self.next_device() {
-                Step::Device(device) => {
+                Some(Some(device)) => {
                     let origin = Origin::Scan { devpath: &device.devpath };
                     for alias in &device.modaliases {
                         tell(Event::Request(Request { alias, origin, client: None }));
                     }
                 }
-                Step::Nothing => {}
-                Step::Done => break,
+                Some(None) => {}
+                None => break,
             }
         }
         self.scan.is_some()
@@ -210,24 +210,23 @@ impl Events {
                 break;
             }
             match self.next_device() {
-                Step::Device(Device { devpath, .. }) => {
+                Some(Some(Device { devpath, .. })) => {
                     match ask_again(&self.sysfs.join(OsStr::from_bytes(&devpath[1..]))) {
                         Ok(()) => asked += 1,
                         // Gone, most likely.
                         Err(error) => log::debug!("{}: {error}: not asked for again", escape(&devpath)),
                     }
                 }
-                Step::Nothing => {}
-                Step::Done => break,
+                Some(None) => {}
+                None => break,
             }
         }
         (asked, self.scan.is_none())
     }
 
-    fn next_device(&mut self) -> Step {
-        let Some(scan) = &mut self.scan else { return Step::Done };
-        let step = scan.step();
-        if step == Step::Done {
+    fn next_device(&mut self) -> Option<Option<Device>> {
+        let step = self.scan.as_mut()?.next();
+        if step.is_none() {
             self.scanned();
         }
         step

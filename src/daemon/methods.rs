@@ -17,6 +17,8 @@ use crate::escape::{escape, unescape};
 use crate::kmod::Resolver;
 use crate::once::{AddOnce, Answer, ClientId, Origin, Request, Scheduler, Time};
 
+/// How many `Top` tells where nobody says.
+const TOP: usize = 10;
 /// The scheduler wants a client for a retry. Clients have higher numbers.
 const NOBODY: ClientId = 0;
 
@@ -105,20 +107,18 @@ impl Methods {
         }
         while let Some((client, method)) = self.server.next_call() {
             let reply = match (method, client) {
-                (Method::Load { load, more }, client) => match request(core, resolver, client, &load, now) {
+                (Method::Load(load), client) => match request(core, resolver, client, &load, now) {
                     Err(parameter) => Reply::invalid_parameter(parameter),
                     Ok(()) => {
                         if let Some(seqnum) = load.seqnum {
                             self.notes.push_back(Note::Asked(seqnum));
                             self.asking.extend(client);
                         }
-                        if let Some(client) = client.filter(|_| more) {
-                            self.server.reply_and_go_on(client, json!({}), now);
-                        }
                         continue;
                     }
                 },
-                (Method::Retry(modules), client) => {
+                (Method::Retry { modules }, client) => {
+                    let modules = modules.unwrap_or_default();
                     core.retry(resolver, client.unwrap_or(NOBODY), &modules, now);
                     if client.is_none() {
                         core.client_gone(NOBODY);
@@ -126,24 +126,24 @@ impl Methods {
                     continue;
                 }
                 (_, None) => continue,
-                (Method::Settle, Some(client)) => {
+                (Method::Settle {}, Some(client)) => {
                     self.settling.push(client);
                     continue;
                 }
-                (Method::Hold(uuid), Some(client)) => {
+                (Method::Hold { uuid }, Some(client)) => {
                     self.holding.push(client);
                     let event = uuid.as_deref().and_then(hold::number);
                     self.notes.push_back(Note::Hold(client, event, self.server.grandparent(client)));
                     continue;
                 }
-                (Method::Monitor, Some(client)) => {
+                (Method::Monitor {}, Some(client)) => {
                     self.server.subscribe(client);
                     continue;
                 }
-                (Method::Status, _) => Reply::of(self.status(core, events, situation, now)),
-                (Method::Failures, _) => Reply::of(json!({ "failures": status::failures(core, now) })),
-                (Method::Top(limit), _) => Reply::of(top(core, limit)),
-                (Method::Storm, _) => Reply::of(json!({ "storm": history.storm(now) })),
+                (Method::Status {}, _) => Reply::of(self.status(core, events, situation, now)),
+                (Method::Failures {}, _) => Reply::of(json!({ "failures": status::failures(core, now) })),
+                (Method::Top { limit }, _) => Reply::of(top(core, limit.unwrap_or(TOP))),
+                (Method::Storm {}, _) => Reply::of(json!({ "storm": history.storm(now) })),
             };
             if let Some(client) = client {
                 self.server.reply(client, &reply, now);

@@ -23,7 +23,7 @@ pub mod state_file;
 pub mod status;
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -434,8 +434,8 @@ impl Daemon {
     }
 }
 
-fn watch(registry: &Registry, source: &impl AsRawFd, token: Token) -> Result<(), Fatal> {
-    registry.register(&mut SourceFd(&source.as_raw_fd()), token, Interest::READABLE).map_err(refused)
+fn watch(registry: &Registry, source: &impl AsFd, token: Token) -> Result<(), Fatal> {
+    registry.register(&mut SourceFd(&source.as_fd().as_raw_fd()), token, Interest::READABLE).map_err(refused)
 }
 
 fn refused(error: io::Error) -> Fatal {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::events::Events;
 use crate::control::STATUS;
 use crate::control::json::{self, millis};
-use crate::control::lock::Process;
+use crate::control::process::Process;
 use crate::control::server::{ConnectionStats, Server};
 use crate::once::{Scheduler, Stats, Time};
 use crate::uevent::netlink::Counters;

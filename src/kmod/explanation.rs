@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Explanation: why a module is loaded, or not
-//!
-//! Owns the answer to "what would become of this alias": each module with its verdict, policy included, and the steps
-//! that loading it takes. It asks the tree and the kernel, and loads nothing.
+//! What would become of an alias: each module with its verdict, policy included, and the steps that loading it takes. It asks the tree
+//! and the kernel, and loads nothing.
 
 use std::path::PathBuf;
+
+use serde::Serialize;
 
 use super::{Resolver, ordered};
 use crate::once::Mode;
 use crate::once::{Candidate, InitState, Modules, Name, Verdict};
 
 /// One module of an alias.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// The module.
     pub module: Name,

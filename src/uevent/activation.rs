@@ -6,7 +6,7 @@
 //! addonce runs and while it is replaced, and the control socket, where clients wait meanwhile. A descriptor that is neither is
 //! refused by its number.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -39,24 +39,26 @@ pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
     let Some(first) = numbers.next() else { return Ok(given) };
     for descriptor in sockopt::claim(first..first + 1 + numbers.len() as i32) {
         let number = descriptor.as_raw_fd();
-        let unfit = |why: &str| unfit(number, why, socket);
-        let before = match sockopt::kind(descriptor.as_fd()) {
-            Ok((libc::AF_NETLINK, _)) => {
-                let netlink = Netlink::adopt(descriptor, receive_buffer)?;
-                given.netlink.replace(netlink).is_some()
-            }
-            Ok((libc::AF_UNIX, _)) => {
-                let control = listener(descriptor, socket).map_err(|why| unfit(&why))?;
-                given.control.replace(control).is_some()
-            }
-            Ok((family, _)) => return Err(unfit(&format!("it is a socket of family {family}"))),
-            Err(error) => return Err(unfit(&error.to_string())),
-        };
-        if before {
-            return Err(unfit("it is the second of its kind"));
-        }
+        adopt(&mut given, descriptor, socket, receive_buffer).map_err(|why| {
+            Fatal::System(format!(
+                "file descriptor {number} was handed over and is of no use: {why}; wanted are \
+                 ListenNetlink=kobject-uevent 3 and ListenStream={}, each once at the most",
+                socket.display()
+            ))
+        })?;
     }
     Ok(given)
+}
+
+/// Takes over one of them. The error says why it is of no use.
+fn adopt(given: &mut Given, descriptor: OwnedFd, socket: &Path, receive_buffer: usize) -> Result<(), String> {
+    let (family, _) = sockopt::kind(descriptor.as_fd()).map_err(|error| error.to_string())?;
+    let before = match family {
+        libc::AF_NETLINK => given.netlink.replace(Netlink::adopt(descriptor, receive_buffer)?).is_some(),
+        libc::AF_UNIX => given.control.replace(listener(descriptor, socket)?).is_some(),
+        family => return Err(format!("it is a socket of family {family}")),
+    };
+    if before { Err("it is the second of its kind".into()) } else { Ok(()) }
 }
 
 /// The control socket, if that is what it is; else why it is not.
@@ -78,12 +80,4 @@ fn listener(descriptor: OwnedFd, socket: &Path) -> Result<UnixListener, String> 
 /// /var/run is another name of /run.
 fn is_same(one: &Path, other: &Path) -> bool {
     one == other || one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
-}
-
-fn unfit(number: RawFd, why: &str, socket: &Path) -> Fatal {
-    Fatal::System(format!(
-        "file descriptor {number} was handed over and is of no use: {why}; wanted are ListenNetlink=kobject-uevent 3 \
-         and ListenStream={}, each once at the most",
-        socket.display()
-    ))
 }

@@ -9,7 +9,6 @@
 
 pub mod activation;
 pub mod capture;
-mod filter;
 pub mod message;
 pub mod netlink;
 mod sockopt;

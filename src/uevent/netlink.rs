@@ -7,8 +7,6 @@
 //! After [`Received::Overflow`] a caller has to go on until [`Received::Drained`]: the kernel queues nothing new until the
 //! queue is empty, and an edge-triggered poll has told all that it will tell. A caller that stops early to be fair to others
 //! must wake itself for the rest.
-//!
-//! [`Sender`] has the kernel broadcast what it is given, where that is allowed: replays and tests use it.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -17,11 +15,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
-    UnixCredentials, bind, getsockname, getsockopt, recvfrom, recvmsg, sendto, setsockopt, socket,
-    sockopt as option,
+    UnixCredentials, bind, getsockname, getsockopt, recvmsg, setsockopt, socket, sockopt as option,
 };
 
-use super::{filter, sockopt};
+use super::sockopt;
 use crate::fatal::Fatal;
 
 /// The multicast group the kernel announces to.
@@ -83,7 +80,6 @@ impl Netlink {
     /// # Errors
     /// [`Fatal::System`] with what the system says.
     pub fn open(receive_buffer: usize) -> Result<Netlink, Fatal> {
-        let refused = |errno| refused("cannot listen for uevents", errno);
         let socket = open_socket().map_err(refused)?;
         set_receive_buffer(&socket, receive_buffer).map_err(refused)?;
         // Before bind, so that nothing unwanted is queued.
@@ -97,27 +93,20 @@ impl Netlink {
     /// all that is queued in it. Its buffer may grow, and never shrinks.
     ///
     /// # Errors
-    /// [`Fatal::System`] where it is another kind of socket, or lacks one of the groups.
-    pub fn adopt(socket: OwnedFd, receive_buffer: usize) -> Result<Netlink, Fatal> {
-        let fd = socket.as_raw_fd();
-        let unfit = |why: &str| {
-            Fatal::System(format!(
-                "file descriptor {fd} is no socket for uevents: {why}; the unit needs \
-                 ListenNetlink=kobject-uevent 3"
-            ))
-        };
+    /// Why it is of no use: it is another kind of socket, or lacks one of the groups.
+    pub fn adopt(socket: OwnedFd, receive_buffer: usize) -> Result<Netlink, String> {
         match sockopt::kind(socket.as_fd()) {
             Ok((libc::AF_NETLINK, libc::NETLINK_KOBJECT_UEVENT)) => {}
-            Ok((family, protocol)) => return Err(unfit(&format!("family {family}, protocol {protocol}"))),
-            Err(error) => return Err(unfit(&error.to_string())),
+            Ok((family, protocol)) => return Err(format!("it is of family {family}, protocol {protocol}")),
+            Err(error) => return Err(error.to_string()),
         }
-        let bound: NetlinkAddr = getsockname(fd).map_err(|errno| unfit(errno.desc()))?;
+        let refused = |errno: Errno| errno.desc().to_owned();
+        let bound: NetlinkAddr = getsockname(socket.as_raw_fd()).map_err(refused)?;
         for (group, whose) in [(KERNEL_GROUP, "the kernel's"), (UDEV_GROUP, "udev's")] {
             if bound.groups() & group == 0 {
-                return Err(unfit(&format!("it is not in {whose} group")));
+                return Err(format!("it is not in {whose} group"));
             }
         }
-        let refused = |errno| refused(&format!("cannot use the socket in file descriptor {fd}"), errno);
         let flags = fcntl(&socket, FcntlArg::F_GETFL).map_err(refused)?;
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
         fcntl(&socket, FcntlArg::F_SETFL(flags)).map_err(refused)?;
@@ -231,70 +220,6 @@ fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Origin)> {
     Ok((received.bytes, sent))
 }
 
-/// Speaks as the kernel does: needs CAP_SYS_ADMIN in the user namespace that owns the network namespace, which
-/// `unshare -Urn` gives to anybody.
-#[derive(Debug)]
-pub struct Sender {
-    socket: OwnedFd,
-    frame: Vec<u8>,
-}
-
-impl Sender {
-    /// Opens a sender for the current network namespace.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] with what the system says.
-    pub fn open() -> Result<Sender, Fatal> {
-        let socket = open_socket().map_err(|errno| refused("cannot send uevents", errno))?;
-        Ok(Sender { socket, frame: Vec::new() })
-    }
-
-    /// Has the kernel broadcast one datagram to all listeners of the network namespace. The kernel puts a SEQNUM
-    /// behind it, so one that is there is left out; with its frame the datagram may have 2048 bytes.
-    ///
-    /// # Errors
-    /// InvalidInput where it is longer, PermissionDenied where this process may not speak.
-    pub fn inject(&mut self, datagram: &[u8]) -> io::Result<()> {
-        self.frame.clear();
-        self.frame.resize(NLMSG_HEADER, 0);
-        for field in datagram.split_inclusive(|&byte| byte == 0) {
-            if !field.starts_with(b"SEQNUM=") {
-                self.frame.extend_from_slice(field);
-            }
-        }
-        // struct nlmsghdr: u32 length, u16 type, u16 flags; sequence and port stay 0.
-        let length = u32::try_from(self.frame.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.frame[0..4].copy_from_slice(&length.to_ne_bytes());
-        self.frame[4..6].copy_from_slice(&(libc::NLMSG_MIN_TYPE as u16).to_ne_bytes());
-        self.frame[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-        let fd = self.socket.as_raw_fd();
-        while let Err(errno) = sendto(fd, &self.frame, &NetlinkAddr::new(0, 0), MsgFlags::empty()) {
-            if errno != Errno::EINTR {
-                return Err(errno.into());
-            }
-        }
-        // The kernel works inside sendto and answers only errors: a NLMSG_ERROR whose first word is -errno.
-        let mut answer = [0u8; 64];
-        match recvfrom::<NetlinkAddr>(fd, &mut answer) {
-            Err(Errno::EAGAIN) => Ok(()),
-            Err(errno) => Err(errno.into()),
-            Ok((len, _)) => match answer[..len].get(NLMSG_HEADER..).and_then(<[u8]>::first_chunk::<4>) {
-                Some(word) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(*word).wrapping_neg())),
-                None => Err(io::Error::other("the kernel's answer makes no sense")),
-            },
-        }
-    }
-}
-
-impl AsFd for Sender {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-/// `NLMSG_HDRLEN`.
-const NLMSG_HEADER: usize = 16;
-
 fn open_socket() -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkKObjectUEvent)
@@ -322,12 +247,12 @@ fn granted(socket: &OwnedFd) -> nix::Result<usize> {
 
 /// A kernel without the filter sends more than we need, and nothing else changes.
 fn attach_filter(socket: &OwnedFd) {
-    if let Err(error) = filter::attach(socket.as_fd()) {
+    if let Err(error) = sockopt::attach_filter(socket.as_fd()) {
         log::debug!("cannot filter uevents in the kernel: {error}");
     }
 }
 
-fn refused(what: &str, errno: Errno) -> Fatal {
+fn refused(errno: Errno) -> Fatal {
     let way_out = match errno {
         Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => {
             ": this kernel has no uevents (CONFIG_NET, CONFIG_UEVENT)"
@@ -337,45 +262,5 @@ fn refused(what: &str, errno: Errno) -> Fatal {
         }
         _ => "",
     };
-    Fatal::System(format!("{what}: {}{way_out}", errno.desc()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_descriptor_that_is_no_uevent_socket_is_refused_with_its_number_and_the_way_out() {
-        let pair = std::os::unix::net::UnixDatagram::pair().unwrap();
-        let fd = OwnedFd::from(pair.0);
-        let number = fd.as_raw_fd();
-        let message = Netlink::adopt(fd, 0).unwrap_err().to_string();
-        assert!(message.contains(&format!("descriptor {number} ")), "{message}");
-        assert!(message.contains("ListenNetlink=kobject-uevent 3"), "{message}");
-        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-        assert!(Netlink::adopt(file, 0).is_err());
-    }
-
-    #[test]
-    fn a_uevent_socket_that_lacks_a_group_is_refused() {
-        let message = Netlink::adopt(open_socket().unwrap(), 0).unwrap_err().to_string();
-        assert!(message.contains("not in the kernel's group"), "{message}");
-        let socket = open_socket().unwrap();
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP)).unwrap();
-        let message = Netlink::adopt(socket, 0).unwrap_err().to_string();
-        assert!(message.contains("not in udev's group"), "{message}");
-    }
-
-    #[test]
-    fn the_buffer_granted_is_told_in_the_unit_it_was_asked_in() {
-        let socket = Netlink::open(16 * 1024).unwrap();
-        assert_eq!(socket.receive_buffer().unwrap(), 16 * 1024);
-    }
-
-    #[test]
-    fn a_buffer_beyond_what_the_kernel_can_count_is_a_large_one_and_no_small_one() {
-        for size in [1 << 31, 1 << 32, usize::MAX] {
-            assert!(Netlink::open(size).unwrap().receive_buffer().unwrap() > 64 * 1024, "{size}");
-        }
-    }
+    Fatal::System(format!("cannot listen for uevents: {}{way_out}", errno.desc()))
 }

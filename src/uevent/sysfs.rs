@@ -37,18 +37,8 @@ pub struct Device {
     pub modaliases: Vec<Vec<u8>>,
 }
 
-/// What one [`Scan::step`] came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A device that was not seen before in this scan.
-    Device(Device),
-    /// One link, and nothing new behind it.
-    Nothing,
-    /// That was all.
-    Done,
-}
-
-/// One pass over the devices of a sysfs tree.
+/// One pass over the devices of a sysfs tree: an iterator over links, each with the device behind it, if it has one that was not seen
+/// before in this scan and wants a driver.
 #[derive(Debug)]
 pub struct Scan {
     root: PathBuf,
@@ -93,38 +83,6 @@ impl Scan {
         }
     }
 
-    /// Looks at one link.
-    pub fn step(&mut self) -> Step {
-        let link = loop {
-            if self.truncated() {
-                return Step::Done;
-            }
-            if let Some((directory, entries)) = &mut self.open {
-                match entries.next() {
-                    Some(Ok(entry)) => break directory.join(entry.file_name()),
-                    Some(Err(_)) => self.unreadable += 1,
-                    None => {}
-                }
-                // An error ends the directory as its end does, lest one that keeps failing is read for ever.
-                self.open = None;
-            }
-            let Some(directory) = self.ahead.pop() else { return Step::Done };
-            match fs::read_dir(self.root.join(&directory)) {
-                Ok(entries) => self.open = Some((directory, entries)),
-                Err(error) => self.count(&error),
-            }
-        };
-        self.links += 1;
-        match self.look(&link) {
-            Ok(Some(device)) => Step::Device(device),
-            Ok(None) => Step::Nothing,
-            Err(error) => {
-                self.count(&error);
-                Step::Nothing
-            }
-        }
-    }
-
     /// How many links were looked at.
     pub fn links(&self) -> usize {
         self.links
@@ -166,16 +124,33 @@ impl Scan {
 }
 
 impl Iterator for Scan {
-    type Item = Device;
+    type Item = Option<Device>;
 
-    fn next(&mut self) -> Option<Device> {
-        loop {
-            match self.step() {
-                Step::Device(device) => return Some(device),
-                Step::Nothing => {}
-                Step::Done => return None,
+    fn next(&mut self) -> Option<Option<Device>> {
+        let link = loop {
+            if self.truncated() {
+                return None;
             }
-        }
+            if let Some((directory, entries)) = &mut self.open {
+                match entries.next() {
+                    Some(Ok(entry)) => break directory.join(entry.file_name()),
+                    Some(Err(_)) => self.unreadable += 1,
+                    None => {}
+                }
+                // An error ends the directory as its end does, lest one that keeps failing is read for ever.
+                self.open = None;
+            }
+            let directory = self.ahead.pop()?;
+            match fs::read_dir(self.root.join(&directory)) {
+                Ok(entries) => self.open = Some((directory, entries)),
+                Err(error) => self.count(&error),
+            }
+        };
+        self.links += 1;
+        Some(self.look(&link).unwrap_or_else(|error| {
+            self.count(&error);
+            None
+        }))
     }
 }
 
@@ -259,7 +234,7 @@ mod tests {
 
     fn found(tree: &Path) -> Vec<(String, Vec<Vec<u8>>)> {
         let name = |device: Device| (String::from_utf8(device.devpath).unwrap(), device.modaliases);
-        let mut found: Vec<_> = Scan::new(tree).map(name).collect();
+        let mut found: Vec<_> = Scan::new(tree).flatten().map(name).collect();
         found.sort();
         found
     }
@@ -327,7 +302,7 @@ mod tests {
             symlink(target, tree.path().join("class/net").join(name)).unwrap();
         }
         let mut scan = Scan::new(tree.path());
-        assert_eq!(scan.by_ref().next(), None);
+        assert_eq!(scan.by_ref().flatten().next(), None);
         assert_eq!((scan.links(), scan.unreadable()), (7, 0));
     }
 
@@ -343,7 +318,7 @@ mod tests {
         fs::create_dir_all(tree.path().join("devices/d/modalias")).unwrap();
         symlink("../../devices/d", tree.path().join("class/net/d")).unwrap();
         let mut scan = Scan::new(tree.path());
-        assert_eq!((scan.next(), scan.unreadable()), (None, 1));
+        assert_eq!((scan.next(), scan.unreadable()), (Some(None), 1));
     }
 
     #[test]
@@ -353,7 +328,7 @@ mod tests {
             symlink("../../devices/none", tree.path().join(format!("class/net/{n}"))).unwrap();
         }
         let mut scan = Scan::new(tree.path());
-        assert!((0..5).all(|_| scan.step() == Step::Nothing));
-        assert_eq!(scan.step(), Step::Done);
+        assert!((0..5).all(|_| scan.next() == Some(None)));
+        assert_eq!(scan.next(), None);
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use addonce::uevent::netlink::Sender;
+use super::sender::Sender;
 
 /// What the kernel takes from a sender, its 16 bytes of frame and the SEQNUM it adds included: `UEVENT_BUFFER_SIZE`.
 const KERNEL_BUFFER: usize = 2048;
@@ -72,7 +72,7 @@ impl Flood {
 
     /// Has the kernel announce these devices.
     pub fn inject(self, devices: Range<u64>) -> io::Result<()> {
-        let mut sender = Sender::open().map_err(io::Error::other)?;
+        let mut sender = Sender::open()?;
         devices.into_iter().try_for_each(|n| sender.inject(&self.datagram(n)))
     }
 }

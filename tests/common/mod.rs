@@ -12,6 +12,7 @@ pub mod many;
 pub mod namespace;
 pub mod proc;
 pub mod running;
+pub mod sender;
 pub mod slow;
 pub mod socket;
 pub mod supervisor;

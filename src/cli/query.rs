@@ -13,21 +13,21 @@ use serde_json::Value;
 
 use super::options::SocketOption;
 use crate::control::STATUS;
-use crate::control::client::{Conversation, call};
-use crate::control::lock::Process;
+use crate::control::client::call;
+use crate::control::process::Process;
 use crate::fatal::Fatal;
 
 /// Which daemon is asked, and how its answer is printed.
 #[derive(Args, Debug)]
-pub struct Asking {
+pub struct Query {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    socket: SocketOption,
+    pub socket: SocketOption,
 }
 
-impl Asking {
+impl Query {
     /// Asks what is answered at once.
     ///
     /// # Errors
@@ -38,9 +38,6 @@ impl Asking {
 
     /// Asks for what everybody may know. Who is not root reads it from the daemon's file, which is up to a second old, or as old
     /// as it is true.
-    ///
-    /// # Errors
-    /// As [`Asking::look`].
     pub fn look_or_read(
         &self,
         method: &'static str,
@@ -52,21 +49,6 @@ impl Asking {
         Published::read(&self.socket.socket).map(read)
     }
 
-    /// Asks for reply after reply.
-    ///
-    /// # Errors
-    /// No daemon.
-    pub fn stream(&self, method: &'static str) -> Result<Conversation, Fatal> {
-        let mut conversation = Conversation::open(&self.socket.socket)?;
-        conversation.ask(method, Value::Null, true)?;
-        Ok(conversation)
-    }
-
-    /// Where it is asked.
-    pub fn socket(&self) -> &Path {
-        &self.socket.socket
-    }
-
     /// Asks for loads, which take as long as they take.
     ///
     /// # Errors
@@ -76,10 +58,7 @@ impl Asking {
     }
 
     /// Prints a reply: as JSON, or as the text that `page` makes of it.
-    ///
-    /// # Errors
-    /// As [`print`].
-    pub fn print(&self, reply: &Value, page: impl Fn(&Value) -> String) -> Result<(), Fatal> {
+    pub fn print(&self, reply: &Value, page: impl Fn(&Value) -> String) -> Result<bool, Fatal> {
         if self.json { print_json(reply) } else { print(&page(reply)) }
     }
 }
@@ -116,53 +95,26 @@ impl Published {
     }
 }
 
-/// Whether to go on printing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// It was read, or will be.
-    GoOn,
-    /// The reader has seen enough.
-    ReaderGone,
-}
-
-/// Prints lines on standard output. A reader that has seen enough is no error.
+/// Prints on standard output. False where the reader has seen enough, which is no error.
 ///
 /// # Errors
 /// [`Fatal::System`] where standard output refuses otherwise.
-pub fn print(text: &str) -> Result<(), Fatal> {
-    put(text).map(drop)
-}
-
-/// Prints one of many lines.
-///
-/// # Errors
-/// As [`print`].
-pub fn print_line(line: &str) -> Result<Stop, Fatal> {
-    put(&format!("{line}\n"))
-}
-
-fn put(text: &str) -> Result<Stop, Fatal> {
+pub fn print(text: &str) -> Result<bool, Fatal> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Stop::GoOn),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Stop::ReaderGone),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Fatal::System(format!("standard output: {error}"))),
     }
 }
 
 /// Prints JSON, indented.
-///
-/// # Errors
-/// As [`print`].
-pub fn print_json(value: &Value) -> Result<(), Fatal> {
+pub fn print_json(value: &Value) -> Result<bool, Fatal> {
     print(&format!("{value:#}\n"))
 }
 
 /// Prints what became of the modules that were asked for: a line for each, as text or as JSON. The exit code is 1
 /// where one of them failed, or where there was none.
-///
-/// # Errors
-/// As [`print`].
 pub fn print_answers(reply: &Value, asked: &str, json: bool) -> Result<ExitCode, Fatal> {
     let answers = reply["answers"].as_array().map_or(&[][..], Vec::as_slice);
     if json {

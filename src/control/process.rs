@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who is at the other end of a connection, and whether it may load modules.
+//! Processes: which one it is, who is at the other end of a connection, and whether it may load modules.
 
-use std::fs;
+use std::fmt::Display;
 use std::os::fd::AsFd;
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,6 +11,42 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 /// CAP_SYS_MODULE: include/uapi/linux/capability.h.
 const CAP_SYS_MODULE: u32 = 16;
+
+/// A process, by what no other one ever has: a PID is given again, but not with the same time of start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its PID.
+    pub pid: u32,
+    /// When it began, in clock ticks since boot: starttime of proc_pid_stat(5).
+    pub started: u64,
+}
+
+impl Process {
+    /// This process.
+    ///
+    /// # Errors
+    /// What reading /proc says.
+    pub fn this() -> io::Result<Self> {
+        let pid = std::process::id();
+        Ok(Self { pid, started: parent_and_start("self")?.1 })
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(self) -> bool {
+        parent_and_start(self.pid).is_ok_and(|(_, started)| started == self.started)
+    }
+}
+
+/// Fields 4 and 22 of /proc/PID/stat: proc_pid_stat(5). The second field is a name in parentheses, which may have any in it.
+fn parent_and_start(pid: impl Display) -> io::Result<(i32, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let fields = (fields.nth(1).map(str::parse), fields.nth(17).map(str::parse));
+    let (Some(Ok(parent)), Some(Ok(started))) = fields else {
+        return Err(io::Error::other(format!("/proc/{pid}/stat: not understood")));
+    };
+    Ok((parent, started))
+}
 
 /// Whether the client was uid 0 when it connected.
 pub(super) fn is_root(stream: &impl AsFd) -> bool {
@@ -42,19 +79,13 @@ pub(super) fn may_load(stream: &impl AsFd) -> bool {
 /// The parent of the client's parent: its PID, and when it was started, in clock ticks since boot.
 pub(super) fn grandparent(stream: &impl AsFd) -> Option<(i32, u64)> {
     let client = getsockopt(stream, sockopt::PeerCredentials).ok()?;
-    let (parent, _) = parent_and_start(client.pid())?;
-    let (grandparent, _) = parent_and_start(parent)?;
-    Some((grandparent, parent_and_start(grandparent)?.1))
+    let (parent, _) = parent_and_start(client.pid()).ok()?;
+    let (grandparent, _) = parent_and_start(parent).ok()?;
+    Some((grandparent, parent_and_start(grandparent).ok()?.1))
 }
 
-/// Fields 4 and 22 of /proc/PID/stat: proc_pid_stat(5). The second field is a name in parentheses, which may have any in it.
-fn parent_and_start(pid: i32) -> Option<(i32, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    Some((fields.nth(1)?.parse().ok()?, fields.nth(17)?.parse().ok()?))
-}
-
-fn has_capability(process: &str) -> bool {
+/// Whether the process with this directory in /proc has CAP_SYS_MODULE. Where that cannot be found out, it has not.
+pub fn has_capability(process: &str) -> bool {
     let Ok(status) = fs::read_to_string(format!("{process}/status")) else { return false };
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let mask = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -97,6 +128,13 @@ mod tests {
         assert_eq!(pid, parent);
         let started_ourselves = parent_and_start(std::process::id().cast_signed()).expect("this process").1;
         assert!(started <= started_ourselves, "{started} {started_ourselves}");
+    }
+
+    #[test]
+    fn a_process_is_known_by_more_than_its_pid() {
+        let this = Process::this().expect("we run");
+        assert!(this.is_alive());
+        assert!(!Process { started: this.started + 1, ..this }.is_alive());
     }
 
     #[test]

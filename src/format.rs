@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Paint: colour, and times and numbers for people
-//!
-//! Owns how values look on a terminal. Colour only repeats what a word says, and only where standard output is a
+//! How values look to people: times, counts, colour. Colour only repeats what a word says, and only where standard output is a
 //! terminal and NO_COLOR (<https://no-color.org>) is not set.
 
 use std::io::IsTerminal;
 
 /// Colours a text, or does not.
 #[derive(Clone, Copy, Debug)]
-pub struct Paint(bool);
+pub struct Colours(bool);
 
-impl Paint {
+impl Colours {
     /// As standard output and NO_COLOR want it.
     pub fn stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -37,15 +35,17 @@ impl Paint {
     }
 }
 
-/// A time as people say it: 340 ms, 13.8 s, 2 min 3 s, 1 h 5 min, 3 d 2 h.
-pub fn time(ms: u64) -> String {
+/// A duration, as exactly as one cares: `7 ms`, `1.47 s`, `12.3 s`, `2 min 5 s`, `3 h 12 min`, `2 d 4 h`.
+pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         0 => format!("{ms} ms"),
-        1..60 => format!("{:.1} s", ms as f64 / 1e3),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
+        1..10 => format!("{seconds}.{:02} s", ms % 1000 / 10),
+        10..60 => format!("{seconds}.{} s", ms % 1000 / 100),
+        60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86_400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
     }
 }
 
@@ -60,9 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_reads_as_people_say_it() {
-        let times = [0, 340, 13_800, 123_000, 3_900_000, 266_400_000].map(time);
-        assert_eq!(times, ["0 ms", "340 ms", "13.8 s", "2 min 3 s", "1 h 5 min", "3 d 2 h"]);
+    fn a_duration_reads_as_people_say_it() {
+        let told = [0, 340, 999, 1_479, 12_399, 125_000, 11_520_000, 187_200_000].map(duration);
+        assert_eq!(
+            told,
+            ["0 ms", "340 ms", "999 ms", "1.47 s", "12.3 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"]
+        );
     }
 
     #[test]

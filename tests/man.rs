@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use addonce::cli::Cli;
 use addonce::control::interface;
-use addonce::kmod::policy::set;
+use addonce::kmod::hwdb::set;
 use addonce::once::policy::Policy;
 use clap::{Arg, Command, CommandFactory};
 
@@ -275,10 +275,10 @@ fn every_error_that_a_client_may_get_stands_in_the_page_and_no_other() {
 
 #[test]
 fn every_property_of_policy_stands_in_its_page_and_no_other() {
-    let source = include_str!("../src/kmod/policy.rs");
+    let source = include_str!("../src/kmod/hwdb.rs");
     let arms = source.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => policy."));
     let parsed: BTreeSet<&str> = arms.map(|(property, _)| property).collect();
-    assert!(parsed.contains("ADDONCE"), "policy.rs is not read as it was");
+    assert!(parsed.contains("ADDONCE"), "hwdb.rs is not read as it was");
     let items = section(HWDB, "# PROPERTIES").lines().filter_map(|line| line.strip_prefix('*'));
     let page: BTreeSet<&str> = items.filter_map(|line| line.split_once("=*").map(|(name, _)| name)).collect();
     assert_eq!(page, parsed);

@@ -1,63 +1,52 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Hwdb: module policy, as distributions and administrators write it
+//! Module policy, as distributions and administrators write it in hwdb: the properties `ADDONCE`, `ADDONCE_UNLESS` and
+//! `ADDONCE_BACKOFF_SEC` under the keys `addonce:module:NAME` and `addonce:modalias:MODALIAS`. What a modalias says goes over
+//! what its module says. One that does not parse is named once and left at its default, so a typing error costs one property,
+//! not the policy.
 //!
-//! Owns the way from hwdb.bin to a [`Policy`]: the properties `ADDONCE`, `ADDONCE_UNLESS` and
-//! `ADDONCE_BACKOFF_SEC` under the keys `addonce:module:NAME` and `addonce:modalias:MODALIAS`. What a modalias says
-//! goes over what its module says. Without hwdb.bin, or without the feature `udev`, the table of this file holds:
-//! the entries of hwdb/60-addonce.hwdb. Promises that a property that does not parse is named once and skipped.
-//!
-//! libudev maps the file when it is opened, so a changed hwdb takes a new [`Policies`].
+//! libudev maps hwdb.bin when it is opened, so a changed one takes a new [`Policies`]. Where there is none, or without the feature
+//! `udev`, what we ship holds.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::policy::set;
-use crate::once::Policy;
+use crate::once::{Backoff, Mode, Policy};
+
+#[cfg(not(feature = "udev"))]
+type Hwdb = std::convert::Infallible;
+#[cfg(feature = "udev")]
+use udev::Hwdb;
 
 /// The properties that make up a policy.
 const PROPERTIES: [&str; 3] = ["ADDONCE", "ADDONCE_UNLESS", "ADDONCE_BACKOFF_SEC"];
 
-/// What holds where there is no hwdb: module, property, value.
-///
-/// A cpufreq driver cannot come in while another one is registered (`cpufreq_register_driver()` returns -EEXIST, and
-/// some ask even before), and policy0 exists only while one is: so this rules out nothing that could have come in.
-const DEFAULTS: [(&str, &str, &str); 4] = [
-    ("acpi_cpufreq", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
-    ("p4_clockmod", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
-    ("pcc_cpufreq", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
-    ("powernow_k8", "ADDONCE_UNLESS", "/sys/devices/system/cpu/cpufreq/policy0"),
-];
+/// The source of what distributions compile into hwdb.bin.
+const SHIPPED: &str = include_str!("../../hwdb/60-addonce.hwdb");
 
 /// The policies of all modules.
 pub struct Policies {
-    source: Source,
+    hwdb: Option<Hwdb>,
     /// Most modules have none of their own: they share this one.
     default: Arc<Policy>,
     /// Complaints already made. Bounded by what hwdb contains, which is why the modalias is no part of them.
     complaints: RefCell<HashSet<String>>,
 }
 
-enum Source {
-    #[cfg(feature = "udev")]
-    Hwdb(udev::Hwdb),
-    Defaults,
-}
-
-impl Default for Policies {
-    fn default() -> Self {
-        Self::open()
-    }
-}
-
 impl Policies {
-    /// Opens hwdb.bin as it is now, or falls back to the built-in table.
+    /// Opens hwdb.bin as it is now.
     pub fn open() -> Self {
-        Self::over(Source::open())
+        #[cfg(not(feature = "udev"))]
+        let hwdb = None;
+        #[cfg(feature = "udev")]
+        let hwdb = Hwdb::new().inspect_err(|error| log::debug!("hwdb: {error}: what we ship holds")).ok();
+        Self::over(hwdb)
     }
 
-    fn over(source: Source) -> Self {
-        Self { source, default: Arc::default(), complaints: RefCell::default() }
+    fn over(hwdb: Option<Hwdb>) -> Self {
+        Self { hwdb, default: Arc::default(), complaints: RefCell::default() }
     }
 
     /// hwdb's word on a module, asked for by a modalias if there is one. A modalias that is not UTF-8 cannot be
@@ -77,7 +66,11 @@ impl Policies {
             return;
         }
         for property in PROPERTIES {
-            let Some(value) = self.source.get(key, property) else { continue };
+            let value = match &self.hwdb {
+                Some(hwdb) => query(hwdb, key, property),
+                None => shipped(key, property),
+            };
+            let Some(value) = value else { continue };
             if let Err(complaint) = set(policy, property, &value) {
                 let complaint = format!("hwdb: {module}: {complaint}");
                 if self.complaints.borrow_mut().insert(complaint.clone()) {
@@ -88,37 +81,65 @@ impl Policies {
     }
 }
 
-impl Source {
-    #[cfg(feature = "udev")]
-    fn open() -> Self {
-        udev::Hwdb::new().map_or_else(
-            |error| {
-                log::debug!("hwdb: {error}: the built-in policies hold");
-                Source::Defaults
-            },
-            Source::Hwdb,
-        )
-    }
+/// One property, copied at once: libudev frees it with the next query.
+#[cfg(feature = "udev")]
+fn query(hwdb: &Hwdb, key: &str, property: &str) -> Option<String> {
+    hwdb.query_one(key, property).map(|value| value.to_string_lossy().into_owned())
+}
 
-    #[cfg(not(feature = "udev"))]
-    fn open() -> Self {
-        Source::Defaults
-    }
+#[cfg(not(feature = "udev"))]
+fn query(hwdb: &Hwdb, _: &str, _: &str) -> Option<String> {
+    match *hwdb {}
+}
 
-    /// One property, copied at once: libudev frees it with the next query.
-    fn get(&self, key: &str, property: &str) -> Option<String> {
-        match self {
-            #[cfg(feature = "udev")]
-            Source::Hwdb(hwdb) => {
-                hwdb.query_one(key, property).map(|value| value.to_string_lossy().into_owned())
-            }
-            Source::Defaults => {
-                let module = key.strip_prefix("addonce:module:")?;
-                let entry = DEFAULTS.iter().find(|entry| entry.0 == module && entry.1 == property);
-                entry.map(|entry| entry.2.to_owned())
-            }
-        }
+/// The same of the shipped source, whose keys have no wildcards: in each of its paragraphs keys come before properties.
+fn shipped(key: &str, property: &str) -> Option<String> {
+    let paragraph = SHIPPED.split("\n\n").find(|paragraph| paragraph.lines().any(|line| line == key))?;
+    let properties = paragraph.lines().filter_map(|line| line.strip_prefix(' ')?.split_once('='));
+    properties.filter(|(name, _)| *name == property).map(|(_, value)| value.to_owned()).next()
+}
+
+/// Takes one property of hwdb. Keys of others are no error: several programs share a hwdb entry.
+///
+/// # Errors
+/// A sentence that names the property, the value and the forms it may have.
+pub fn set(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "ADDONCE" => policy.mode = parse_mode(value)?,
+        "ADDONCE_UNLESS" => policy.unless = Some(parse_unless(value)?),
+        "ADDONCE_BACKOFF_SEC" => policy.backoff = parse_backoff(value)?,
+        _ => {}
     }
+    Ok(())
+}
+
+fn parse_mode(value: &str) -> Result<Mode, String> {
+    match value {
+        "once" => Ok(Mode::Once),
+        "always" => Ok(Mode::Always),
+        "never" => Ok(Mode::Never),
+        _ => Err(format!("ADDONCE={value}: expected once, always or never")),
+    }
+}
+
+fn parse_unless(value: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(value);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!("ADDONCE_UNLESS={value}: expected an absolute path"))
+    }
+}
+
+fn parse_backoff(value: &str) -> Result<Backoff, String> {
+    let seconds = |text: &str| text.parse::<u32>().ok().map(|s| Duration::from_secs(s.into()));
+    value
+        .split_once('-')
+        .and_then(|(min, max)| Some(Backoff { min: seconds(min)?, max: seconds(max)? }))
+        .filter(|backoff| backoff.min <= backoff.max)
+        .ok_or_else(|| {
+            format!("ADDONCE_BACKOFF_SEC={value}: expected MIN-MAX in whole seconds, MIN not above MAX")
+        })
 }
 
 #[cfg(test)]
@@ -128,25 +149,27 @@ mod tests {
 
     #[test]
     fn without_hwdb_a_second_cpufreq_driver_is_ruled_out_while_one_is_active() {
-        let policies = Policies::over(Source::Defaults);
-        for module in ["acpi_cpufreq", "pcc_cpufreq"] {
+        let policies = Policies::over(None);
+        for module in ["acpi_cpufreq", "p4_clockmod", "pcc_cpufreq", "powernow_k8"] {
             let policy = policies.lookup(module, Some(b"cpu:type:x86"));
             assert_eq!(policy.unless.as_deref(), Some(Path::new("/sys/devices/system/cpu/cpufreq/policy0")));
         }
+        assert!(policies.complaints.borrow().is_empty());
     }
 
     #[test]
     fn modules_that_nobody_wrote_about_share_the_default() {
-        let policies = Policies::over(Source::Defaults);
+        let policies = Policies::over(None);
         let (one, other) = (policies.lookup("ext4", None), policies.lookup("xfs", Some(b"fs-xfs")));
         assert!(Arc::ptr_eq(&one, &other) && *one == Policy::default());
     }
 
     #[test]
-    fn the_built_in_table_parses() {
-        for (module, property, value) in DEFAULTS {
-            assert_eq!(set(&mut Policy::default(), property, value), Ok(()), "{module}");
-            assert!(PROPERTIES.contains(&property), "{module}");
+    fn every_key_that_we_ship_is_one_module() {
+        let keys = SHIPPED.lines().filter(|line| line.starts_with("addonce:"));
+        for name in keys.map(|key| key.strip_prefix("addonce:module:").expect("a module's")) {
+            assert!(!name.contains(['*', '?', '[']), "{name}");
+            assert_ne!(*Policies::over(None).lookup(name, None), Policy::default(), "{name}");
         }
     }
 
@@ -160,20 +183,25 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_table_is_the_shipped_file() {
-        let mut shipped = Vec::new();
-        let mut modules = Vec::new();
-        for line in include_str!("../../hwdb/60-addonce.hwdb").lines() {
-            if let Some(module) = line.strip_prefix("addonce:module:") {
-                modules.push(module);
-            } else if let Some((property, value)) =
-                line.strip_prefix(' ').and_then(|line| line.split_once('='))
-            {
-                shipped.extend(modules.iter().map(|&module| (module, property, value)));
-            } else {
-                modules.clear();
-            }
+    fn a_property_that_does_not_parse_is_named_and_left_alone() {
+        let mut policy = Policy::default();
+        for (key, value) in [
+            ("ADDONCE", "twice"),
+            ("ADDONCE_UNLESS", "sys/module/kvm"),
+            ("ADDONCE_BACKOFF_SEC", "9-3"),
+            ("ADDONCE_BACKOFF_SEC", "5"),
+        ] {
+            let error = set(&mut policy, key, value).expect_err(value);
+            assert!(error.starts_with(&format!("{key}={value}: expected ")), "{error}");
         }
-        assert_eq!(shipped, DEFAULTS);
+        assert_eq!(policy, Policy::default());
+    }
+
+    #[test]
+    fn properties_of_other_programs_are_none_of_ours() {
+        let mut policy = Policy::default();
+        set(&mut policy, "ID_VENDOR_FROM_DATABASE", "Intel").expect("ignored");
+        set(&mut policy, "ADDONCE", "never").expect("known");
+        assert_eq!(policy, Policy { mode: Mode::Never, ..Policy::default() });
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Policy: what hwdb says of one module, and what that means. How it is written in hwdb is `kmod::policy`'s part.
+//! Policy: what hwdb says of one module, and what that means. How it is written in hwdb is `kmod::hwdb`'s part.
 
 use std::path::PathBuf;
 use std::time::Duration;

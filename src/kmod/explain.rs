@@ -1,21 +1,63 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Plan: the steps of a load, in libkmod's order
+//! What would become of an alias: each of its modules with its verdict, policy included, and the steps that loading it takes.
+//! Nothing is loaded.
 //!
-//! Owns the linear view of what loading a module takes, which `addonce explain` prints in the words of
-//! `modprobe -D`. The daemon does not walk this list: it starts loads from the plan of each module, where every
-//! module comes once. The list is how people know it, and how the oracle test compares addonce with modprobe.
-//!
-//! Promises libkmod's order to the letter (`__kmod_module_get_probe_list`): a module's dependencies are each
-//! expanded with their softdeps whether they were met before or not, while a softdep that was met before is not
-//! expanded again. "Met" goes by libkmod's object, so a module may come twice, by its name and by an alias. Bounded
-//! by that rule: every object is expanded once.
+//! The steps are the linear view of a load, in libkmod's order to the letter (`__kmod_module_get_probe_list`). The daemon does not
+//! walk this list: it starts loads from the plan of each module, where every module comes once. The list is how people know it
+//! from `modprobe -D`, and how the oracle test compares addonce with modprobe. A module's dependencies are each expanded with
+//! their softdeps whether they were met before or not, while a softdep that was met before is not expanded again. "Met" goes by
+//! libkmod's object, so a module may come twice, by its name and by an alias; every object is expanded once.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::resolver::{Resolver, to_path};
 use super::sys::Module;
+use crate::once::{Candidate, InitState, Mode, Modules, Name, Verdict};
+
+/// One module of an alias.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The module.
+    pub module: Name,
+    /// `load`, `builtin`, `blacklisted` or `ruled_out`.
+    pub verdict: &'static str,
+    /// It is live already.
+    pub live: bool,
+    /// hwdb rules it out while this path exists.
+    pub unless: Option<PathBuf>,
+    /// The steps that loading it takes, in order, as `modprobe --show-depends` prints them.
+    pub plan: Vec<String>,
+}
+
+/// The modules of an alias or a name, in the order in which they are tried.
+pub fn explain(resolver: &mut Resolver, alias: &[u8]) -> Vec<Explanation> {
+    let candidates = resolver.resolve(alias);
+    candidates.iter().map(|candidate| one(resolver, candidate)).collect()
+}
+
+fn one(resolver: &mut Resolver, candidate: &Candidate) -> Explanation {
+    let plan =
+        ordered(resolver, &candidate.module, candidate.options.as_ref().map(|options| options.as_c_str()));
+    let unless = candidate.policy.unless.clone();
+    let verdict = match candidate.verdict {
+        Verdict::Builtin => "builtin",
+        Verdict::Blacklisted => "blacklisted",
+        Verdict::Load if candidate.policy.mode == Mode::Never => "ruled_out",
+        Verdict::Load if unless.as_deref().is_some_and(|path| resolver.exists(path)) => "ruled_out",
+        Verdict::Load => "load",
+    };
+    Explanation {
+        module: candidate.module.clone(),
+        verdict,
+        live: candidate.verdict == Verdict::Load && resolver.initstate(&candidate.module) == InitState::Live,
+        unless,
+        plan: plan.iter().map(|step| step.to_string().trim_end().to_owned()).collect(),
+    }
+}
 
 /// One step of a load; printed, one line of `modprobe -D`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,14 +10,14 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::fcntl::OFlag;
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, Pid, close, fork, pipe2, setsid};
 
 /// The longest report, in bytes: an error and a module's name.
 const LONGEST: u64 = 4096;
@@ -26,8 +26,6 @@ const LONGEST: u64 = 4096;
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
-    /// Readable once the process has ended: pidfd_open(2), Linux 5.3.
-    pidfd: OwnedFd,
     report: File,
 }
 
@@ -43,30 +41,21 @@ pub(super) enum End {
 }
 
 impl Process {
-    /// Starts a process that ends with a report of what `work` returns. `ps` and the kernel's log show the first 15 bytes of the
-    /// name.
+    /// Starts a process that ends with a report of what `work` returns; SIGCHLD tells when. `ps` and the kernel's log show the first
+    /// 15 bytes of the name.
     ///
     /// # Errors
-    /// What fork(2), pipe(2) or pidfd_open(2) says. The work was not begun then.
+    /// What fork(2) or pipe(2) says. The work was not begun then.
     pub(super) fn start(name: &str, work: impl FnOnce() -> Vec<u8>) -> io::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        // Holds the place of the pidfd, which must not fail for want of a descriptor once the process runs.
-        let place = reader.try_clone()?;
+        // Whoever started us may ignore it, and then nobody is told and nothing can be waited for.
+        // SAFETY: no handler is installed.
+        unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
         // SAFETY: the daemon has no second thread, so the child finds every lock and every structure in order and may do what
         // the parent may. It never returns from here.
         match unsafe { fork() }? {
             ForkResult::Child => run(name, File::from(writer), work),
-            ForkResult::Parent { child } => {
-                drop(place);
-                match pidfd_open(child) {
-                    Ok(pidfd) => Ok(Self { pid: child, pidfd, report: File::from(reader) }),
-                    Err(error) => {
-                        let _ = kill(child, Signal::SIGKILL);
-                        let _ = waitpid(child, None);
-                        Err(error)
-                    }
-                }
-            }
+            ForkResult::Parent { child } => Ok(Self { pid: child, report: File::from(reader) }),
         }
     }
 
@@ -84,12 +73,6 @@ impl Process {
             Ok(WaitStatus::Signaled(_, signal, _)) => End::Signal(signal as i32),
             _ => End::Silent,
         })
-    }
-}
-
-impl AsRawFd for Process {
-    fn as_raw_fd(&self) -> RawFd {
-        self.pidfd.as_raw_fd()
     }
 }
 
@@ -112,48 +95,31 @@ fn run(name: &str, mut report: File, work: impl FnOnce() -> Vec<u8>) -> ! {
 
 /// Closes every descriptor but the first three and this one.
 fn close_others(keep: RawFd) {
-    if !(close_range(3, keep - 1) && close_range(keep + 1, RawFd::MAX)) {
-        close_one_by_one(keep);
-    }
-}
-
-/// Whether the kernel has closed them: close_range(2) is there since Linux 5.9.
-fn close_range(first: RawFd, last: RawFd) -> bool {
-    // SAFETY: only the child calls this, and uses none of these descriptors afterwards.
-    first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0
-}
-
-fn close_one_by_one(keep: RawFd) {
     let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let descriptors: Vec<RawFd> =
         names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for descriptor in descriptors.into_iter().filter(|&descriptor| descriptor > 2 && descriptor != keep) {
         // The one that read the directory is closed already.
-        let _ = nix::unistd::close(descriptor);
+        let _ = close(descriptor);
     }
-}
-
-fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two numbers.
-    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor, so nobody else owns it. It closes on exec.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
+    use nix::sys::signal::kill;
+    use std::time::{Duration, Instant};
 
-    /// Waits as the loop does: for the pidfd.
+    /// Waits until it has ended.
     fn end(mut process: Process) -> End {
-        let mut news = [PollFd::new(process.pidfd.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut news, PollTimeout::from(20_000u16)), Ok(1), "it does not end");
-        process.end().expect("it has ended")
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match process.end() {
+                Some(end) => return end,
+                None => assert!(Instant::now() < deadline, "it does not end"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn descriptors() -> String {
@@ -179,7 +145,7 @@ mod tests {
         assert_eq!(end(abort), End::Signal(libc::SIGABRT));
         let killed = Process::start("+hang", || {
             loop {
-                std::thread::sleep(std::time::Duration::MAX)
+                std::thread::sleep(Duration::MAX)
             }
         });
         let mut killed = killed.expect("forked");
@@ -192,23 +158,10 @@ mod tests {
     #[test]
     fn a_process_keeps_nothing_open_but_what_it_needs() {
         let others: Vec<File> = (0..20).map(|_| File::open("/dev/null").expect("null")).collect();
-        let by_range = Process::start("+fds", || descriptors().into_bytes()).expect("forked");
-        let End::Report(by_range) = end(by_range) else { panic!("no report") };
-        let by_range = String::from_utf8(by_range).expect("text");
-        assert_eq!(by_range.matches(',').count(), 3, "0, 1, 2 and the pipe: {by_range}");
-        // What an older kernel leaves open is closed, too.
-        let one_by_one = Process::start("+old", || {
-            let extra: Vec<File> = (0..20).map(|_| File::open("/dev/null").expect("null")).collect();
-            let last = extra.last().expect("twenty").as_raw_fd();
-            close_one_by_one(last);
-            std::mem::forget(extra);
-            // The pipe is closed as well: so the answer is the exit by a signal.
-            if descriptors().matches(',').count() == 3 {
-                std::process::abort()
-            }
-            Vec::new()
-        });
-        assert_eq!(end(one_by_one.expect("forked")), End::Signal(libc::SIGABRT));
+        let process = Process::start("+fds", || descriptors().into_bytes()).expect("forked");
+        let End::Report(left) = end(process) else { panic!("no report") };
+        let left = String::from_utf8(left).expect("text");
+        assert_eq!(left.matches(',').count(), 3, "0, 1, 2 and the pipe: {left}");
         drop(others);
     }
 

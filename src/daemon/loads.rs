@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The processes that load modules, one for each load.
 //!
-//! A driver that hangs, oopses or is killed costs its own process: the loop hears of its end by a pidfd, and a load goes on when
+//! A driver that hangs, oopses or is killed costs its own process: the loop hears of its end by SIGCHLD, and a load goes on when
 //! the daemon does not. How many there may be at a time is the scheduler's to say.
 
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
-
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
 
 use super::fork::{End, Process};
 use crate::kmod::Loader;
@@ -17,16 +13,14 @@ use crate::once::{LoadError, Name, Outcome, Plan, Stage};
 /// The loads that run.
 pub struct Loads {
     loader: Box<dyn Loader>,
-    registry: Registry,
-    token: Token,
     running: Vec<(Name, Process)>,
     finished: VecDeque<(Name, Outcome)>,
 }
 
 impl Loads {
-    /// Loads that are performed by this loader; when one may have ended, the loop gets an event of this token.
-    pub fn new(loader: Box<dyn Loader>, registry: Registry, token: Token) -> Self {
-        Self { loader, registry, token, running: Vec::new(), finished: VecDeque::new() }
+    /// Loads that are performed by this loader.
+    pub fn new(loader: Box<dyn Loader>) -> Self {
+        Self { loader, running: Vec::new(), finished: VecDeque::new() }
     }
 
     /// Starts a load. Where no process can be had, that is its outcome, a transient one.
@@ -38,12 +32,7 @@ impl Loads {
             };
             serde_json::to_vec(&error).unwrap_or_default()
         };
-        let started = Process::start(&format!("+{}", plan.module), work).and_then(|process| {
-            let source = &mut SourceFd(&process.as_raw_fd());
-            self.registry.register(source, self.token, Interest::READABLE)?;
-            Ok(process)
-        });
-        match started {
+        match Process::start(&format!("+{}", plan.module), work) {
             Ok(process) => self.running.push((plan.module.clone(), process)),
             Err(error) => {
                 log::warn!("{}: no process can be started to load it: {error}", plan.module);
@@ -53,13 +42,11 @@ impl Loads {
         }
     }
 
-    /// Looks which loads have ended: after an event of the token.
+    /// Looks which loads have ended: after SIGCHLD.
     pub fn reap(&mut self) {
-        let Self { registry, running, finished, .. } = self;
+        let Self { running, finished, .. } = self;
         running.retain_mut(|(module, process)| {
             let Some(end) = process.end() else { return true };
-            // The descriptor is closed at once, which takes it out of epoll, too.
-            let _ = registry.deregister(&mut SourceFd(&process.as_raw_fd()));
             finished.push_back((module.clone(), outcome(module, end)));
             false
         });

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What clients' calls mean: which go to the scheduler, which are answered at once, and who waits for what.
 
-use std::collections::VecDeque;
-
 use mio::event::Event;
 use serde_json::{Value, json};
 
 use super::events::Events;
 use super::history::History;
-use super::hold;
-use super::status::{self, Content, Situation, StatusFile};
+use super::hold::{self, Hold};
+use super::status::{self, Situation, StatusFile};
 use crate::control::json;
 use crate::control::protocol::{Load, Method, Reply};
 use crate::control::server::Server;
@@ -30,37 +28,17 @@ pub struct Methods {
     began: Time,
     /// Who waits for settling, and has waited since before the uevents were last seen to be taken in.
     settling: Vec<ClientId>,
-    /// The programs that wait for the end of the hold.
-    holding: Vec<ClientId>,
-    /// Programs that wait for the modules of their uevent.
-    asking: Vec<ClientId>,
-    notes: VecDeque<Note>,
-}
-
-/// What the hold has to know of clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// A program asks for the modules of the uevent with this SEQNUM.
-    Asked(u64),
-    /// A program came to wait for the end of the hold, of our event with this number; this udevd runs it.
-    Hold(ClientId, Option<u64>, Option<hold::Udevd>),
-    /// One of those, or one that waits for the modules of its uevent, went without an answer.
-    Gone(ClientId),
+    /// The programs that wait for the end of the hold, or for the modules of their uevent.
+    programs: Vec<ClientId>,
+    history: History,
 }
 
 impl Methods {
     /// For the clients of this server.
     pub fn new(server: Server, now: Time) -> Self {
         let file = StatusFile::beside(server.path());
-        Self {
-            server,
-            file,
-            began: now,
-            settling: Vec::new(),
-            holding: Vec::new(),
-            asking: Vec::new(),
-            notes: VecDeque::new(),
-        }
+        let (settling, programs, history) = Default::default();
+        Self { server, file, began: now, settling, programs, history }
     }
 
     /// We are to stop: who connects from now on is not accepted.
@@ -74,9 +52,8 @@ impl Methods {
     }
 
     /// When there is something to do that no event tells of.
-    pub fn next_deadline(&self, core: &Scheduler, events: &Events, situation: &Situation) -> Option<Time> {
-        let due = self.file.due(&Content::of(core, events, &self.server, situation));
-        [self.server.next_deadline(), due].into_iter().flatten().min()
+    pub fn next_deadline(&self) -> Option<Time> {
+        [self.server.next_deadline(), self.file.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether nobody is connected.
@@ -89,8 +66,8 @@ impl Methods {
         &mut self,
         core: &mut Scheduler,
         resolver: &mut Resolver,
+        mut hold: Option<&mut Hold>,
         events: &Events,
-        history: &History,
         situation: &Situation,
         now: Time,
     ) -> bool {
@@ -98,11 +75,9 @@ impl Methods {
         while let Some(client) = self.server.next_gone() {
             core.client_gone(client);
             self.settling.retain(|&other| other != client);
-            let waiting = self.holding.len() + self.asking.len();
-            self.holding.retain(|&other| other != client);
-            self.asking.retain(|&other| other != client);
-            if self.holding.len() + self.asking.len() < waiting {
-                self.notes.push_back(Note::Gone(client));
+            if self.programs.contains(&client) {
+                self.programs.retain(|&other| other != client);
+                hold.iter_mut().for_each(|hold| hold.gone(client, now));
             }
         }
         while let Some((client, method)) = self.server.next_call() {
@@ -111,8 +86,8 @@ impl Methods {
                     Err(parameter) => Reply::invalid_parameter(parameter),
                     Ok(()) => {
                         if let Some(seqnum) = load.seqnum {
-                            self.notes.push_back(Note::Asked(seqnum));
-                            self.asking.extend(client);
+                            hold.iter_mut().for_each(|hold| hold.asked(seqnum, now));
+                            self.programs.extend(client);
                         }
                         continue;
                     }
@@ -131,9 +106,13 @@ impl Methods {
                     continue;
                 }
                 (Method::Hold { uuid }, Some(client)) => {
-                    self.holding.push(client);
-                    let event = uuid.as_deref().and_then(hold::number);
-                    self.notes.push_back(Note::Hold(client, event, self.server.grandparent(client)));
+                    self.programs.push(client);
+                    let (event, udevd) =
+                        (uuid.as_deref().and_then(hold::number), self.server.grandparent(client));
+                    match &mut hold {
+                        Some(hold) => hold.hold(client, event, udevd, now),
+                        None => self.end_hold(client, now),
+                    }
                     continue;
                 }
                 (Method::Monitor {}, Some(client)) => {
@@ -143,22 +122,30 @@ impl Methods {
                 (Method::Status {}, _) => Reply::of(self.status(core, events, situation, now)),
                 (Method::Failures {}, _) => Reply::of(json!({ "failures": status::failures(core, now) })),
                 (Method::Top { limit }, _) => Reply::of(top(core, limit.unwrap_or(TOP))),
-                (Method::Storm {}, _) => Reply::of(json!({ "storm": history.storm(now) })),
+                (Method::Storm {}, _) => Reply::of(json!({ "storm": self.history.storm(now) })),
             };
             if let Some(client) = client {
                 self.server.reply(client, &reply, now);
             }
         }
+        self.history.sample(core.stats(), now);
         more
     }
 
-    /// Writes what everybody may read, if that is due.
-    pub fn write_status(&mut self, core: &Scheduler, events: &Events, situation: &Situation, now: Time) {
-        let content = Content::of(core, events, &self.server, situation);
-        if self.file.due(&content).is_some_and(|due| due <= now) {
+    /// After a turn of the loop: writes what everybody may read, if that is due. Whether it was.
+    pub fn write_status(
+        &mut self,
+        core: &Scheduler,
+        events: &Events,
+        situation: &Situation,
+        now: Time,
+    ) -> bool {
+        let is_due = self.file.turn(now);
+        if is_due {
             let status = self.status(core, events, situation, now);
-            self.file.write(content, status, status::failures(core, now), now);
+            self.file.write(status, status::failures(core, now), now);
         }
+        is_due
     }
 
     /// The uevents are taken in and nothing is being loaded.
@@ -168,25 +155,21 @@ impl Methods {
         }
     }
 
-    /// The next thing that the hold has to know.
-    pub fn next_note(&mut self) -> Option<Note> {
-        self.notes.pop_front()
-    }
-
     /// Answers a program that waits for the end of the hold.
     pub fn end_hold(&mut self, client: ClientId, now: Time) {
-        self.holding.retain(|&other| other != client);
+        self.programs.retain(|&other| other != client);
         self.server.reply(client, &Reply::of(json!({})), now);
     }
 
     /// The scheduler has an answer.
     pub fn answer(&mut self, client: ClientId, answers: &[Answer], now: Time) {
-        self.asking.retain(|&other| other != client);
+        self.programs.retain(|&other| other != client);
         self.server.reply(client, &json::answers(answers, now), now);
     }
 
     /// A load has ended.
     pub fn publish(&mut self, record: &AddOnce, now: Time) {
+        self.history.add(record, now);
         self.server.publish(|| json!({ "add_once": json::add_once(record) }), now);
     }
 

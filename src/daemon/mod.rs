@@ -33,14 +33,13 @@ use nix::sys::signal::Signal;
 use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
-use crate::once::{Action, Scheduler};
+use crate::once::{Action, Scheduler, Time};
 pub use config::{Config, Control};
 use events::{Event, Events, More};
-use history::History;
 use hold::Hold;
 use hold_file::HoldFile;
 use loads::Loads;
-use methods::{Methods, Note};
+use methods::Methods;
 use notify::Notifier;
 use shutdown::Shutdown;
 pub use shutdown::Until;
@@ -50,9 +49,8 @@ use status::Situation;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
-const LOADS: Token = Token(2);
 /// Tokens from here on are the server's.
-const SERVER: Token = Token(3);
+const SERVER: Token = Token(2);
 
 /// The loop and all it has.
 pub struct Daemon {
@@ -67,7 +65,6 @@ pub struct Daemon {
     hold: Option<(Hold, HoldFile)>,
     situation: Situation,
     state_file: Option<StateFile>,
-    history: History,
     notifier: Option<Notifier>,
     shutdown: Shutdown,
 }
@@ -79,13 +76,12 @@ impl Daemon {
     /// [`Fatal::System`], naming what was refused.
     pub fn new(resolver: Resolver, config: Config) -> Result<Self, Fatal> {
         let poll = Poll::new().map_err(refused)?;
-        let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+        let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])?;
         watch(poll.registry(), &signals, SIGNALS)?;
         if let Some(netlink) = &config.netlink {
             watch(poll.registry(), netlink, NETLINK)?;
         }
         let now = clock::now();
-        let registry = || poll.registry().try_clone().map_err(refused);
         let (with_udev, dry_run) = (config.with_udev, config.dry_run);
         let hold = config.control.as_ref().filter(|_| config.holds && with_udev).map(|control| {
             let (file, stale) = HoldFile::beside(&control.path);
@@ -100,8 +96,9 @@ impl Daemon {
         });
         let methods = match config.control {
             Some(control) => {
+                let registry = poll.registry().try_clone().map_err(refused)?;
                 let bounds = control.bounds;
-                Some(Methods::new(Server::new(control.listen()?, registry()?, SERVER, bounds)?, now))
+                Some(Methods::new(Server::new(control.listen()?, registry, SERVER, bounds)?, now))
             }
             None => None,
         };
@@ -115,7 +112,7 @@ impl Daemon {
             None => Scheduler::new(config.limits),
         };
         Ok(Self {
-            loads: Loads::new(config.loader, registry()?, LOADS),
+            loads: Loads::new(config.loader),
             poll,
             signals,
             resolver,
@@ -125,7 +122,6 @@ impl Daemon {
             hold,
             situation: Situation { with_udev, dry_run, ..Situation::default() },
             state_file,
-            history: History::default(),
             notifier: config.notifier,
             shutdown: Shutdown::new(config.until, config.stop_timeout),
         })
@@ -138,10 +134,8 @@ impl Daemon {
     pub fn run(mut self) -> Result<Scheduler, Fatal> {
         let mut occurred = mio::Events::with_capacity(128);
         let mut more = true;
-        if let Some(methods) = &mut self.methods {
-            // Who was told that we are ready finds it.
-            methods.write_status(&self.core, &self.events, &self.situation, clock::now());
-        }
+        // Who was told that we are ready finds it.
+        self.write_status(clock::now());
         // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
         self.notifier.iter_mut().for_each(Notifier::ready);
         loop {
@@ -155,21 +149,21 @@ impl Daemon {
                 match event.token() {
                     SIGNALS => self.take_signals()?,
                     NETLINK => {}
-                    LOADS => self.loads.reap(),
                     _ => self.methods.iter_mut().for_each(|methods| methods.event(event, now)),
                 }
             }
             more = self.turn()?;
             let now = clock::now();
             let settled = !more && self.is_settled();
-            if let Some(methods) = &mut self.methods {
-                if settled {
-                    methods.settled(now);
-                }
-                methods.write_status(&self.core, &self.events, &self.situation, now);
+            if settled {
+                self.methods.iter_mut().for_each(|methods| methods.settled(now));
             }
+            let is_written = self.write_status(now);
             if let Some(notifier) = &mut self.notifier {
-                notifier.tick(&self.core, self.loads.running().len(), now);
+                notifier.beat(now);
+                if is_written {
+                    notifier.status(&self.core, self.loads.running().len());
+                }
             }
             let is_idle = settled
                 && self.methods.as_ref().is_none_or(Methods::is_deserted)
@@ -199,8 +193,6 @@ impl Daemon {
         if let Some((hold, _)) = self.hold.as_mut().filter(|_| is_drained && !more_calls) {
             hold.drained(now);
         }
-        // In the turn that took them: a load that begins now belongs to them.
-        self.history.sample(self.core.stats(), now);
         self.core.tick(&mut self.resolver, now);
         self.remember(now);
         self.act();
@@ -239,17 +231,14 @@ impl Daemon {
     fn take_calls(&mut self, now: Duration) -> More {
         let Some(methods) = &mut self.methods else { return false };
         let (core, resolver) = (&mut self.core, &mut self.resolver);
-        let more = methods.serve(core, resolver, &self.events, &self.history, &self.situation, now);
-        while let Some(note) = methods.next_note() {
-            match (note, &mut self.hold) {
-                (Note::Asked(seqnum), Some((hold, _))) => hold.asked(seqnum, now),
-                (Note::Hold(client, event, udevd), Some((hold, _))) => hold.hold(client, event, udevd, now),
-                (Note::Gone(client), Some((hold, _))) => hold.gone(client, now),
-                (Note::Hold(client, ..), None) => methods.end_hold(client, now),
-                (_, None) => {}
-            }
-        }
-        more
+        let hold = self.hold.as_mut().map(|(hold, _)| hold);
+        methods.serve(core, resolver, hold, &self.events, &self.situation, now)
+    }
+
+    /// After a turn: writes what everybody may read, if that is due. Whether it was.
+    fn write_status(&mut self, now: Time) -> bool {
+        let Some(methods) = &mut self.methods else { return false };
+        methods.write_status(&self.core, &self.events, &self.situation, now)
     }
 
     /// Does what the hold wants. True where the socket is to be looked at once more before the loop sleeps.
@@ -359,7 +348,6 @@ impl Daemon {
                 Action::Load(plan) => self.loads.start(&plan),
                 Action::Publish(record) => {
                     log_lines::finished(&record);
-                    self.history.add(&record, now);
                     self.methods.iter_mut().for_each(|methods| methods.publish(&record, now));
                 }
                 Action::Answer(client, answers) => {
@@ -373,6 +361,7 @@ impl Daemon {
     fn take_signals(&mut self) -> Result<(), Fatal> {
         while let Some(signal) = self.signals.next()? {
             match signal {
+                Signal::SIGCHLD => self.loads.reap(),
                 _ if self.shutdown.has_begun() => {}
                 Signal::SIGHUP => self.reload(),
                 signal => self.stop(signal),
@@ -418,16 +407,14 @@ impl Daemon {
     fn timeout(&self) -> Option<Duration> {
         let now = clock::now();
         let goes_on = !self.shutdown.has_begun();
-        let loading = self.loads.running().len();
-        let methods = self.methods.as_ref();
         let next = [
             // What these would do next is the next daemon's, once we are to stop.
             self.core.next_deadline(now).filter(|_| goes_on),
             self.hold.as_ref().and_then(|(hold, _)| hold.deadline()).filter(|_| goes_on),
             self.shutdown.deadline(),
-            methods.and_then(|methods| methods.next_deadline(&self.core, &self.events, &self.situation)),
+            self.methods.as_ref().and_then(Methods::next_deadline),
             self.state_file.as_ref().and_then(|state_file| state_file.due(&self.core)),
-            self.notifier.as_ref().and_then(|notifier| notifier.deadline(&self.core, loading)),
+            self.notifier.as_ref().and_then(Notifier::deadline),
         ];
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
         Some(next.into_iter().flatten().min()?.saturating_sub(now) + Duration::from_millis(1))

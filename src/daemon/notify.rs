@@ -10,22 +10,14 @@ use sd_notify::NotifyState;
 
 use crate::once::{Scheduler, Time};
 
-/// Between two lines of status.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// The service manager.
 #[derive(Debug)]
 pub struct Notifier {
     /// Between two signs of life: half of what WATCHDOG_USEC allows.
     beat: Option<Duration>,
     next_beat: Time,
-    said: Option<Said>,
-    next_status: Time,
     warned: bool,
 }
-
-/// Modules live, modules remembered as failed, loads that run.
-type Said = (u64, usize, usize);
 
 impl Notifier {
     /// The manager that started us, if it wants to be told.
@@ -36,7 +28,7 @@ impl Notifier {
 
     fn new(watchdog: Option<Duration>) -> Self {
         let beat = watchdog.map(|watchdog| watchdog / 2).filter(|beat| !beat.is_zero());
-        Self { beat, next_beat: Time::ZERO, said: None, next_status: Time::ZERO, warned: false }
+        Self { beat, next_beat: Time::ZERO, warned: false }
     }
 
     /// We listen.
@@ -57,24 +49,23 @@ impl Notifier {
         self.say(&[NotifyState::Stopping]);
     }
 
-    /// Says what is due; `loading` loads are running.
-    pub fn tick(&mut self, core: &Scheduler, loading: usize, now: Time) {
+    /// What `systemctl status` shows; so many loads run.
+    pub fn status(&mut self, core: &Scheduler, loading: usize) {
+        let (live, failed) = (core.stats().live, core.failures().count());
+        self.say(&[NotifyState::Status(&format!("{live} modules live, {failed} failed, {loading} loading"))]);
+    }
+
+    /// Gives a sign of life, if that is due.
+    pub fn beat(&mut self, now: Time) {
         if let Some(beat) = self.beat.filter(|_| self.next_beat <= now) {
             self.next_beat = now + beat;
             self.say(&[NotifyState::Watchdog]);
         }
-        let current @ (live, failed, loading) = said(core, loading);
-        if self.said != Some(current) && self.next_status <= now {
-            (self.said, self.next_status) = (Some(current), now + PAUSE);
-            let status = format!("{live} modules live, {failed} failed, {loading} loading");
-            self.say(&[NotifyState::Status(&status)]);
-        }
     }
 
-    /// When something is due next.
-    pub fn deadline(&self, core: &Scheduler, loading: usize) -> Option<Time> {
-        let status = (self.said != Some(said(core, loading))).then_some(self.next_status);
-        [self.beat.map(|_| self.next_beat), status].into_iter().flatten().min()
+    /// When the next sign of life is due.
+    pub fn deadline(&self) -> Option<Time> {
+        self.beat.map(|_| self.next_beat)
     }
 
     /// A manager that is gone is one line in the log, once.
@@ -88,37 +79,19 @@ impl Notifier {
     }
 }
 
-fn said(core: &Scheduler, loading: usize) -> Said {
-    (core.stats().live, core.failures().count(), loading)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::once::Limits;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_status_is_due_when_it_changed_and_once_a_second_at_most() {
-        let core = Scheduler::new(Limits::default());
-        let mut notifier = Notifier::new(None);
-        assert_eq!(notifier.deadline(&core, 0), Some(Time::ZERO));
-        notifier.tick(&core, 0, SECOND);
-        assert_eq!(notifier.deadline(&core, 0), None, "nothing to wake up for");
-        notifier.tick(&core, 2, SECOND * 3 / 2);
-        assert_eq!(notifier.deadline(&core, 2), Some(2 * SECOND), "it is not forgotten");
-        notifier.tick(&core, 2, 2 * SECOND);
-        assert_eq!(notifier.deadline(&core, 2), None);
-    }
-
-    #[test]
     fn a_sign_of_life_is_due_at_half_of_what_the_watchdog_allows_and_only_if_it_is_asked_for() {
-        let core = Scheduler::new(Limits::default());
         let mut notifier = Notifier::new(Some(10 * SECOND));
-        notifier.tick(&core, 0, SECOND);
-        assert_eq!(notifier.deadline(&core, 0), Some(6 * SECOND));
-        notifier.tick(&core, 0, 6 * SECOND);
-        assert_eq!(notifier.deadline(&core, 0), Some(11 * SECOND));
+        notifier.beat(SECOND);
+        assert_eq!(notifier.deadline(), Some(6 * SECOND));
+        notifier.beat(6 * SECOND);
+        assert_eq!(notifier.deadline(), Some(11 * SECOND));
+        assert_eq!(Notifier::new(None).deadline(), None, "nothing to wake up for");
     }
 }

@@ -6,7 +6,7 @@
 //! boot or another format, or is not understood, is an empty memory and one line in the log.
 
 use std::fs::OpenOptions;
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,15 +49,10 @@ struct Header {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-struct Content<'a> {
+#[derive(Serialize, Deserialize)]
+struct Content {
     #[serde(flatten)]
-    header: &'a Header,
-    memory: Snapshot,
-}
-
-#[derive(Deserialize)]
-struct Memory {
+    header: Header,
     memory: Snapshot,
 }
 
@@ -112,11 +107,14 @@ impl StateFile {
 
     /// Writes it now, if anything has changed. What could not be written is said once.
     pub fn write(&mut self, core: &Scheduler) {
-        let Some(boot) = self.boot.clone().filter(|_| core.changes() != self.written) else { return };
+        let Some(header) = self.header().filter(|_| core.changes() != self.written) else { return };
         self.written = core.changes();
-        let header = Header { boot, ..self.header() };
         let began = clock::now();
-        let result = replace(&self.path, &Content { header: &header, memory: core.snapshot() });
+        let text = serde_json::to_vec(&Content { header, memory: core.snapshot() });
+        let result = text.map_err(io::Error::from).and_then(|text| match text.len() as u64 {
+            ..=LARGEST => replace(&self.path, 0o600, &text),
+            size => Err(io::Error::other(format!("{size} bytes are too many"))),
+        });
         let now = clock::now();
         self.not_before = now + PAUSE.max(now.saturating_sub(began) * SHARE);
         let failed = result.is_err();
@@ -129,17 +127,14 @@ impl StateFile {
         self.fails = failed;
     }
 
-    /// What another process of ours writes before what it remembers.
-    fn header(&self) -> Header {
-        let boot = self.boot.clone().unwrap_or_default();
-        Header { format: FORMAT, boot, dry_run: self.dry_run }
+    /// What we write before what is remembered, and another process of ours has written.
+    fn header(&self) -> Option<Header> {
+        self.boot.clone().map(|boot| Header { format: FORMAT, boot, dry_run: self.dry_run })
     }
 
     fn read(&self) -> Result<Snapshot, Unfit> {
         let broken = |error: io::Error| Unfit::Broken(error.to_string());
-        if self.boot.is_none() {
-            return Err(Unfit::Missing);
-        }
+        let Some(ours) = self.header() else { return Err(Unfit::Missing) };
         // A pipe in its place would have us wait for a writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path);
         let file = match file {
@@ -153,7 +148,6 @@ impl StateFile {
         }
         let garbage = |error: serde_json::Error| Unfit::Broken(error.to_string());
         let header: Header = serde_json::from_slice(&text).map_err(garbage)?;
-        let ours = self.header();
         if header.boot != ours.boot {
             return Err(Unfit::Others("another boot's"));
         }
@@ -163,7 +157,7 @@ impl StateFile {
         if header.dry_run != ours.dry_run {
             return Err(Unfit::Others(if header.dry_run { "a dry run's" } else { "not a dry run's" }));
         }
-        serde_json::from_slice::<Memory>(&text).map(|content| content.memory).map_err(garbage)
+        serde_json::from_slice::<Content>(&text).map(|content| content.memory).map_err(garbage)
     }
 
     /// Says why a file is not taken over. What is broken makes room, and can still be looked at.
@@ -187,17 +181,13 @@ impl StateFile {
     }
 }
 
-/// In one step: who reads finds the old file or the new one.
-fn replace(path: &Path, content: &Content<'_>) -> io::Result<()> {
+/// Replaces a file in one step: who reads finds the old one or the new one.
+///
+/// # Errors
+/// Those of the system.
+pub(super) fn replace(path: &Path, mode: u32, text: &[u8]) -> io::Result<()> {
     let new = path.with_extension("json.new");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    let mut writer = BufWriter::new(file);
-    serde_json::to_writer(&mut writer, content)?;
-    writer.flush()?;
-    let size = writer.get_ref().metadata()?.len();
-    if size > LARGEST {
-        std::fs::remove_file(&new)?;
-        return Err(io::Error::other(format!("{size} bytes are too many")));
-    }
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+    file.write_all(text)?;
     std::fs::rename(&new, path)
 }

@@ -3,7 +3,7 @@
 //!
 //! It waits at most as long as the caller says, and a reply is bounded, since whoever listens at the path may not be addonce.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,15 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 
 use super::interface;
-use super::protocol::{Call, Reply};
+use super::protocol::{Call, Reply, frame, take};
 use crate::fatal::Fatal;
 
 /// The longest reply: some thousands of failures.
 const LONGEST: usize = 4 << 20;
 /// To connect and to send a call may take so long in all, where the backlog is full or the daemon is stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The least that a read may wait.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// Calls a method and returns the reply's parameters.
 ///
@@ -64,10 +66,7 @@ impl Conversation {
     pub fn ask(&mut self, method: &'static str, parameters: Value, more: bool) -> Result<(), Fatal> {
         self.method = method;
         let call = Call { method: format!("{}.{method}", interface::NAME), parameters, more, oneway: false };
-        let mut message =
-            serde_json::to_vec(&call).map_err(|error| Fatal::System(format!("{method}: {error}")))?;
-        message.push(0);
-        self.stream.write_all(&message).map_err(|error| self.broken(&error))
+        self.stream.write_all(&frame(&call)).map_err(|error| self.broken(&error, None))
     }
 
     /// The next reply's parameters.
@@ -78,32 +77,20 @@ impl Conversation {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut chunk = [0; 4096];
         loop {
-            if let Some(end) = memchr::memchr(0, &self.input) {
-                let rest = self.input.split_off(end + 1);
-                let mut reply = std::mem::replace(&mut self.input, rest);
-                reply.pop();
+            if let Some(reply) = take(&mut self.input) {
                 return self.parse(&reply);
             }
             if self.input.len() > LONGEST {
                 let socket = self.socket.display();
                 return Err(Fatal::System(format!("{socket}: the reply is longer than {LONGEST} bytes")));
             }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Err(self.timed_out(timeout));
-            }
-            self.stream.set_read_timeout(left).map_err(|error| self.broken(&error))?;
-            match self.stream.read(&mut chunk) {
-                Ok(0) => {
-                    let socket = self.socket.display();
-                    return Err(Fatal::NoDaemon(format!("{socket}: the daemon closed the connection")));
-                }
+            // No time at all cannot be asked for.
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).max(LEAST));
+            match self.stream.set_read_timeout(left).and_then(|()| self.stream.read(&mut chunk)) {
+                Ok(0) => return Err(self.broken(&ErrorKind::UnexpectedEof.into(), timeout)),
                 Ok(read) => self.input.extend_from_slice(&chunk[..read]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    return Err(self.timed_out(timeout));
-                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.broken(&error)),
+                Err(error) => return Err(self.broken(&error, timeout)),
             }
         }
     }
@@ -123,22 +110,19 @@ impl Conversation {
         }
     }
 
-    fn broken(&self, error: &std::io::Error) -> Fatal {
+    fn broken(&self, error: &io::Error, timeout: Option<Duration>) -> Fatal {
+        let (socket, method) = (self.socket.display(), self.method);
         match error.kind() {
-            // It is full, or it went while we asked.
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Fatal::NoDaemon(format!(
-                "{}: the daemon closed the connection: its log says why",
-                self.socket.display()
+            // It is full, or it ended.
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
+                Fatal::NoDaemon(format!("{socket}: the daemon closed the connection: its log says why"))
+            }
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Fatal::TimedOut(format!(
+                "{method}: no answer within {} s: `addonce status` names what is loading",
+                timeout.unwrap_or(PATIENCE).as_secs_f64()
             )),
-            _ => Fatal::System(format!("{}: {error}", self.socket.display())),
+            _ => Fatal::System(format!("{socket}: {error}")),
         }
-    }
-
-    fn timed_out(&self, timeout: Option<Duration>) -> Fatal {
-        let (method, seconds) = (self.method, timeout.unwrap_or_default().as_secs_f64());
-        Fatal::TimedOut(format!(
-            "{method}: no answer within {seconds} s: `addonce status` names what is loading"
-        ))
     }
 }
 

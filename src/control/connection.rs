@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::UnixStream;
 
-use super::protocol::Reply;
+use super::protocol::{Reply, frame, take};
 use crate::once::Time;
 
 /// The longest message of a client, in bytes: a modalias is about 2 KiB at most, four times that when escaped.
@@ -95,17 +95,11 @@ impl Connection {
             // Nobody will read the reply.
             return if self.closed { Err(End::Gone) } else { Ok(None) };
         }
-        let Some(end) = memchr::memchr(0, &self.input) else {
-            return match self.input.len() {
-                LONGEST.. => Err(End::TooLong),
-                _ if self.at_end => Err(End::Gone),
-                _ => Ok(None),
-            };
-        };
-        let rest = self.input.split_off(end + 1);
-        let mut message = std::mem::replace(&mut self.input, rest);
-        message.pop();
-        Ok(Some(message))
+        match take(&mut self.input) {
+            None if self.input.len() >= LONGEST => Err(End::TooLong),
+            None if self.at_end => Err(End::Gone),
+            message => Ok(message),
+        }
     }
 
     /// Queues a reply, and sends what can be sent.
@@ -113,7 +107,7 @@ impl Connection {
         if self.frames.len() >= UNREAD {
             return Err(End::Slow);
         }
-        self.frames.push_back(reply.frame());
+        self.frames.push_back(frame(reply));
         self.flush(now)
     }
 

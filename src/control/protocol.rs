@@ -174,13 +174,21 @@ impl Reply {
     pub fn invalid_parameter(what: &str) -> Self {
         Self::error("InvalidParameter", json!({ "parameter": what }))
     }
+}
 
-    /// The message.
-    pub fn frame(&self) -> Vec<u8> {
-        let mut frame = serde_json::to_vec(self).expect("a reply is made of text and numbers");
-        frame.push(0);
-        frame
-    }
+/// A message as it goes over the socket.
+pub(super) fn frame(message: &impl Serialize) -> Vec<u8> {
+    let mut frame = serde_json::to_vec(message).expect("a message is made of text and numbers");
+    frame.push(0);
+    frame
+}
+
+/// Takes the first message, without its NUL, out of what has come in.
+pub(super) fn take(input: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let rest = input.split_off(memchr::memchr(0, input)? + 1);
+    let mut message = std::mem::replace(input, rest);
+    message.pop();
+    Some(message)
 }
 
 // serde's skip_serializing_if gives a reference.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::connection::{Connection, End, LONGEST, ReplyMode, UNREAD};
@@ -37,9 +38,13 @@ pub struct Bounds {
     pub patience: Time,
 }
 
-/// What became of connections, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Connections, in numbers.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct ConnectionStats {
+    /// There are so many.
+    pub now: usize,
+    /// And may be so many.
+    pub limit: usize,
     /// Refused: the client was not uid 0.
     pub strangers: u64,
     /// Closed, because they were not read from.
@@ -87,7 +92,7 @@ impl Server {
             next: token.0 + 1,
             bounds,
             connections: HashMap::new(),
-            stats: ConnectionStats::default(),
+            stats: ConnectionStats { limit: bounds.clients, ..ConnectionStats::default() },
             unaccepted: true,
             accept_at: None,
             stopped: false,
@@ -176,13 +181,7 @@ impl Server {
 
     /// Sends a record to every client that subscribed.
     pub fn publish(&mut self, record: impl FnOnce() -> Value, now: Time) {
-        let subscribed = |connection: &Connection| connection.call == Some(ReplyMode::Stream);
-        let tokens: Vec<Token> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| subscribed(connection))
-            .map(|(&token, _)| token)
-            .collect();
+        let tokens = self.tokens(|connection| connection.call == Some(ReplyMode::Stream));
         if tokens.is_empty() {
             return;
         }
@@ -207,14 +206,9 @@ impl Server {
         slow.chain(self.accept_at).chain(ready).min()
     }
 
-    /// How many clients are connected, and how many there may be.
-    pub fn clients(&self) -> (usize, usize) {
-        (self.connections.len(), self.bounds.clients)
-    }
-
-    /// What became of connections.
+    /// How many connections there are, and what became of others.
     pub fn stats(&self) -> ConnectionStats {
-        self.stats
+        ConnectionStats { now: self.connections.len(), ..self.stats }
     }
 
     fn has_more(&self) -> bool {
@@ -293,16 +287,15 @@ impl Server {
         }
     }
 
+    fn tokens(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Token> {
+        let connections = self.connections.iter().filter(|(_, connection)| wanted(connection));
+        connections.map(|(&token, _)| token).collect()
+    }
+
     fn close_slow(&mut self, now: Time) {
         let patience = self.bounds.patience;
         let late =
-            |connection: &Connection| connection.deadline(patience).is_some_and(|deadline| deadline <= now);
-        let late: Vec<Token> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| late(connection))
-            .map(|(&token, _)| token)
-            .collect();
+            self.tokens(|connection| connection.deadline(patience).is_some_and(|deadline| deadline <= now));
         for token in late {
             self.close(token, &End::Slow);
         }

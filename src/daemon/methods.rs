@@ -58,7 +58,7 @@ impl Methods {
 
     /// Whether nobody is connected.
     pub fn is_deserted(&self) -> bool {
-        self.server.clients().0 == 0
+        self.server.stats().now == 0
     }
 
     /// Takes calls, a turn's budget of them. True where there is more to be done at once.

@@ -42,7 +42,6 @@ pub fn status(
     let stats = core.stats();
     let counters = events.counters();
     let (malformed, drops) = events.losses();
-    let (connections, (clients, limit)) = (server.stats(), server.clients());
     let running: Vec<_> = core
         .running()
         .map(|(name, since)| json!({ "module": &**name, "ms": millis(now.saturating_sub(since)) }))
@@ -78,12 +77,7 @@ pub fn status(
             "overflows": counters.overflows,
             "drops": drops,
         },
-        "clients": {
-            "now": clients,
-            "limit": limit,
-            "strangers": connections.strangers,
-            "slow": connections.slow,
-        },
+        "clients": server.stats(),
     })
 }
 

@@ -30,13 +30,6 @@ const UDEV: &str = "/run/udev/control";
 /// The SEQNUM of the newest uevent.
 const NEWEST: &str = "/sys/kernel/uevent_seqnum";
 
-/// Load each module that devices need once: those of udev's events, or without udev those of the kernel's and of /sys.
-#[derive(Args, Debug)]
-pub struct Command {
-    #[command(flatten)]
-    daemon: DaemonOptions,
-}
-
 /// What a daemon may be told, started by hand or on demand.
 #[derive(Args, Debug)]
 pub struct DaemonOptions {
@@ -57,16 +50,14 @@ pub struct DaemonOptions {
     tree: TreeOptions,
 }
 
-impl Command {
-    /// Runs until a signal ends it.
-    pub fn run(self) -> Result<ExitCode, Fatal> {
-        // Before anything is opened: descriptors that were handed over go by their numbers.
-        let given =
-            activation::take(&self.daemon.socket.socket, self.daemon.limits.buffer.receive_buffer.get())?;
-        let loader = self.daemon.loader()?;
-        let lock = Lock::take(&self.daemon.socket.socket, STEP_DOWN)?;
-        self.daemon.run(lock, loader, given, None, Until::Stopped)
-    }
+/// Runs until a signal ends it.
+pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
+    // Before anything is opened: descriptors that were handed over go by their numbers.
+    let socket = &options.socket.socket;
+    let given = activation::take(socket, options.limits.buffer.receive_buffer.get())?;
+    let loader = options.loader()?;
+    let lock = Lock::take(socket, STEP_DOWN)?;
+    options.run(lock, loader, given, None, Until::Stopped)
 }
 
 impl DaemonOptions {

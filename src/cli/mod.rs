@@ -43,8 +43,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Daemon(daemon::Command),
-    Serve(serve::Command),
+    /// Load each module that devices need once: those of udev's events, or without udev those of the kernel's and of /sys.
+    Daemon(daemon::DaemonOptions),
+    /// Do the daemon's work until nothing is left to do: what udev's program starts where no daemon listens.
+    Serve(daemon::DaemonOptions),
     Scan(scan::Command),
     Explain(explain::Command),
     Load(load::Command),
@@ -81,8 +83,8 @@ pub fn run() -> Result<ExitCode, Fatal> {
         return Ok(ExitCode::SUCCESS);
     }
     match cli.command {
-        Command::Daemon(command) => command.run(),
-        Command::Serve(command) => command.run(),
+        Command::Daemon(options) => daemon::run(options),
+        Command::Serve(options) => serve::run(options),
         Command::Scan(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Load(command) => command.run(),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Flags that several commands share: which module tree is meant, where the daemon listens, and bounds with their defaults.
 
+use std::fmt::Display;
 use std::num::{NonZeroUsize, ParseIntError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -112,4 +113,9 @@ pub fn seconds(text: &str) -> Result<Duration, ParseIntError> {
 /// What is no number.
 pub fn milliseconds(text: &str) -> Result<Duration, ParseIntError> {
     text.parse().map(Duration::from_millis)
+}
+
+/// What is wrong with a file that an argument names.
+pub fn unreadable<E: Display>(path: &Path) -> impl Fn(E) -> Fatal + use<'_, E> {
+    move |why| Fatal::Usage(format!("{}: {why}", path.display()))
 }

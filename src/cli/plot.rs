@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::options::unreadable;
 use super::query::{Query, print, print_json};
 use crate::fatal::Fatal;
 use crate::plot::{Timeline, draw};
@@ -59,7 +60,6 @@ impl Command {
 }
 
 fn read(path: &Path) -> Result<Value, Fatal> {
-    let senseless = |error: &dyn Display| Fatal::Usage(format!("{}: {error}", path.display()));
-    let text = std::fs::read(path).map_err(|error| senseless(&error))?;
-    serde_json::from_slice(&text).map_err(|error| senseless(&error))
+    let text = std::fs::read(path).map_err(unreadable(path))?;
+    serde_json::from_slice(&text).map_err(unreadable(path))
 }

@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::options::{CoreOptions, TreeOptions};
+use super::options::{CoreOptions, TreeOptions, unreadable};
 use super::query::{print, print_json};
 use crate::control::json;
 use crate::daemon::events::{Event, of_kernel};
@@ -47,108 +47,83 @@ pub struct Command {
     tree: TreeOptions,
 }
 
-/// What the capture held.
-#[derive(Default)]
-struct Contents {
-    uevents: u64,
-    malformed: u64,
-    time: Duration,
-}
-
 impl Command {
     /// Replays and prints.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let records = open(&self.file)?;
-        match &self.world {
-            Some(world) => self.simulate(records, declaration(world)?),
+        let declaration = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+            FakeModules::parse(&text).map_err(unreadable(path))
+        };
+        let told = match &self.world {
+            Some(world) => self.simulate(declaration(world)?)?,
             None => {
-                let kernel =
-                    self.kernel_answers.as_deref().map_or(Ok(FakeModules::default()), declaration)?;
-                self.simulate(records, TreeWorld::new(self.tree.open()?, kernel))
+                let kernel = self.kernel_answers.as_ref().map_or(Ok(FakeModules::default()), declaration)?;
+                self.simulate(TreeWorld::new(self.tree.open()?, kernel))?
             }
-        }
+        };
+        if self.json {
+            print_json(&told)?
+        } else {
+            print(&page(&told))?
+        };
+        Ok(ExitCode::SUCCESS)
     }
 
-    fn simulate<W: World>(&self, records: Records, world: W) -> Result<ExitCode, Fatal> {
+    fn simulate<W: World>(&self, world: W) -> Result<Value, Fatal> {
+        let path = &self.file;
+        let from: Box<dyn BufRead> = match path.as_os_str() == "-" {
+            true => Box::new(io::stdin().lock()),
+            false => Box::new(BufReader::new(File::open(path).map_err(unreadable(path))?)),
+        };
         let mut simulation = Simulation::new(world, self.limits.limits());
-        let mut contents = Contents::default();
-        for record in records {
-            let Record { at, datagram } = record?;
+        let (mut uevents, mut malformed, mut time) = (0, 0, Duration::ZERO);
+        for record in Reader::new(from).map_err(unreadable(path))? {
+            let Record { at, datagram } = record.map_err(unreadable(path))?;
             // An edited capture may go back in time; the core's time does not.
             simulation.pass(at.saturating_sub(simulation.now()));
-            contents.time = contents.time.max(at);
-            contents.uevents += 1;
+            time = time.max(at);
+            uevents += 1;
             match message::parse(&datagram) {
                 Ok(uevent) => of_kernel(&uevent, false, |event| {
                     if let Event::Request(request) = event {
                         simulation.request(request.alias, request.origin);
                     }
                 }),
-                Err(_) => contents.malformed += 1,
+                Err(_) => malformed += 1,
             }
         }
         simulation.finish();
-        self.tell(&simulation, &contents)?;
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn tell<W>(&self, simulation: &Simulation<W>, contents: &Contents) -> Result<(), Fatal> {
-        let (stats, Contents { uevents, malformed, time }) = (simulation.core.stats(), contents);
-        if self.json {
-            let ended: Vec<_> = simulation.published.iter().map(json::add_once).collect();
-            print_json(&json!({
-                "uevents": uevents,
-                "malformed": malformed,
-                "seconds": time.as_secs_f64(),
-                "requests": stats.requests,
-                "no_module": stats.no_module,
-                "duplicates": stats.duplicates(),
-                "deferred": stats.deferred,
-                "attempts": stats.attempts,
-                "live": stats.live,
-                "failed": stats.failed,
-                "add_once": ended,
-            }))?;
-            return Ok(());
-        }
-        let mut text: String = simulation
-            .published
-            .iter()
-            .map(|record| log_lines::line(&json::add_once(record)) + "\n")
-            .collect();
-        text += &format!(
-            "replay: {uevents} uevents in {:.1} s, {malformed} not understood: {} requests, {} without a module, \
-             {} duplicates, {} attempts, {} live, {} failed\n",
-            time.as_secs_f64(),
-            stats.requests,
-            stats.no_module,
-            stats.duplicates(),
-            stats.attempts,
-            stats.live,
-            stats.failed
-        );
-        print(&text).map(drop)
+        let stats = simulation.core.stats();
+        Ok(json!({
+            "uevents": uevents,
+            "malformed": malformed,
+            "seconds": time.as_secs_f64(),
+            "requests": stats.requests,
+            "no_module": stats.no_module,
+            "duplicates": stats.duplicates(),
+            "deferred": stats.deferred,
+            "attempts": stats.attempts,
+            "live": stats.live,
+            "failed": stats.failed,
+            "add_once": simulation.published.iter().map(json::add_once).collect::<Vec<_>>(),
+        }))
     }
 }
 
-type Records = Box<dyn Iterator<Item = Result<Record, Fatal>>>;
-
-/// The records of a file. What cannot be read is named with its line.
-fn open(path: &Path) -> Result<Records, Fatal> {
-    let unreadable = {
-        let path = path.to_owned();
-        move |what: &dyn std::fmt::Display| Fatal::Usage(format!("{}: {what}", path.display()))
-    };
-    let from: Box<dyn BufRead> = match path.as_os_str() == "-" {
-        true => Box::new(io::stdin().lock()),
-        false => Box::new(BufReader::new(File::open(path).map_err(|error| unreadable(&error))?)),
-    };
-    let reader = Reader::new(from).map_err(|error| unreadable(&error))?;
-    Ok(Box::new(reader.map(move |record| record.map_err(|error| unreadable(&error)))))
-}
-
-fn declaration(path: &Path) -> Result<FakeModules, Fatal> {
-    let wrong = |what: &dyn std::fmt::Display| Fatal::Usage(format!("{}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    FakeModules::parse(&text).map_err(|error| wrong(&error))
+fn page(told: &Value) -> String {
+    let records = told["add_once"].as_array().into_iter().flatten();
+    let lines: String = records.map(|record| log_lines::line(record) + "\n").collect();
+    format!(
+        "{lines}replay: {} uevents in {:.1} s, {} not understood: {} requests, {} without a module, \
+         {} duplicates, {} attempts, {} live, {} failed\n",
+        told["uevents"],
+        told["seconds"].as_f64().unwrap_or_default(),
+        told["malformed"],
+        told["requests"],
+        told["no_module"],
+        told["duplicates"],
+        told["attempts"],
+        told["live"],
+        told["failed"]
+    )
 }

@@ -4,10 +4,9 @@
 //! `addonce-load` and `addonce load` start it where no daemon listens. Many may do so at once: all but one of them find that
 //! somebody has the lock, wait until he listens, and end.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-use clap::Args;
 
 use super::daemon::DaemonOptions;
 use crate::control::listener;
@@ -23,41 +22,31 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two looks at who listens.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Do the daemon's work until nothing is left to do: what udev's program starts where no daemon listens.
-#[derive(Args, Debug)]
-pub struct Command {
-    #[command(flatten)]
-    daemon: DaemonOptions,
+/// Serves, unless somebody does.
+pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
+    // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
+    let _ = nix::unistd::setsid();
+    let loader = options.loader()?;
+    let Some(lock) = lock(&options.socket.socket)? else { return Ok(ExitCode::SUCCESS) };
+    // As udev has it in the environment of a program, which hands it down to us.
+    let requester = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
+    options.run(lock, loader, Given::default(), requester, Until::Idle(LINGER))
 }
 
-impl Command {
-    /// Serves.
-    pub fn run(self) -> Result<ExitCode, Fatal> {
-        // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
-        let _ = nix::unistd::setsid();
-        let loader = self.daemon.loader()?;
-        let Some(lock) = self.lock()? else { return Ok(ExitCode::SUCCESS) };
-        // As udev has it in the environment of a program, which hands it down to us.
-        let requester = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
-        self.daemon.run(lock, loader, Given::default(), requester, Until::Idle(LINGER))
-    }
-
-    /// The lock, unless somebody listens already.
-    fn lock(&self) -> Result<Option<Lock>, Fatal> {
-        let socket = &self.daemon.socket.socket;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if listener::is_open(socket) {
-                log::debug!("{}: somebody listens here already", socket.display());
-                return Ok(None);
-            }
-            if let Some(lock) = Lock::attempt(socket)? {
-                return Ok(Some(lock));
-            }
-            if Instant::now() >= deadline {
-                return Err(held(socket));
-            }
-            std::thread::sleep(PAUSE);
+/// The lock, unless somebody listens already.
+fn lock(socket: &Path) -> Result<Option<Lock>, Fatal> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if listener::is_open(socket) {
+            log::debug!("{}: somebody listens here already", socket.display());
+            return Ok(None);
         }
+        if let Some(lock) = Lock::attempt(socket)? {
+            return Ok(Some(lock));
+        }
+        if Instant::now() >= deadline {
+            return Err(held(socket));
+        }
+        std::thread::sleep(PAUSE);
     }
 }

@@ -698,3 +698,11 @@ fn when_modules_are_disabled_it_is_said_once_and_nothing_is_attempted_any_more()
     assert_eq!((s.disabled, s.attempts.len(), s.published.len()), (1, 1, 0));
     assert_eq!(s.answers.len(), 2);
 }
+
+#[test]
+fn the_backoff_doubles_from_min_to_max() {
+    let backoff = Backoff::default();
+    let seconds: Vec<u64> = (1..=8).map(|n| backoff.after(n).as_secs()).collect();
+    assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!(backoff.after(u32::MAX), Duration::from_secs(60));
+}

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::protocol::Reply;
 use crate::escape::escape;
+use crate::once::outcome::errno_name;
 use crate::once::{AddOnce, Answer, Failure, LoadError, Name, Outcome, Stage, Status, Time};
 
 /// The answers to `Load` and `Retry`.
@@ -46,7 +47,7 @@ pub fn add_once(record: &AddOnce) -> Value {
         "module": &*record.module,
         "outcome": if error.is_some() { "failed" } else { "live" },
         "errno": error.map_or(0, |error| error.errno),
-        "error": error.map(LoadError::errno_name),
+        "error": error.map(|error| errno_name(error.errno)),
         "stage": error.map(|error| error.stage.word()),
         "because_of": error.and_then(because_of),
         "modalias": escape(&record.alias),
@@ -66,7 +67,7 @@ pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
     let started = ended.saturating_sub(record.load);
     let (state, error) = match &record.outcome {
         Outcome::Live => ("live", None),
-        Outcome::Failed(error) => ("failed", Some(error.errno_name())),
+        Outcome::Failed(error) => ("failed", Some(errno_name(error.errno))),
     };
     json!({
         "module": &*record.module,
@@ -100,7 +101,7 @@ pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
 fn load_error(error: &LoadError) -> Value {
     json!({
         "errno": error.errno,
-        "error": error.errno_name(),
+        "error": errno_name(error.errno),
         "stage": error.stage.word(),
         "because_of": because_of(error),
         "reason": error.to_string(),

@@ -89,11 +89,6 @@ impl LoadError {
             _ => Self { errno: self.errno, stage: Stage::Dependency(dependency.clone()) },
         }
     }
-
-    /// The errno's name, as in errno(3).
-    pub fn errno_name(&self) -> String {
-        errno_name(self.errno)
-    }
 }
 
 /// The name of an errno, as in errno(3); the number where there is no name.
@@ -106,7 +101,7 @@ pub fn errno_name(errno: i32) -> String {
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, words) = (self.errno_name(), nix::errno::Errno::from_raw(self.errno).desc());
+        let (name, words) = (errno_name(self.errno), nix::errno::Errno::from_raw(self.errno).desc());
         match &self.stage {
             Stage::Plan => write!(f, "no file is known for it ({name})"),
             Stage::Dependency(dependency) => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// hwdb's word on one module.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// How requests for the module are taken.
     pub mode: Mode,
@@ -47,24 +47,5 @@ impl Backoff {
     pub fn after(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         self.min.saturating_mul(1 << doublings).min(self.max)
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { mode: Mode::Once, unless: None, backoff: Backoff::default() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_backoff_doubles_from_min_to_max() {
-        let backoff = Backoff::default();
-        let seconds: Vec<u64> = (1..=8).map(|n| backoff.after(n).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(backoff.after(u32::MAX), Duration::from_secs(60));
     }
 }

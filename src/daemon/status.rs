@@ -43,7 +43,8 @@ pub fn status(
     let counters = events.counters();
     let (malformed, drops) = events.losses();
     let running: Vec<_> = core
-        .running()
+        .loads()
+        .filter_map(|load| Some((load.module, load.running?)))
         .map(|(name, since)| json!({ "module": &**name, "ms": millis(now.saturating_sub(since)) }))
         .collect();
     json!({
@@ -55,7 +56,7 @@ pub fn status(
         "settled": core.is_settled(),
         "outstanding": situation.outstanding,
         "held_ms": situation.held_since.map(|since| millis(now.saturating_sub(since))),
-        "loading": core.loading(),
+        "loading": core.loads().count(),
         "running": running,
         "requests": stats.requests,
         "no_module": stats.no_module,

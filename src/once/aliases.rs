@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A cache of what modaliases resolve to, so that a storm of one modalias costs one lookup.
 
-use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
@@ -9,17 +8,10 @@ use lru::LruCache;
 
 use super::modules::{Candidate, Modules};
 
-/// What an alias resolves to; "no module" is remembered, too.
+/// The aliases asked for last, each with what it resolves to ("no module" is remembered, too) and how often it was asked for since
+/// it was looked up. Dropped as a whole when an index or modprobe.d changes.
 #[derive(Debug)]
-pub(super) struct Alias {
-    pub candidates: Vec<Candidate>,
-    /// How many asked for it since it was looked up.
-    pub requests: Cell<u64>,
-}
-
-/// The aliases asked for last. Dropped as a whole when an index or modprobe.d changes.
-#[derive(Debug)]
-pub(super) struct Aliases(LruCache<Box<[u8]>, Rc<Alias>>);
+pub(super) struct Aliases(LruCache<Box<[u8]>, (Rc<[Candidate]>, u64)>);
 
 impl Aliases {
     pub fn new(capacity: NonZeroUsize) -> Self {
@@ -27,23 +19,25 @@ impl Aliases {
     }
 
     /// What an alias resolves to, if it is cached.
-    pub fn cached(&mut self, name: &[u8]) -> Option<Rc<Alias>> {
-        self.0.get(name).cloned()
+    pub fn cached(&mut self, name: &[u8]) -> Option<Rc<[Candidate]>> {
+        let (candidates, requests) = self.0.get_mut(name)?;
+        *requests += 1;
+        Some(candidates.clone())
     }
 
     /// What an alias resolves to; looked up if it is not cached.
-    pub fn resolve(&mut self, name: &[u8], modules: &mut dyn Modules) -> Rc<Alias> {
-        if let Some(alias) = self.cached(name) {
-            return alias;
+    pub fn resolve(&mut self, name: &[u8], modules: &mut dyn Modules) -> Rc<[Candidate]> {
+        if let Some(candidates) = self.cached(name) {
+            return candidates;
         }
-        let alias = Rc::new(Alias { candidates: modules.resolve(name), requests: Cell::new(0) });
-        self.0.put(name.into(), alias.clone());
-        alias
+        let candidates: Rc<[Candidate]> = modules.resolve(name).into();
+        self.0.put(name.into(), (candidates.clone(), 1));
+        candidates
     }
 
-    /// All that are cached, the last one asked for first.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Alias)> {
-        self.0.iter().map(|(name, alias)| (&**name, &**alias))
+    /// All that are cached, and how often each was asked for.
+    pub fn requests(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.0.iter().map(|(name, (_, requests))| (&**name, *requests))
     }
 
     pub fn clear(&mut self) {

@@ -54,9 +54,9 @@ pub struct Failure {
     /// The kernel said EEXIST and knows no module of this name: the file holds one of another name, which is live. To all who
     /// ask that is a success, but it cannot be seen in /sys, so the kernel is asked again when the rules say so.
     pub(super) elsewhere: bool,
-    /// Another process remembered this: the module may be live by now.
-    #[serde(skip, default = "yes")]
-    pub(super) unverified: bool,
+    /// Where another process remembered this, the module may be live by now: it has not been looked up yet.
+    #[serde(skip)]
+    pub(super) verified: bool,
 }
 
 /// Who asked for one attempt.
@@ -107,7 +107,7 @@ pub(super) enum Decision {
 
 impl Failure {
     /// Rules 2 to 7, for a request that comes after so many unloads.
-    pub(super) fn decide(&mut self, by: Requester, unloads: u64, now: Time) -> Decision {
+    pub(super) fn decide(&self, by: Requester, unloads: u64, now: Time) -> Decision {
         let conflict = matches!(self.error.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV);
         // One request is one attempt, by however many ways it comes here.
         let admin = by.kind == Kind::Admin && by.request > self.requesters.last;
@@ -123,14 +123,21 @@ impl Failure {
             Kind::Admin | Kind::Scan => false,
         };
         if !accepted && self.pending.is_none() {
-            self.requesters.add(by);
-            return Decision::Duplicate;
+            Decision::Duplicate
+        } else if self.retry_at <= now {
+            Decision::Attempt
+        } else {
+            Decision::RetryAt(self.retry_at)
         }
-        if self.retry_at <= now {
-            return Decision::Attempt;
+    }
+
+    /// Remembers who asked, where that comes to no attempt now.
+    pub(super) fn note(&mut self, by: Requester, decision: Decision) {
+        match decision {
+            Decision::Attempt => {}
+            Decision::RetryAt(_) => self.pending.get_or_insert_default().add(by),
+            Decision::Duplicate => self.requesters.add(by),
         }
-        self.pending.get_or_insert_default().add(by);
-        Decision::RetryAt(self.retry_at)
     }
 
     /// How many requests by how many devices since the last attempt began.
@@ -210,8 +217,4 @@ impl Requester {
         let mark = if origin.seqnum() == 0 { !request } else { origin.seqnum() };
         Self { request, mark, kind }
     }
-}
-
-fn yes() -> bool {
-    true
 }

@@ -5,14 +5,17 @@
 //! modprobe.d says: an edge that would close one is left out, and where it may not be (a hard dependency), a softer one on
 //! the cycle is given up.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{Failure, Requester, Requesters};
 use super::limits::Limits;
 use super::modules::{Name, Plan};
-use super::request::Time;
+use super::outcome::{LoadError, Stage};
+use super::request::{Origin, Time};
 
 /// Why a load waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +52,8 @@ pub(super) struct Load {
     pub plan: Arc<Plan>,
     pub phase: Phase,
     pub blocked_by: Vec<(Name, Edge)>,
-    pub first: First,
+    /// The request that began it.
+    pub first: Ask<'static>,
     /// Sequence numbers of the first and the last uevent that asked; 0 where none did.
     pub seqnums: (u64, u64),
     pub requesters: Requesters,
@@ -63,19 +67,22 @@ pub(super) struct Load {
     pub retries_with_dependency: bool,
 }
 
-/// The request that began a load.
+/// A request for one module.
 #[derive(Clone, Debug)]
-pub(super) struct First {
+pub(super) struct Ask<'a> {
     pub by: Requester,
-    pub alias: Box<[u8]>,
-    pub options: Option<Arc<std::ffi::CString>>,
-    pub devpath: Option<Box<[u8]>>,
+    pub alias: Cow<'a, [u8]>,
+    pub devpath: Option<Cow<'a, [u8]>>,
+    pub seqnum: u64,
+    /// Options, where the alias carries other ones than the module's own.
+    pub options: Option<Arc<CString>>,
+    /// Policy `always`: what failed is attempted whenever it is asked for.
+    pub always: bool,
+    /// The module that needs the wanted one, where no request named it.
     pub pulled_in_by: Option<Name>,
+    /// The module before it in the alias, if that is being loaded.
+    pub after: Option<Name>,
 }
-
-/// A cycle of hard dependencies, which depmod refuses to write.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Cycle;
 
 /// The loads in progress.
 #[derive(Debug)]
@@ -85,22 +92,45 @@ pub(super) struct Loads {
     limits: Limits,
 }
 
+impl<'a> Ask<'a> {
+    pub fn new(by: Requester, alias: &'a [u8], origin: &Origin<'a>) -> Self {
+        let (devpath, seqnum) = (origin.devpath().map(Cow::Borrowed), origin.seqnum());
+        let (options, always, pulled_in_by, after) = Default::default();
+        Self { by, alias: Cow::Borrowed(alias), devpath, seqnum, options, always, pulled_in_by, after }
+    }
+
+    /// The same request, for a module that `name` needs.
+    pub fn needed_by(&self, name: &Name) -> Self {
+        Self { options: None, always: false, pulled_in_by: Some(name.clone()), after: None, ..self.clone() }
+    }
+
+    /// The same, to be kept with the load that it begins.
+    pub fn to_static(&self) -> Ask<'static> {
+        let Self { by, seqnum, always, .. } = *self;
+        let alias = Cow::Owned(self.alias.to_vec());
+        let devpath = self.devpath.as_ref().map(|devpath| Cow::Owned(devpath.to_vec()));
+        let (options, pulled_in_by, after) =
+            (self.options.clone(), self.pulled_in_by.clone(), self.after.clone());
+        Ask { by, alias, devpath, seqnum, options, always, pulled_in_by, after }
+    }
+}
+
 impl Load {
-    /// Whether its job counts no more.
-    fn is_old(&self, now: Time) -> bool {
-        matches!(self.phase, Phase::Running(since) if now.saturating_sub(since) >= Limits::OLD)
-    }
-
-    /// Whether nobody waits for it for the order's sake: its driver is registered by now, or nothing comes of it.
-    fn is_overtaken(&self, now: Time) -> bool {
-        self.overtaken_at() <= now
-    }
-
+    /// When it counts as a job no more and nobody waits for it for the order's sake: its driver is registered by then, or nothing
+    /// comes of it.
     fn overtaken_at(&self) -> Time {
         match self.phase {
             Phase::Running(since) => since + Limits::OLD,
             Phase::Coming(..) => self.since + Limits::OLD,
             _ => self.since + Limits::HOLD,
+        }
+    }
+
+    /// When its pause ends, if it makes one.
+    fn pause_ends(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Paused(until) | Phase::Coming(until, _) => Some(until),
+            _ => None,
         }
     }
 }
@@ -126,10 +156,6 @@ impl Loads {
         self.loads.values()
     }
 
-    pub fn len(&self) -> usize {
-        self.loads.len()
-    }
-
     /// A load has ended. Those that wait for it still do: see [`Loads::unblock`].
     pub fn remove(&mut self, name: &str) -> Option<Load> {
         self.queue.retain(|queued| **queued != *name);
@@ -139,14 +165,15 @@ impl Loads {
     /// Makes `waiter` wait for `on`.
     ///
     /// # Errors
-    /// [`Cycle`] where only hard edges could be given up.
-    pub fn wait(&mut self, waiter: &Name, on: &Name, edge: Edge) -> Result<(), Cycle> {
+    /// ELOOP where only hard edges could be given up: a cycle of dependencies, which depmod refuses to write.
+    pub fn wait(&mut self, waiter: &Name, on: &Name, edge: Edge) -> Result<(), LoadError> {
         while let Some(path) = self.path(on, waiter) {
             if edge != Edge::Hard {
                 return Ok(());
             }
-            let softer = |(from, to): &&(Name, Name)| self.edge(from, to) != Some(Edge::Hard);
-            let (from, to) = path.iter().find(softer).ok_or(Cycle)?;
+            let Some((from, to, _)) = path.iter().find(|(.., edge)| *edge != Edge::Hard) else {
+                return Err(LoadError { errno: libc::ELOOP, stage: Stage::Dependency(on.clone()) });
+            };
             self.give_up(from, to);
         }
         if !self.loads.contains_key(on) {
@@ -190,19 +217,8 @@ impl Loads {
         }
     }
 
-    /// A try ended without a result: there is another one after a pause.
-    pub fn pause(&mut self, name: &str, until: Time) {
-        self.queue.retain(|queued| **queued != *name);
-        if let Some(load) = self.loads.get_mut(name) {
-            load.phase = Phase::Paused(until);
-        }
-    }
-
-    /// Pauses end, and waits for the order's sake that have become too long.
-    pub fn tick(&mut self, now: Time) {
-        for name in self.due(now, |phase| if let Phase::Paused(until) = phase { Some(until) } else { None }) {
-            self.planned(&name);
-        }
+    /// Ends waits for the order's sake that have become too long.
+    pub fn overtake(&mut self, now: Time) {
         let mut overtakes = Vec::new();
         for (name, load) in &self.loads {
             for (on, _) in load.blocked_by.iter().filter(|(_, edge)| *edge == Edge::Order) {
@@ -214,23 +230,19 @@ impl Loads {
         overtakes.iter().for_each(|(waiter, on)| self.give_up(waiter, on));
     }
 
-    /// The modules that somebody else loads, if it is time to look at them.
-    pub fn to_be_looked_at(&self, now: Time) -> Vec<Name> {
-        self.due(now, |phase| if let Phase::Coming(next, _) = phase { Some(next) } else { None })
+    /// The loads whose pause is over.
+    pub fn rested(&self, now: Time) -> Vec<Name> {
+        let rested = self.iter().filter(|load| load.pause_ends().is_some_and(|end| end <= now));
+        rested.map(|load| load.plan.module.clone()).collect()
     }
 
-    fn due(&self, now: Time, time: impl Fn(Phase) -> Option<Time>) -> Vec<Name> {
-        let due = self.iter().filter(|load| time(load.phase).is_some_and(|time| time <= now));
-        due.map(|load| load.plan.module.clone()).collect()
-    }
-
-    /// The next load that waits for a slot, if one is free. It is in the queue no more: [`Loads::start`] it, or have it wait.
+    /// The next load that waits for a slot, if one is free. It is in the queue no more: [`Loads::start`] it.
     pub fn next_queued(&mut self, now: Time) -> Option<Name> {
         if self.queue.is_empty() {
             return None;
         }
         let running = |load: &&Load| matches!(load.phase, Phase::Running(_));
-        let young = self.iter().filter(running).filter(|load| !load.is_old(now)).count();
+        let young = self.iter().filter(running).filter(|load| now < load.overtaken_at()).count();
         let jobs = self.limits.jobs.max(1);
         if young >= jobs || self.iter().filter(running).count() >= self.limits.processes.max(jobs) {
             return None;
@@ -238,38 +250,31 @@ impl Loads {
         self.queue.pop_front()
     }
 
-    /// Has a load that was queued wait again, if there is something to wait for.
-    pub fn blocks(&mut self, name: &str) -> bool {
-        let blocked = self.loads.get_mut(name).filter(|load| !load.blocked_by.is_empty());
-        blocked.map(|load| load.phase = Phase::Blocked).is_some()
-    }
-
-    /// A load runs from now on.
+    /// A load that was queued runs from now on, unless there is something to wait for again.
     pub fn start(&mut self, name: &str, now: Time) -> Option<&Load> {
         let load = self.loads.get_mut(name)?;
+        if !load.blocked_by.is_empty() {
+            load.phase = Phase::Blocked;
+            return None;
+        }
         load.phase = Phase::Running(now);
         load.tries += 1;
         load.started.get_or_insert(now);
         Some(load)
     }
 
-    /// When something is to be done next: [`Loads::tick`], a look at what is coming, a slot that becomes free, or a load that
-    /// holds udev's queue no more.
+    /// When something is to be done next: a pause ends, a load is overtaken, or one holds udev's queue no more.
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         let next = |load: &Load| {
-            let phase = match load.phase {
-                Phase::Paused(until) | Phase::Coming(until, _) => Some(until),
-                _ => None,
-            };
             let ages = [load.overtaken_at(), load.since + Limits::HOLD];
-            phase.into_iter().chain(ages.into_iter().filter(|age| *age > now)).min()
+            load.pause_ends().into_iter().chain(ages.into_iter().filter(|age| *age > now)).min()
         };
         self.iter().filter_map(next).min()
     }
 
     /// Whether a load is one that nobody waits for, for the order's sake.
     pub fn is_overtaken(&self, name: &str, now: Time) -> bool {
-        self.get(name).is_some_and(|load| load.is_overtaken(now))
+        self.get(name).is_some_and(|load| load.overtaken_at() <= now)
     }
 
     fn give_up(&mut self, waiter: &Name, on: &Name) {
@@ -279,27 +284,22 @@ impl Loads {
         self.enqueue(waiter);
     }
 
-    fn edge(&self, from: &str, to: &str) -> Option<Edge> {
-        let blocked_by = &self.loads.get(from)?.blocked_by;
-        blocked_by.iter().find(|(name, _)| **name == *to).map(|&(_, edge)| edge)
-    }
-
     /// The edges by which `from` waits for `to`, directly or through others. The empty path from a load to itself counts.
-    fn path(&self, from: &Name, to: &Name) -> Option<Vec<(Name, Name)>> {
-        let mut came_from: HashMap<Name, Name> = HashMap::from([(from.clone(), from.clone())]);
+    fn path(&self, from: &Name, to: &Name) -> Option<Vec<(Name, Name, Edge)>> {
+        let mut came_from = HashMap::from([(from.clone(), (from.clone(), Edge::Hard))]);
         let mut open = vec![from.clone()];
         while let Some(mut here) = open.pop() {
             if here == *to {
                 let mut path = Vec::new();
                 while here != *from {
-                    let before = came_from[&here].clone();
-                    path.push((before.clone(), std::mem::replace(&mut here, before)));
+                    let (before, edge) = came_from[&here].clone();
+                    path.push((before.clone(), std::mem::replace(&mut here, before), edge));
                 }
                 return Some(path);
             }
-            for (next, _) in self.loads.get(&here).map_or(&[][..], |load| &load.blocked_by) {
+            for (next, edge) in self.loads.get(&here).map_or(&[][..], |load| &load.blocked_by) {
                 if !came_from.contains_key(next) {
-                    came_from.insert(next.clone(), here.clone());
+                    came_from.insert(next.clone(), (here.clone(), *edge));
                     open.push(next.clone());
                 }
             }

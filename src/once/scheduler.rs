@@ -6,15 +6,14 @@
 //! which first has its dependencies loaded in the same way. `finish` ends a load and tells everybody who waits for it.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::ffi::CString;
 use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::aliases::{Alias, Aliases};
+use super::aliases::Aliases;
 use super::failure::{Decision, Failure, Kind, Requester, Requesters};
 use super::limits::Limits;
-use super::loads::{Cycle, Edge, First, Load, Loads, Phase};
+use super::loads::{Ask, Edge, Load, Loads, Phase};
 use super::modules::{Candidate, InitState, Modules, Name, Plan, Verdict, Work};
 use super::outcome::{AddOnce, LoadError, Outcome, Stage};
 use super::policy::Mode;
@@ -84,7 +83,8 @@ pub struct Scheduler {
     pub(super) states: HashMap<Name, State>,
     loads: Loads,
     aliases: Aliases,
-    waiters: Vec<Waiter>,
+    /// Clients that wait until all their modules are known.
+    waiters: Vec<(ClientId, Vec<Answer>)>,
     actions: VecDeque<Action>,
     stats: Stats,
     /// The last request's number. It goes on in the next process, as what is numbered by it does.
@@ -107,31 +107,6 @@ pub struct Loading<'a> {
     pub since: Time,
     /// Since when the present try runs; none while the load waits.
     pub running: Option<Time>,
-    /// Tries so far, this one included.
-    pub tries: u32,
-}
-
-/// A client that waits until all its modules are known.
-#[derive(Debug)]
-struct Waiter {
-    client: ClientId,
-    answers: Vec<Answer>,
-}
-
-/// A request, as it goes from module to module.
-#[derive(Clone, Copy)]
-struct Ask<'a> {
-    by: Requester,
-    alias: &'a [u8],
-    options: Option<&'a Arc<CString>>,
-    devpath: Option<&'a [u8]>,
-    seqnum: u64,
-    /// Policy `always`: what failed is attempted whenever it is asked for.
-    always: bool,
-    /// The module that needs the wanted one, where no request named it.
-    pulled_in_by: Option<&'a Name>,
-    /// The module before it in the alias, if that is being loaded.
-    after: Option<&'a Name>,
 }
 
 impl Scheduler {
@@ -161,22 +136,21 @@ impl Scheduler {
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
         let by = self.requester(&request.origin);
         let cached = self.aliases.cached(request.alias);
-        let live = by.kind != Kind::Admin && cached.as_ref().is_some_and(|alias| self.all_live(alias));
+        let live = by.kind != Kind::Admin && cached.as_deref().is_some_and(|alias| self.all_live(alias));
         // Every other answer may have become another one.
         let changed = !live && self.refresh(modules);
-        let alias = match cached.filter(|_| !changed) {
-            Some(alias) => alias,
+        let candidates = match cached.filter(|_| !changed) {
+            Some(candidates) => candidates,
             None => self.aliases.resolve(request.alias, modules),
         };
-        alias.requests.set(alias.requests.get() + 1);
-        self.stats.no_module += u64::from(alias.candidates.is_empty());
+        self.stats.no_module += u64::from(candidates.is_empty());
         let (loads, deferred, duplicates) = (self.stats.loads, self.stats.deferred, self.stats.duplicates());
-        let mut ask = Ask::new(by, &request);
+        let mut ask = Ask::new(by, request.alias, &request.origin);
         let mut answers = Vec::new();
-        for candidate in &alias.candidates {
+        for candidate in &*candidates {
             let status = self.candidate(modules, candidate, &ask, now);
             if status == Status::Loading {
-                ask.after = Some(&candidate.module);
+                ask.after = Some(candidate.module.clone());
             }
             if request.client.is_some() {
                 answers.push((candidate.module.clone(), status));
@@ -184,7 +158,8 @@ impl Scheduler {
         }
         let changed = self.stats.loads != loads || self.stats.deferred != deferred;
         self.stats.duplicate_requests += u64::from(!changed && self.stats.duplicates() != duplicates);
-        self.answer_when_known(request.client, answers);
+        self.waiters.extend(request.client.map(|client| (client, answers)));
+        self.answer();
         self.start_loads(modules, now);
     }
 
@@ -195,19 +170,18 @@ impl Scheduler {
         let by = self.requester(&Origin::Admin);
         let mut answers = Vec::new();
         for name in names {
-            let request = Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) };
-            for candidate in &self.aliases.resolve(request.alias, modules).candidates {
-                let status = self.candidate(modules, candidate, &Ask::new(by, &request), now);
-                answers.push((candidate.module.clone(), status));
+            let ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
+            for candidate in &*self.aliases.resolve(name.as_bytes(), modules) {
+                answers.push((candidate.module.clone(), self.candidate(modules, candidate, &ask, now)));
             }
         }
         let failed = self.failures().map(|(name, _)| name.clone()).filter(|_| names.is_empty());
         for name in failed.collect::<Vec<_>>() {
-            let request = Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) };
-            let status = self.want(modules, &name, &Ask::new(by, &request), now);
+            let status = self.want(modules, &name, &Ask::new(by, name.as_bytes(), &Origin::Admin), now);
             answers.push((name, status));
         }
-        self.answer_when_known(Some(client), answers);
+        self.waiters.push((client, answers));
+        self.answer();
         self.start_loads(modules, now);
     }
 
@@ -273,7 +247,7 @@ impl Scheduler {
 
     /// A client is gone; its modules are loaded all the same.
     pub fn client_gone(&mut self, client: ClientId) {
-        self.waiters.retain(|waiter| waiter.client != client);
+        self.waiters.retain(|(waiter, _)| *waiter != client);
     }
 
     /// Time has passed.
@@ -290,14 +264,13 @@ impl Scheduler {
             let Some(pending) = &failure.pending else { continue };
             let asked = pending.requests > 0 || !failure.error.is_shortage();
             let by = Requester { request: self.requests, mark: 0, kind: Kind::Retry { asked } };
-            let request = Request { alias: &alias, origin: Origin::Admin, client: None };
-            let ask = Ask { options: options.as_ref(), ..Ask::new(by, &request) };
+            let ask = Ask { options, ..Ask::new(by, &alias, &Origin::Admin) };
             self.want(modules, &name, &ask, now);
         }
-        for name in self.loads.to_be_looked_at(now) {
-            self.look_at(modules, &name, now);
+        for name in self.loads.rested(now) {
+            self.go_on(modules, &name, now);
         }
-        self.loads.tick(now);
+        self.loads.overtake(now);
         self.start_loads(modules, now);
     }
 
@@ -308,7 +281,7 @@ impl Scheduler {
 
     /// Whether nothing is being loaded. Retries do not count: they may be a minute away.
     pub fn is_settled(&self) -> bool {
-        self.loads.len() == 0
+        self.loads.iter().next().is_none()
     }
 
     /// Whether something is being loaded, or is to be, that udev's queue should be held for: a load that was asked for less
@@ -338,18 +311,7 @@ impl Scheduler {
             module: &load.plan.module,
             since: load.since,
             running: if let Phase::Running(since) = load.phase { Some(since) } else { None },
-            tries: load.tries,
         })
-    }
-
-    /// How many loads are in progress.
-    pub fn loading(&self) -> usize {
-        self.loads.len()
-    }
-
-    /// The loads that run, with the time they started at.
-    pub fn running(&self) -> impl Iterator<Item = (&Name, Time)> {
-        self.loads().filter_map(|load| Some((load.module, load.running?)))
     }
 
     /// What is remembered as failed, by name.
@@ -371,7 +333,7 @@ impl Scheduler {
 
     /// The aliases asked for most, and how often since they were looked up.
     pub fn top_aliases(&self, limit: usize) -> Vec<(&[u8], u64)> {
-        let mut all: Vec<_> = self.aliases.iter().map(|(name, alias)| (name, alias.requests.get())).collect();
+        let mut all: Vec<_> = self.aliases.requests().collect();
         all.sort_unstable_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
         all.truncate(limit);
         all
@@ -394,10 +356,10 @@ impl Scheduler {
     }
 
     /// Whether all modules of an alias are live, and there are some.
-    fn all_live(&self, alias: &Alias) -> bool {
+    fn all_live(&self, candidates: &[Candidate]) -> bool {
         let live =
             |candidate: &Candidate| candidate.verdict == Verdict::Builtin || self.is_live(&candidate.module);
-        !alias.candidates.is_empty() && alias.candidates.iter().all(live)
+        !candidates.is_empty() && candidates.iter().all(live)
     }
 
     /// Somebody wants one module of an alias, if that is to be loaded at all.
@@ -420,7 +382,7 @@ impl Scheduler {
             return Status::RuledOut;
         }
         // As with modprobe: an administrator who names the module itself means it.
-        let meant = ask.by.kind == Kind::Admin && is_name(ask.alias, module);
+        let meant = ask.by.kind == Kind::Admin && is_name(&ask.alias, module);
         if !meant {
             if *verdict == Verdict::Blacklisted {
                 return Status::Blacklisted;
@@ -431,7 +393,7 @@ impl Scheduler {
             }
         }
         let always = policy.mode == Mode::Always;
-        self.want(modules, module, &Ask { always, options: options.as_ref(), ..*ask }, now)
+        self.want(modules, module, &Ask { always, options: options.clone(), ..ask.clone() }, now)
     }
 
     /// Somebody wants a module.
@@ -448,49 +410,53 @@ impl Scheduler {
                 return Status::Loading;
             }
             _ if self.disabled => return Status::Failed { error: LoadError::DISABLED, retry_at: None },
-            Some(State::Failed(_)) if !ask.always => match self.decide(modules, name, ask.by, now) {
-                Decision::Attempt => {}
-                Decision::RetryAt(at) => {
-                    self.stats.deferred += named;
-                    return self.failed(name, Some(at));
-                }
-                Decision::Duplicate => {
-                    let status = self.failed(name, None);
-                    match status {
-                        Status::Live => self.stats.duplicates_live += named,
-                        _ => self.stats.duplicates_failed += named,
-                    }
+            Some(State::Failed(_)) if !ask.always => {
+                if let Some(status) = self.remembered_status(modules, name, ask, now) {
                     return status;
                 }
-            },
+            }
             Some(State::Failed(_)) | None => {}
         }
         self.start(modules, name, ask, now)
     }
 
-    /// The retry rules, for a module that has failed. A failure of a dependency has no rules of its own: what holds is what
-    /// the rules say of the dependency.
-    fn decide(&mut self, modules: &mut dyn Modules, name: &Name, by: Requester, now: Time) -> Decision {
-        let Some(State::Failed(failure)) = self.states.get_mut(name) else { return Decision::Attempt };
+    /// What a request for a module that has failed is answered from memory; none if the retry rules have it attempted now. A
+    /// failure of a dependency has no rules of its own: what holds is what the rules say of the dependency.
+    fn remembered_status(
+        &mut self,
+        modules: &mut dyn Modules,
+        name: &Name,
+        ask: &Ask<'_>,
+        now: Time,
+    ) -> Option<Status> {
+        let mut failure = self.states.get_mut(name)?.failure()?;
         if has_changed(modules, name, failure) {
-            return Decision::Attempt;
+            return None;
         }
         self.changes += 1;
-        if failure.dependency().is_none() {
-            return failure.decide(by, self.unloads, now);
+        let decision = if failure.dependency().is_none() {
+            failure.decide(ask.by, self.unloads, now)
+        } else {
+            let root = self.root(name);
+            let cause = self.states.get_mut(&root)?.failure()?;
+            if has_changed(modules, &root, cause) {
+                return None;
+            }
+            let decision = cause.decide(ask.by, self.unloads, now);
+            cause.note(ask.by, decision);
+            failure = self.states.get_mut(name)?.failure()?;
+            decision
+        };
+        failure.note(ask.by, decision);
+        let named = u64::from(ask.pulled_in_by.is_none());
+        match decision {
+            Decision::Attempt => return None,
+            Decision::RetryAt(_) => self.stats.deferred += named,
+            Decision::Duplicate if failure.elsewhere => self.stats.duplicates_live += named,
+            Decision::Duplicate => self.stats.duplicates_failed += named,
         }
-        let root = self.root(name);
-        let Some(State::Failed(failure)) = self.states.get_mut(&root) else { return Decision::Attempt };
-        if has_changed(modules, &root, failure) {
-            return Decision::Attempt;
-        }
-        let decision = failure.decide(by, self.unloads, now);
-        match (decision, self.failure_mut(name)) {
-            (Decision::RetryAt(_), Some(failure)) => failure.pending.get_or_insert_default().add(by),
-            (Decision::Duplicate, Some(failure)) => failure.requesters.add(by),
-            _ => {}
-        }
-        decision
+        let retry_at = if let Decision::RetryAt(at) = decision { Some(at) } else { None };
+        Some(Status::of(failure, retry_at))
     }
 
     /// The module that a failure goes back to: itself, or the dependency that failed.
@@ -545,7 +511,7 @@ impl Scheduler {
             self.became_live(name);
             return Status::Live;
         }
-        let plan = Arc::new(modules.plan(name, ask.options.map(|options| &**options)));
+        let plan = Arc::new(modules.plan(name, ask.options.as_deref()));
         if plan.work == Work::Builtin {
             self.became_live(name);
             return Status::Live;
@@ -563,7 +529,7 @@ impl Scheduler {
         self.loads.insert(Load {
             phase: if elsewhere { Phase::Coming(now + pause, pause) } else { Phase::Planning },
             blocked_by: Vec::new(),
-            first: First::of(ask),
+            first: ask.to_static(),
             seqnums: (ask.seqnum, ask.seqnum),
             requesters: Requesters::of_attempt(ask.by, before.as_deref_mut()),
             since: now,
@@ -571,20 +537,23 @@ impl Scheduler {
             tries: 0,
             before,
             retries_with_dependency: false,
-            plan: plan.clone(),
+            plan,
         });
         if !elsewhere {
-            self.plan(modules, &plan, ask, now);
+            self.plan(modules, name, now);
         }
         self.status(name)
     }
 
-    /// Looks at a module that somebody else loads, or loaded.
-    fn look_at(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) {
-        let found = modules.initstate(name);
+    /// A pause is over: the next try begins, or a module that somebody else loads is looked at.
+    fn go_on(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) {
         let Some(load) = self.loads.get_mut(name) else { return };
-        let Phase::Coming(_, pause) = load.phase else { return };
-        match found {
+        let pause = match load.phase {
+            Phase::Paused(_) => return self.loads.planned(name),
+            Phase::Coming(_, pause) => pause,
+            _ => return,
+        };
+        match modules.initstate(name) {
             InitState::Live => self.finish(modules, name, Outcome::Live, now),
             InitState::Coming if now < load.since + Limits::HOLD => {
                 let pause = (2 * pause).min(Limits::POLL.1);
@@ -598,45 +567,40 @@ impl Scheduler {
     }
 
     /// Has the dependencies of a load loaded, and queues it.
-    fn plan(&mut self, modules: &mut dyn Modules, plan: &Plan, ask: &Ask<'_>, now: Time) {
-        match self.collect(modules, plan, ask, now) {
-            Ok(()) => self.loads.planned(&plan.module),
-            Err(error) => self.finish(modules, &plan.module, Outcome::Failed(error), now),
+    fn plan(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) {
+        match self.collect(modules, name, now) {
+            Ok(()) => self.loads.planned(name),
+            Err(error) => self.finish(modules, name, Outcome::Failed(error), now),
         }
     }
 
     /// Goes on with another plan, for all who wait.
     fn plan_anew(&mut self, modules: &mut dyn Modules, plan: Plan, now: Time) {
         let Some(load) = self.loads.get_mut(&plan.module) else { return };
-        let (plan, first) = (Arc::new(plan), load.first.clone());
-        (load.plan, load.phase, load.tries) = (plan.clone(), Phase::Planning, 0);
-        self.plan(modules, &plan, &first.ask(), now);
+        let name = plan.module.clone();
+        (load.plan, load.phase, load.tries) = (Arc::new(plan), Phase::Planning, 0);
+        self.plan(modules, &name, now);
     }
 
     /// Collects what a load has to wait for.
-    fn collect(
-        &mut self,
-        modules: &mut dyn Modules,
-        plan: &Plan,
-        ask: &Ask<'_>,
-        now: Time,
-    ) -> Result<(), LoadError> {
-        let name = &plan.module;
+    fn collect(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) -> Result<(), LoadError> {
+        let Some(load) = self.loads.get(name) else { return Ok(()) };
+        let (plan, first) = (load.plan.clone(), load.first.clone());
         if plan.work == Work::Missing {
             return Err(LoadError { errno: libc::ENOENT, stage: Stage::Plan });
         }
-        let needed = Ask { options: None, always: false, pulled_in_by: Some(name), after: None, ..*ask };
+        let needed = first.needed_by(name);
         for dependency in &plan.deps {
             let status = self.want(modules, dependency, &needed, now);
             self.depend(name, dependency, status)?;
         }
         for soft in &plan.pre {
             if self.want(modules, soft, &needed, now) == Status::Loading {
-                self.wait(name, soft, Edge::Soft)?;
+                self.loads.wait(name, soft, Edge::Soft)?;
             }
         }
-        match ask.after.filter(|after| !self.loads.is_overtaken(after, now)) {
-            Some(after) => self.wait(name, after, Edge::Order),
+        match first.after.filter(|after| !self.loads.is_overtaken(after, now)) {
+            Some(after) => self.loads.wait(name, &after, Edge::Order),
             None => Ok(()),
         }
     }
@@ -644,7 +608,7 @@ impl Scheduler {
     /// Has a load wait for a dependency, or fail with it.
     fn depend(&mut self, name: &Name, dependency: &Name, status: Status) -> Result<(), LoadError> {
         match status {
-            Status::Loading => self.wait(name, dependency, Edge::Hard),
+            Status::Loading => self.loads.wait(name, dependency, Edge::Hard),
             Status::Failed { error, retry_at } => {
                 if let Some(load) = self.loads.get_mut(name) {
                     load.retries_with_dependency = retry_at.is_some();
@@ -655,22 +619,14 @@ impl Scheduler {
         }
     }
 
-    fn wait(&mut self, waiter: &Name, on: &Name, edge: Edge) -> Result<(), LoadError> {
-        let cycle = |Cycle| LoadError { errno: libc::ELOOP, stage: Stage::Dependency(on.clone()) };
-        self.loads.wait(waiter, on, edge).map_err(cycle)
-    }
-
     /// Starts as many loads as there are slots.
     fn start_loads(&mut self, modules: &mut dyn Modules, now: Time) {
         while let Some(name) = self.loads.next_queued(now) {
-            match self.collect_again(modules, &name, now) {
-                Err(error) => self.finish(modules, &name, Outcome::Failed(error), now),
-                Ok(()) if self.loads.blocks(&name) => {}
-                Ok(()) => {
-                    let Some(load) = self.loads.start(&name, now) else { continue };
-                    self.stats.attempts += 1;
-                    self.actions.push_back(Action::Load(load.plan.clone()));
-                }
+            if let Err(error) = self.collect_again(modules, &name, now) {
+                self.finish(modules, &name, Outcome::Failed(error), now);
+            } else if let Some(load) = self.loads.start(&name, now) {
+                self.stats.attempts += 1;
+                self.actions.push_back(Action::Load(load.plan.clone()));
             }
         }
     }
@@ -679,17 +635,11 @@ impl Scheduler {
     /// or between two tries.
     fn collect_again(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) -> Result<(), LoadError> {
         let Some(load) = self.loads.get(name) else { return Ok(()) };
-        if load.plan.deps.iter().all(|dependency| self.is_live(dependency)) {
-            return Ok(());
-        }
-        let (plan, first) = (load.plan.clone(), load.first.clone());
+        let (plan, needed) = (load.plan.clone(), load.first.needed_by(name));
         for dependency in &plan.deps {
-            let status = match self.states.get(dependency) {
-                Some(_) => self.status(dependency),
-                None => {
-                    let ask = Ask { options: None, pulled_in_by: Some(name), ..first.ask() };
-                    self.want(modules, dependency, &ask, now)
-                }
+            let status = match self.states.contains_key(dependency) {
+                true => self.status(dependency),
+                false => self.want(modules, dependency, &needed, now),
             };
             self.depend(name, dependency, status)?;
         }
@@ -698,7 +648,7 @@ impl Scheduler {
 
     /// A load ends, unless it is tried again.
     fn finish(&mut self, modules: &mut dyn Modules, name: &Name, outcome: Outcome, now: Time) {
-        let Some(load) = self.loads.get(name) else { return };
+        let Some(load) = self.loads.get_mut(name) else { return };
         let mut error = if let Outcome::Failed(error) = outcome { Some(error) } else { None };
         let found = error.as_ref().map_or(InitState::Live, |_| modules.initstate(name));
         // Whatever an install command's status was, or whoever was faster.
@@ -708,7 +658,8 @@ impl Scheduler {
         if let Some(failed) = error.as_ref().filter(|error| !elsewhere && error.stage != Stage::Disabled) {
             if failed.is_transient() && load.tries < Limits::TRIES && !self.disabled {
                 let pause = Limits::PAUSE * (1 << load.tries.saturating_sub(1));
-                return self.loads.pause(name, now + pause);
+                load.phase = Phase::Paused(now + pause);
+                return;
             }
             if load.tries > 0 {
                 let (options, cause) = (load.first.options.clone(), load.plan.cause);
@@ -743,8 +694,7 @@ impl Scheduler {
         match told {
             None => {
                 for soft in &plan.post {
-                    let ask = Ask { options: None, pulled_in_by: Some(name), ..first.ask() };
-                    self.want(modules, soft, &ask, now);
+                    self.want(modules, soft, &first.needed_by(name), now);
                 }
             }
             Some(error) if error == LoadError::DISABLED && !self.disabled => self.disable(modules, now),
@@ -766,8 +716,8 @@ impl Scheduler {
         self.actions.push_back(Action::Publish(AddOnce {
             module: load.plan.module.clone(),
             outcome: outcome.clone(),
-            alias: load.first.alias.clone(),
-            devpath: load.first.devpath.clone(),
+            alias: (*load.first.alias).into(),
+            devpath: load.first.devpath.as_deref().map(Into::into),
             seqnums: load.seqnums,
             asked: load.requesters.requests,
             waited: started.saturating_sub(load.since),
@@ -816,11 +766,11 @@ impl Scheduler {
             retry_at: now + wait,
             pending: unasked.then(|| requesters.unasked()),
             requesters,
-            alias: first.alias,
+            alias: first.alias.into_owned().into(),
             options: first.options,
             unloads: self.unloads,
             elsewhere,
-            unverified: false,
+            verified: true,
         };
         self.states.insert(plan.module.clone(), State::Failed(Box::new(failure)));
         if elsewhere {
@@ -841,21 +791,15 @@ impl Scheduler {
         }
     }
 
-    /// Answers a client at once, or as soon as what it asked for is known.
-    fn answer_when_known(&mut self, client: Option<ClientId>, answers: Vec<Answer>) {
-        self.waiters.extend(client.map(|client| Waiter { client, answers }));
-        self.answer();
-    }
-
     /// Answers the clients all of whose modules are known by now.
     fn answer(&mut self) {
-        for mut waiter in std::mem::take(&mut self.waiters) {
-            for (name, status) in waiter.answers.iter_mut().filter(|(_, status)| *status == Status::Loading) {
+        for (client, mut answers) in std::mem::take(&mut self.waiters) {
+            for (name, status) in answers.iter_mut().filter(|(_, status)| *status == Status::Loading) {
                 *status = self.status(name);
             }
-            match waiter.answers.iter().any(|(_, status)| *status == Status::Loading) {
-                true => self.waiters.push(waiter),
-                false => self.actions.push_back(Action::Answer(waiter.client, waiter.answers)),
+            match answers.iter().any(|(_, status)| *status == Status::Loading) {
+                true => self.waiters.push((client, answers)),
+                false => self.actions.push_back(Action::Answer(client, answers)),
             }
         }
     }
@@ -869,58 +813,30 @@ impl Scheduler {
         match self.states.get(name) {
             Some(State::Live) => Status::Live,
             Some(State::Loading) => Status::Loading,
-            Some(State::Failed(_)) => self.failed(name, None),
+            Some(State::Failed(failure)) => Status::of(failure, None),
             None => Status::Failed { error: LoadError::DISABLED, retry_at: None },
         }
     }
+}
 
-    fn failed(&self, name: &str, retry_at: Option<Time>) -> Status {
-        match self.states.get(name) {
-            Some(State::Failed(failure)) if failure.elsewhere => Status::Live,
-            Some(State::Failed(failure)) => Status::Failed { error: failure.error.clone(), retry_at },
-            _ => unreachable!("{name} has failed"),
-        }
-    }
-
-    fn failure_mut(&mut self, name: &str) -> Option<&mut Failure> {
-        match self.states.get_mut(name) {
-            Some(State::Failed(failure)) => Some(failure),
-            _ => None,
+impl Status {
+    fn of(failure: &Failure, retry_at: Option<Time>) -> Self {
+        match failure.elsewhere {
+            true => Self::Live,
+            false => Self::Failed { error: failure.error.clone(), retry_at },
         }
     }
 }
 
-impl<'a> Ask<'a> {
-    fn new(by: Requester, request: &Request<'a>) -> Self {
-        let (devpath, seqnum) = (request.origin.devpath(), request.origin.seqnum());
-        let (options, always, pulled_in_by, after) = Default::default();
-        Self { by, alias: request.alias, options, devpath, seqnum, always, pulled_in_by, after }
-    }
-}
-
-impl First {
-    fn of(ask: &Ask<'_>) -> Self {
-        Self {
-            by: ask.by,
-            alias: ask.alias.into(),
-            options: ask.options.cloned(),
-            devpath: ask.devpath.map(Into::into),
-            pulled_in_by: ask.pulled_in_by.cloned(),
-        }
-    }
-
-    /// The request once more.
-    fn ask(&self) -> Ask<'_> {
-        let (alias, devpath, options) = (&self.alias, self.devpath.as_deref(), self.options.as_ref());
-        let (seqnum, always, after) = Default::default();
-        let pulled_in_by = self.pulled_in_by.as_ref();
-        Ask { by: self.by, alias, options, devpath, seqnum, always, pulled_in_by, after }
+impl State {
+    fn failure(&mut self) -> Option<&mut Failure> {
+        if let State::Failed(failure) = self { Some(failure) } else { None }
     }
 }
 
 /// Whether a failure no longer holds, whoever asks: the module is live after all, or (rule 1) the cause is another one.
 fn has_changed(modules: &mut dyn Modules, name: &Name, failure: &mut Failure) -> bool {
-    failure.unverified = failure.unverified && modules.initstate(name) == InitState::Live;
+    failure.verified = failure.verified || modules.initstate(name) != InitState::Live;
     let options = failure.options.as_deref();
     let cause = match failure.error.errno {
         // The kernel misses what a dependency has whose file is not there. libkmod leaves such a one out, so nobody can tell when
@@ -928,7 +844,7 @@ fn has_changed(modules: &mut dyn Modules, name: &Name, failure: &mut Failure) ->
         libc::ENOENT => modules.plan(name, options).cause,
         _ => modules.cause(name, options),
     };
-    failure.unverified || cause != failure.cause
+    !failure.verified || cause != failure.cause
 }
 
 /// Whether an alias is the module's own name; modprobe takes `-` for `_`.

@@ -450,17 +450,18 @@ impl<'a> Harness<'a> {
         self.notice();
         let now = self.now;
         let mut ours: Vec<&Name> = self.running.iter().map(|running| &running.name).collect();
-        let mut theirs: Vec<&Name> = self.core.running().map(|(name, _)| name).collect();
+        let mut theirs: Vec<&Name> =
+            self.core.loads().filter(|load| load.running.is_some()).map(|load| load.module).collect();
         ours.sort();
         theirs.sort();
         let same = ours == theirs;
         let unanswered = self.clients.iter().find(|(_, client)| client.answers == 0 && !client.gone);
         let unanswered = unanswered.map(|(number, _)| *number).filter(|_| self.core.is_settled());
-        let stuck = self.core.loading() > 0
+        let stuck = !self.core.is_settled()
             && self.running.is_empty()
             && self.core.next_deadline(now).is_none_or(|next| next > now + Duration::from_millis(200));
         self.ledger.remembers(self.core.failures().map(|(name, _)| name));
-        if self.core.loading() == 0 {
+        if self.core.is_settled() {
             self.calm = now;
             if self.core.next_deadline(now).is_none() {
                 self.ledger.calm();
@@ -567,7 +568,7 @@ impl<'a> Harness<'a> {
                 return;
             }
         }
-        let (loads, loading) = (self.core.loading(), self.running.len());
+        let (loads, loading) = (self.core.loads().count(), self.running.len());
         self.holds(Invariant::Progress, false, || {
             format!("after all time there are {loads} loads, {loading} of them running, and a deadline")
         });

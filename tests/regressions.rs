@@ -88,6 +88,20 @@ fn once_modules_are_disabled_nothing_is_due() {
     assert_eq!(s.core.next_deadline(ms(1200)), None);
 }
 
+/// What waited for a load that was running still waited when all that waits was ended, and was attempted after it.
+#[test]
+fn once_modules_are_disabled_what_waits_for_a_load_that_runs_is_not_attempted_after_it() {
+    let mut s = world("b takes 10\nc pre d\nd takes 20");
+    s.world.disabled = true;
+    for name in ["b", "c"] {
+        s.replay(&format!("/devices/{name}"), name);
+    }
+    s.pass(ms(100));
+    let attempted: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
+    assert_eq!(attempted, ["b", "d"]);
+    assert!(s.core.is_settled());
+}
+
 /// A failed module was not looked at again, though the event that said it was live may have been among the lost ones.
 #[test]
 fn after_lost_events_a_failed_module_may_turn_out_to_be_live() {

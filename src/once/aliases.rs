@@ -8,10 +8,12 @@ use lru::LruCache;
 
 use super::modules::{Candidate, Modules};
 
-/// The aliases asked for last, each with what it resolves to ("no module" is remembered, too) and how often it was asked for since
-/// it was looked up. Dropped as a whole when an index or modprobe.d changes.
+/// What an alias resolves to; "no module" is remembered, too.
+type Candidates = Rc<[Candidate]>;
+
+/// The aliases asked for last, and how often each was since it was looked up. Dropped as a whole when an index or modprobe.d changes.
 #[derive(Debug)]
-pub(super) struct Aliases(LruCache<Box<[u8]>, (Rc<[Candidate]>, u64)>);
+pub(super) struct Aliases(LruCache<Box<[u8]>, (Candidates, u64)>);
 
 impl Aliases {
     pub fn new(capacity: NonZeroUsize) -> Self {
@@ -19,18 +21,18 @@ impl Aliases {
     }
 
     /// What an alias resolves to, if it is cached.
-    pub fn cached(&mut self, name: &[u8]) -> Option<Rc<[Candidate]>> {
+    pub fn cached(&mut self, name: &[u8]) -> Option<Candidates> {
         let (candidates, requests) = self.0.get_mut(name)?;
         *requests += 1;
         Some(candidates.clone())
     }
 
     /// What an alias resolves to; looked up if it is not cached.
-    pub fn resolve(&mut self, name: &[u8], modules: &mut dyn Modules) -> Rc<[Candidate]> {
+    pub fn resolve(&mut self, name: &[u8], modules: &mut dyn Modules) -> Candidates {
         if let Some(candidates) = self.cached(name) {
             return candidates;
         }
-        let candidates: Rc<[Candidate]> = modules.resolve(name).into();
+        let candidates: Candidates = modules.resolve(name).into();
         self.0.put(name.into(), (candidates.clone(), 1));
         candidates
     }

@@ -144,7 +144,7 @@ impl Scheduler {
             None => self.aliases.resolve(request.alias, modules),
         };
         self.stats.no_module += u64::from(candidates.is_empty());
-        let (loads, deferred, duplicates) = (self.stats.loads, self.stats.deferred, self.stats.duplicates());
+        let before = self.stats;
         let mut ask = Ask::new(by, request.alias, &request.origin);
         let mut answers = Vec::new();
         for candidate in &*candidates {
@@ -156,8 +156,9 @@ impl Scheduler {
                 answers.push((candidate.module.clone(), status));
             }
         }
-        let changed = self.stats.loads != loads || self.stats.deferred != deferred;
-        self.stats.duplicate_requests += u64::from(!changed && self.stats.duplicates() != duplicates);
+        let changed = (self.stats.loads, self.stats.deferred) != (before.loads, before.deferred);
+        let duplicate = !changed && self.stats.duplicates() != before.duplicates();
+        self.stats.duplicate_requests += u64::from(duplicate);
         self.waiters.extend(request.client.map(|client| (client, answers)));
         self.answer();
         self.start_loads(modules, now);
@@ -783,10 +784,8 @@ impl Scheduler {
     fn disable(&mut self, modules: &mut dyn Modules, now: Time) {
         self.disabled = true;
         self.actions.push_back(Action::Disabled);
-        let waits = |load: &&Load| matches!(load.phase, Phase::Queued | Phase::Paused(_) | Phase::Coming(..));
-        let waiting: Vec<Name> =
-            self.loads.iter().filter(waits).map(|load| load.plan.module.clone()).collect();
-        for name in waiting {
+        let waiting = self.loads().filter(|load| load.running.is_none()).map(|load| load.module.clone());
+        for name in waiting.collect::<Vec<_>>() {
             self.finish(modules, &name, Outcome::Failed(LoadError::DISABLED), now);
         }
     }

@@ -88,7 +88,11 @@ impl StateFile {
     pub fn restore(&mut self, limits: Limits, now: Time) -> Scheduler {
         let core = match self.read() {
             Ok(snapshot) => {
-                log::info!("{}: {} failed modules are remembered", self.path.display(), snapshot.failures());
+                log::info!(
+                    "{}: {} failed modules are remembered",
+                    self.path.display(),
+                    snapshot.failures.len()
+                );
                 Scheduler::restore(limits, snapshot, now)
             }
             Err(unfit) => {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::Limits;
 use super::modules::Cause;
 use super::outcome::{LoadError, Stage};
-use super::request::{DeviceId, Origin, Time};
+use super::request::{DeviceId, Kind, Requester, Time};
 
 /// A remembered failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -70,31 +70,6 @@ pub struct Requesters {
     last: u64,
 }
 
-/// Who makes a request, as far as the rules care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Requester {
-    /// Requests are numbered.
-    pub request: u64,
-    /// The uevent's number, or where there is none one of the request: by this, an event that is heard twice is one request.
-    pub mark: u64,
-    pub kind: Kind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Admin,
-    Device {
-        id: DeviceId,
-        synthetic: bool,
-    },
-    /// A device is there: not that it asks again.
-    Scan,
-    /// The backoff has ended of a request that was accepted before, or of a shortage, which nobody needs to ask for.
-    Retry {
-        asked: bool,
-    },
-}
-
 /// What a request that meets a failure comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -115,8 +90,8 @@ impl Failure {
             return Decision::Attempt;
         }
         let accepted = match by.kind {
-            Kind::Device { synthetic, .. } => match self.requesters.mark(by) {
-                Some(mark) => mark != by.mark,
+            Kind::Device { id, synthetic } => match self.requesters.devices.get(&id) {
+                Some(mark) => *mark != by.mark,
                 None => !synthetic,
             },
             Kind::Retry { asked } => asked && !self.elsewhere && self.retry_at <= now,
@@ -177,12 +152,6 @@ impl Requesters {
         }
     }
 
-    /// By what the device asked last that now asks.
-    fn mark(&self, by: Requester) -> Option<u64> {
-        let Kind::Device { id, .. } = by.kind else { return None };
-        self.devices.get(&id).copied()
-    }
-
     /// The same, while nobody has asked for the next attempt yet: who asked for this one asks again then.
     pub(super) fn unasked(&self) -> Self {
         Self { requests: 0, ..self.clone() }
@@ -201,20 +170,5 @@ impl Requesters {
         };
         requesters.add(by);
         requesters
-    }
-}
-
-impl Requester {
-    pub fn new(request: u64, origin: &Origin<'_>) -> Self {
-        let kind = match *origin {
-            Origin::Uevent { devpath, synthetic, .. } => {
-                Kind::Device { id: DeviceId::of(devpath), synthetic }
-            }
-            Origin::Scan { .. } => Kind::Scan,
-            Origin::Admin => Kind::Admin,
-        };
-        // No kernel counts so far that a request's own number, from the other end, could be a uevent's.
-        let mark = if origin.seqnum() == 0 { !request } else { origin.seqnum() };
-        Self { request, mark, kind }
     }
 }

@@ -5,17 +5,15 @@
 //! modprobe.d says: an edge that would close one is left out, and where it may not be (a hard dependency), a softer one on
 //! the cycle is given up.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ffi::CString;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::{Failure, Requester, Requesters};
+use super::failure::{Failure, Requesters};
 use super::limits::Limits;
 use super::modules::{Name, Plan};
 use super::outcome::{LoadError, Stage};
-use super::request::{Origin, Time};
+use super::request::{Ask, Time};
 
 /// Why a load waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,52 +65,12 @@ pub(super) struct Load {
     pub retries_with_dependency: bool,
 }
 
-/// A request for one module.
-#[derive(Clone, Debug)]
-pub(super) struct Ask<'a> {
-    pub by: Requester,
-    pub alias: Cow<'a, [u8]>,
-    pub devpath: Option<Cow<'a, [u8]>>,
-    pub seqnum: u64,
-    /// Options, where the alias carries other ones than the module's own.
-    pub options: Option<Arc<CString>>,
-    /// Policy `always`: what failed is attempted whenever it is asked for.
-    pub always: bool,
-    /// The module that needs the wanted one, where no request named it.
-    pub pulled_in_by: Option<Name>,
-    /// The module before it in the alias, if that is being loaded.
-    pub after: Option<Name>,
-}
-
 /// The loads in progress.
 #[derive(Debug)]
 pub(super) struct Loads {
     loads: BTreeMap<Name, Load>,
     queue: VecDeque<Name>,
     limits: Limits,
-}
-
-impl<'a> Ask<'a> {
-    pub fn new(by: Requester, alias: &'a [u8], origin: &Origin<'a>) -> Self {
-        let (devpath, seqnum) = (origin.devpath().map(Cow::Borrowed), origin.seqnum());
-        let (options, always, pulled_in_by, after) = Default::default();
-        Self { by, alias: Cow::Borrowed(alias), devpath, seqnum, options, always, pulled_in_by, after }
-    }
-
-    /// The same request, for a module that `name` needs.
-    pub fn needed_by(&self, name: &Name) -> Self {
-        Self { options: None, always: false, pulled_in_by: Some(name.clone()), after: None, ..self.clone() }
-    }
-
-    /// The same, to be kept with the load that it begins.
-    pub fn to_static(&self) -> Ask<'static> {
-        let Self { by, seqnum, always, .. } = *self;
-        let alias = Cow::Owned(self.alias.to_vec());
-        let devpath = self.devpath.as_ref().map(|devpath| Cow::Owned(devpath.to_vec()));
-        let (options, pulled_in_by, after) =
-            (self.options.clone(), self.pulled_in_by.clone(), self.after.clone());
-        Ask { by, alias, devpath, seqnum, options, always, pulled_in_by, after }
-    }
 }
 
 impl Load {

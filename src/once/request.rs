@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What comes in: somebody wants the modules of a modalias loaded.
 
+use std::borrow::Cow;
+use std::ffi::CString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::modules::Name;
 
 /// Time since an origin of the caller's choosing, never running backwards.
 pub type Time = Duration;
@@ -43,6 +48,48 @@ pub enum Origin<'a> {
     Admin,
 }
 
+/// Who makes a request, as far as the rules care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Requester {
+    /// Requests are numbered.
+    pub request: u64,
+    /// The uevent's number, or where there is none one of the request: by this, an event that is heard twice is one request.
+    pub mark: u64,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Admin,
+    Device {
+        id: DeviceId,
+        synthetic: bool,
+    },
+    /// A device is there: not that it asks again.
+    Scan,
+    /// The backoff has ended of a request that was accepted before, or of a shortage, which nobody needs to ask for.
+    Retry {
+        asked: bool,
+    },
+}
+
+/// A request for one module.
+#[derive(Clone, Debug)]
+pub(super) struct Ask<'a> {
+    pub by: Requester,
+    pub alias: Cow<'a, [u8]>,
+    pub devpath: Option<Cow<'a, [u8]>>,
+    pub seqnum: u64,
+    /// Options, where the alias carries other ones than the module's own.
+    pub options: Option<Arc<CString>>,
+    /// Policy `always`: what failed is attempted whenever it is asked for.
+    pub always: bool,
+    /// The module that needs the wanted one, where no request named it.
+    pub pulled_in_by: Option<Name>,
+    /// The module before it in the alias, if that is being loaded.
+    pub after: Option<Name>,
+}
+
 /// A device, by a hash of its path: what is remembered of it has a fixed size. A collision costs one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct DeviceId(u64);
@@ -67,5 +114,43 @@ impl DeviceId {
     pub fn of(devpath: &[u8]) -> Self {
         let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         Self(devpath.iter().fold(0xcbf2_9ce4_8422_2325, step))
+    }
+}
+
+impl Requester {
+    pub fn new(request: u64, origin: &Origin<'_>) -> Self {
+        let kind = match *origin {
+            Origin::Uevent { devpath, synthetic, .. } => {
+                Kind::Device { id: DeviceId::of(devpath), synthetic }
+            }
+            Origin::Scan { .. } => Kind::Scan,
+            Origin::Admin => Kind::Admin,
+        };
+        // No kernel counts so far that a request's own number, from the other end, could be a uevent's.
+        let mark = if origin.seqnum() == 0 { !request } else { origin.seqnum() };
+        Self { request, mark, kind }
+    }
+}
+
+impl<'a> Ask<'a> {
+    pub fn new(by: Requester, alias: &'a [u8], origin: &Origin<'a>) -> Self {
+        let (devpath, seqnum) = (origin.devpath().map(Cow::Borrowed), origin.seqnum());
+        let (options, always, pulled_in_by, after) = Default::default();
+        Self { by, alias: Cow::Borrowed(alias), devpath, seqnum, options, always, pulled_in_by, after }
+    }
+
+    /// The same request, for a module that `name` needs.
+    pub fn needed_by(&self, name: &Name) -> Self {
+        Self { options: None, always: false, pulled_in_by: Some(name.clone()), after: None, ..self.clone() }
+    }
+
+    /// The same, to be kept with the load that it begins.
+    pub fn to_static(&self) -> Ask<'static> {
+        let Self { by, seqnum, always, .. } = *self;
+        let alias = Cow::Owned(self.alias.to_vec());
+        let devpath = self.devpath.as_ref().map(|devpath| Cow::Owned(devpath.to_vec()));
+        let (options, pulled_in_by, after) =
+            (self.options.clone(), self.pulled_in_by.clone(), self.after.clone());
+        Ask { by, alias, devpath, seqnum, options, always, pulled_in_by, after }
     }
 }

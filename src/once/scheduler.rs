@@ -11,13 +11,13 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::aliases::Aliases;
-use super::failure::{Decision, Failure, Kind, Requester, Requesters};
+use super::failure::{Decision, Failure, Requesters};
 use super::limits::Limits;
-use super::loads::{Ask, Edge, Load, Loads, Phase};
+use super::loads::{Edge, Load, Loads, Phase};
 use super::modules::{Candidate, InitState, Modules, Name, Plan, Verdict, Work};
 use super::outcome::{AddOnce, LoadError, Outcome, Stage};
 use super::policy::Mode;
-use super::request::{ClientId, Origin, Request, Time};
+use super::request::{Ask, ClientId, Kind, Origin, Request, Requester, Time};
 use super::stats::Stats;
 
 /// What the scheduler wants done.

@@ -23,14 +23,8 @@ pub struct Snapshot {
     requests: u64,
     unloads: u64,
     unloaded: BTreeSet<Name>,
-    failures: Vec<(Name, Failure)>,
-}
-
-impl Snapshot {
-    /// How many failures are remembered.
-    pub fn failures(&self) -> usize {
-        self.failures.len()
-    }
+    /// What is remembered as failed, by name.
+    pub failures: Vec<(Name, Failure)>,
 }
 
 impl Scheduler {

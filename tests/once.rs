@@ -229,6 +229,38 @@ fn a_failed_dependency_is_tried_once_and_named() {
 }
 
 #[test]
+fn a_failed_dependency_fails_its_dependents_at_once_whatever_else_they_wait_for() {
+    let mut s = world("a needs b c\nb => ENODEV\nb takes 10\nc takes 1000");
+    s.client(1, "a");
+    s.pass(Duration::from_millis(10));
+    assert_eq!(s.answers.len(), 1);
+}
+
+#[test]
+fn who_asks_for_a_module_while_it_waits_for_another_has_asked_for_that_one() {
+    let mut s = world("x:a -> a\nx:b -> b\na needs b\nb => ENODEV\nb takes 10");
+    s.replay("/devices/1", "x:a");
+    s.pass(Duration::from_millis(5));
+    s.replay("/devices/2", "x:a");
+    s.pass(seconds(2));
+    s.replay("/devices/2", "x:b");
+    s.settle();
+    assert_eq!(s.attempts_of("b"), 2, "it asks again");
+}
+
+#[test]
+fn who_fails_for_a_dependency_that_is_to_be_attempted_again_is_so_with_it() {
+    let mut s = world("x:a -> a\nx:c -> c\na needs b\nc needs b\nb => ENODEV");
+    for (device, alias) in [("/devices/0", "x:a"), ("/devices/0", "x:a"), ("/devices/1", "x:c")] {
+        s.appear(device, alias);
+        s.pass(Duration::from_millis(10));
+    }
+    s.world.module("b").errno = 0;
+    s.pass(seconds(2));
+    assert!(s.world.live.contains("a") && s.world.live.contains("c"));
+}
+
+#[test]
 fn a_retry_that_a_dependent_was_promised_is_made() {
     let mut s = world("cpu:* -> a\na needs b\nb => ENODEV\nb takes 5");
     cpus(&mut s, 2);

@@ -122,6 +122,19 @@ fn what_was_loaded_between_two_processes_is_looked_up_before_its_failure_is_beli
 }
 
 #[test]
+fn a_dependency_that_was_loaded_between_two_processes_is_looked_up_before_its_dependents_failure_is_believed()
+{
+    let mut s = world("x:a -> a\na needs b\nb => ENODEV");
+    s.replay("/devices/0", "x:a");
+    s.pass(seconds(10));
+    s.world.live.insert("b".into());
+    restart(&mut s, Limits::default(), same);
+    s.replay("/devices/1", "x:a");
+    s.settle();
+    assert!(s.world.live.contains("a"));
+}
+
+#[test]
 fn what_was_fixed_between_two_processes_is_attempted_by_the_first_who_asks() {
     let mut s = world(FAILING);
     s.replay("/devices/0", "x:a");

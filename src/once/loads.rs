@@ -138,11 +138,9 @@ impl Loads {
             return Ok(());
         }
         let Some(load) = self.loads.get_mut(waiter) else { return Ok(()) };
-        match load.blocked_by.iter_mut().find(|(name, _)| name == on) {
-            // Order may be given up, a dependency may not: the stronger one stays.
-            Some((_, kept)) if *kept == Edge::Order || edge == Edge::Hard => *kept = edge,
-            Some(_) => {}
-            None => load.blocked_by.push((on.clone(), edge)),
+        // Who is waited for already is so by a stronger edge: dependencies are collected first, and the order last.
+        if load.blocked_by.iter().all(|(name, _)| name != on) {
+            load.blocked_by.push((on.clone(), edge));
         }
         Ok(())
     }

@@ -27,31 +27,29 @@ impl Cmdline {
     /// This boot's; empty where there is no /proc.
     pub fn read() -> Self {
         let line = std::fs::read("/proc/cmdline").unwrap_or_default();
-        Self::parse(&line, Path::new(INITRAMFS).exists())
+        Self::parse(&String::from_utf8_lossy(&line), Path::new(INITRAMFS).exists())
     }
 
-    fn parse(line: &[u8], initramfs: bool) -> Self {
+    fn parse(line: &str, initramfs: bool) -> Self {
         let mut cmdline = Self::default();
         let (mut off, mut rd_off) = (false, false);
-        for word in line.split(|byte| byte.is_ascii_whitespace()) {
-            let mut parts = word.splitn(2, |&byte| byte == b'=');
-            let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+        for word in line.split_ascii_whitespace() {
+            let (name, value) =
+                word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
             let switch = match value {
-                Some(b"off" | b"0") => Some(true),
-                None | Some(b"on" | b"1") => Some(false),
+                Some("off" | "0") => Some(true),
+                None | Some("on" | "1") => Some(false),
                 Some(_) => None,
             };
             match (name, switch) {
-                (b"addonce", Some(is_off)) => off = is_off,
-                (b"rd.addonce", Some(is_off)) => rd_off = is_off,
-                (b"addonce" | b"rd.addonce", None) => cmdline.complain(word, "it is either on or off"),
-                (b"addonce.log", _) => match value.and_then(level) {
+                ("addonce", Some(is_off)) => off = is_off,
+                ("rd.addonce", Some(is_off)) => rd_off = is_off,
+                ("addonce" | "rd.addonce", None) => cmdline.complain(word, "it is either on or off"),
+                ("addonce.log", _) => match value.and_then(|level| level.parse().ok()) {
                     Some(level) => cmdline.log = Some(level),
                     None => cmdline.complain(word, "it is error, warn, info, debug or trace"),
                 },
-                (name, _) if name.starts_with(b"addonce.") => {
-                    cmdline.complain(word, "there is no such setting");
-                }
+                _ if name.starts_with("addonce.") => cmdline.complain(word, "there is no such setting"),
                 _ => {}
             }
         }
@@ -63,13 +61,10 @@ impl Cmdline {
         cmdline
     }
 
-    fn complain(&mut self, word: &[u8], why: &str) {
-        self.complaints.push(format!("kernel command line: {}: {why}: it is ignored", escape(word)));
+    fn complain(&mut self, word: &str, why: &str) {
+        let word = escape(word.as_bytes());
+        self.complaints.push(format!("kernel command line: {word}: {why}: it is ignored"));
     }
-}
-
-fn level(text: &[u8]) -> Option<LevelFilter> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -77,7 +72,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Cmdline {
-        Cmdline::parse(line.as_bytes(), false)
+        Cmdline::parse(line, false)
     }
 
     #[test]
@@ -108,7 +103,7 @@ mod tests {
             ("addonce rd.addonce=1", false, false),
             ("addonce=on addonce.off=1", false, false),
         ] {
-            let is_off = |initramfs| Cmdline::parse(line.as_bytes(), initramfs).off.is_some();
+            let is_off = |initramfs| Cmdline::parse(line, initramfs).off.is_some();
             assert_eq!((is_off(false), is_off(true)), (on_the_host, in_an_initramfs), "{line}");
         }
     }

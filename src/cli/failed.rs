@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::query::Query;
+use super::query::{Query, numbers};
 use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{Colours, count, duration};
@@ -24,14 +24,11 @@ impl Command {
         let reply =
             self.query.look_or_read("Failures", |published| json!({ "failures": published.failures }))?;
         let colours = Colours::stdout();
-        self.query.print(&reply, |reply| {
-            reply["failures"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|failure| entry(failure, colours))
-                .collect()
-        })?;
+        let page = |reply: &Value| {
+            let failures = reply["failures"].as_array().into_iter().flatten();
+            failures.map(|failure| entry(failure, colours)).collect()
+        };
+        self.query.print(&reply, page)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -39,15 +36,15 @@ impl Command {
 /// Three lines: what the kernel said, who asked, and what comes next.
 fn entry(failure: &Value, colours: Colours) -> String {
     let text = |key: &str| failure[key].as_str().unwrap_or_default();
-    let number = |key: &str| failure[key].as_u64().unwrap_or_default();
+    let [attempts, ago, asked, devices] = numbers(failure, ["attempts", "failed_ms_ago", "asked", "devices"]);
     let module = text("module");
     let what = format!("{}{}", text("reason"), hint(text("error"), text("stage")));
     let asked = format!(
         "{} {} ago; {} by {} since, first for {}",
-        count(number("attempts"), "attempt"),
-        duration(number("failed_ms_ago")),
-        count(number("asked"), "request"),
-        count(number("devices"), "device"),
+        count(attempts, "attempt"),
+        duration(ago),
+        count(asked, "request"),
+        count(devices, "device"),
         head(text("alias"), 48),
     );
     format!("{}: {what}\n    {asked}\n    {}\n", colours.bad(module), next(failure))

@@ -95,6 +95,11 @@ impl Published {
     }
 }
 
+/// Numbers of a reply.
+pub fn numbers<const N: usize>(reply: &Value, keys: [&str; N]) -> [u64; N] {
+    keys.map(|key| reply[key].as_u64().unwrap_or_default())
+}
+
 /// Prints on standard output. False where the reader has seen enough, which is no error.
 ///
 /// # Errors

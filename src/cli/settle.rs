@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::options::{SocketOption, seconds};
+use super::query::numbers;
 use crate::control::client::{Conversation, call};
 use crate::fatal::Fatal;
 use crate::format::duration;
@@ -72,8 +73,9 @@ fn waiting_for(status: &Value) -> String {
         .into_iter()
         .flatten()
         .map(|load| {
+            let [ms] = numbers(load, ["ms"]);
             let module = load["module"].as_str().unwrap_or_default();
-            format!("{module} ({})", duration(load["ms"].as_u64().unwrap_or_default()))
+            format!("{module} ({})", duration(ms))
         })
         .collect();
     if loads.is_empty() {

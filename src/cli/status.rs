@@ -7,7 +7,7 @@ use clap::Args;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use super::query::{Query, print, print_json};
+use super::query::{Query, numbers, print, print_json};
 use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{Colours, count, duration};
@@ -64,81 +64,66 @@ fn metrics(status: &Value) -> String {
 fn page_of_requests(top: &Value) -> String {
     let mut page = format!("{:>10}  MODALIAS\n", "REQUESTS");
     for row in top["modaliases"].as_array().into_iter().flatten() {
-        let who = row["who"].as_str().unwrap_or_default();
-        page += &format!("{:>10}  {}\n", row["requests"].as_u64().unwrap_or_default(), head(who, 100));
+        let [requests] = numbers(row, ["requests"]);
+        page += &format!("{requests:>10}  {}\n", head(row["who"].as_str().unwrap_or_default(), 100));
     }
     page
 }
 
 fn screen(status: &Value, storm: Option<&Value>, colours: Colours) -> String {
-    let number = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-    let duplicates = ["live", "loading", "failed"].map(|reason| number(&format!("/duplicates/{reason}")));
+    let [requests, no_module] = numbers(status, ["requests", "no_module"]);
+    let [attempts, retries, came_in] = numbers(status, ["attempts", "retries", "live"]);
+    let [live, loading, failing] = numbers(&status["duplicates"], ["live", "loading", "failed"]);
+    let [read, drops, others] = numbers(&status["uevents"], ["read", "drops", "strangers"]);
+    let [malformed, truncated] = numbers(&status["uevents"], ["malformed", "truncated"]);
+    let [now, limit, strangers, slow] = numbers(&status["clients"], ["now", "limit", "strangers", "slow"]);
+    let collapsed = live + loading + failing;
+    let odd = malformed + truncated;
     let rows = [
         ("state", state(status, colours)),
         ("udev", udev(status)),
         ("storm", storm.map_or_else(|| "only root is told".into(), timeline)),
-        ("requests", format!("{}, {} of them without a module", number("/requests"), number("/no_module"))),
-        (
-            "duplicates",
-            format!(
-                "{} collapsed: {} live, {} loading, {} failed",
-                duplicates.iter().sum::<u64>(),
-                duplicates[0],
-                duplicates[1],
-                duplicates[2]
-            ),
-        ),
-        ("attempts", format!("{}, {} of them after a backoff", number("/attempts"), number("/retries"))),
-        ("live", format!("{} came in", count(number("/live"), "module"))),
+        ("requests", format!("{requests}, {no_module} of them without a module")),
+        ("duplicates", format!("{collapsed} collapsed: {live} live, {loading} loading, {failing} failed")),
+        ("attempts", format!("{attempts}, {retries} of them after a backoff")),
+        ("live", format!("{} came in", count(came_in, "module"))),
         ("failed", failed(status, colours)),
         (
             "uevents",
             format!(
-                "{} read, {} dropped by the kernel, {} not the kernel's, {} not understood",
-                number("/uevents/read"),
-                number("/uevents/drops"),
-                number("/uevents/strangers"),
-                number("/uevents/malformed") + number("/uevents/truncated")
+                "{read} read, {drops} dropped by the kernel, {others} not the kernel's, {odd} not understood"
             ),
         ),
-        (
-            "clients",
-            format!(
-                "{} of {}, {} were not root, {} cut off for not reading",
-                number("/clients/now"),
-                number("/clients/limit"),
-                number("/clients/strangers"),
-                number("/clients/slow")
-            ),
-        ),
+        ("clients", format!("{now} of {limit}, {strangers} were not root, {slow} cut off for not reading")),
     ];
     let mut screen: String = rows.iter().map(|(what, value)| format!("{what:>11}: {value}\n")).collect();
     for load in status["running"].as_array().into_iter().flatten() {
         let module = load["module"].as_str().unwrap_or_default();
-        let since = duration(load["ms"].as_u64().unwrap_or_default());
+        let [ms] = numbers(load, ["ms"]);
+        let since = duration(ms);
         screen += &format!("{:>11}: {} for {since}\n", "loading", colours.strong(module));
     }
     screen
 }
 
 fn state(status: &Value, colours: Colours) -> String {
-    let since = duration(status["uptime_ms"].as_u64().unwrap_or_default());
+    let [uptime, loading] = numbers(status, ["uptime_ms", "loading"]);
     let version = status["version"].as_str().unwrap_or_default();
     let state = match (status["disabled"] == true, status["settled"] == true) {
         (true, _) => colours.bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
         (false, true) => colours.good("settled"),
-        (false, false) => colours
-            .strong(&format!("loading {}", count(status["loading"].as_u64().unwrap_or_default(), "module"))),
+        (false, false) => colours.strong(&format!("loading {}", count(loading, "module"))),
     };
     let dry = if status["dry_run"] == true { "dry run, nothing is loaded; " } else { "" };
-    format!("{dry}{state}; addonce {version}, running for {since}")
+    format!("{dry}{state}; addonce {version}, running for {}", duration(uptime))
 }
 
 fn udev(status: &Value) -> String {
     if status["with_udev"] != true {
         return "not running when the daemon began: requests are the kernel's uevents".into();
     }
-    let outstanding = count(status["outstanding"].as_u64().unwrap_or_default(), "uevent");
+    let [outstanding] = numbers(status, ["outstanding"]);
+    let outstanding = count(outstanding, "uevent");
     let hold = match status["held_ms"].as_u64() {
         Some(ms) => format!("udevadm settle has been held up for {}", duration(ms)),
         None => "udevadm settle is not held up".into(),
@@ -151,7 +136,7 @@ fn timeline(storm: &Value) -> String {
         return "none yet".into();
     }
     let sum = |key: &str| storm[key].as_array().into_iter().flatten().filter_map(Value::as_u64).sum::<u64>();
-    let [began, lasted] = ["began_ms_ago", "lasted_ms"].map(|key| storm[key].as_u64().unwrap_or_default());
+    let [began, lasted] = numbers(storm, ["began_ms_ago", "lasted_ms"]);
     let when = match storm["over"] == true {
         true => format!("over for {}", duration(began.saturating_sub(lasted))),
         false => "going on".into(),
@@ -166,7 +151,7 @@ fn timeline(storm: &Value) -> String {
 }
 
 fn failed(status: &Value, colours: Colours) -> String {
-    let [failed, remembered] = ["failed", "remembered"].map(|key| status[key].as_u64().unwrap_or_default());
+    let [failed, remembered] = numbers(status, ["failed", "remembered"]);
     match (failed, remembered) {
         (0, 0) => "nothing".into(),
         _ => format!(

@@ -3,9 +3,13 @@
 
 mod common;
 
+use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use addonce::kmod::{KernelLoader, Loader};
+use addonce::once::{Cause, LoadError, Outcome, Plan, Stage, Work};
 use common::fixture::Fixture;
 use common::namespace::alone;
 use common::running::{Running, addonce};
@@ -112,13 +116,46 @@ fn a_daemon_has_one_thread_and_a_hanging_load_none_of_its_descriptors() {
         let running = Running::start(&fixture.flags());
         let mut waiting = ask(&running);
         slow.wait(&running);
-        let entries = |path: String| std::fs::read_dir(path).expect("proc").count();
+        let entries = |path: String| fs::read_dir(path).expect("proc").count();
         assert_eq!(entries(format!("/proc/{}/task", running.id())), 1, "fork needs that");
         let process = slow.process(running.id());
         assert_eq!(entries(format!("/proc/{process}/fd")), 4, "0, 1, 2 and the pipe of its report");
         slow.let_go();
         assert!(waiting.wait().expect("wait").success());
         let children = format!("/proc/{0}/task/{0}/children", running.id());
-        assert_eq!(std::fs::read_to_string(children).expect("children"), "", "no zombie");
+        assert_eq!(fs::read_to_string(children).expect("children"), "", "no zombie");
     });
+}
+
+fn load(work: Work) -> LoadError {
+    let (deps, pre, post, policy) = Default::default();
+    let plan = Plan { module: "addonce_test".into(), work, deps, pre, post, cause: Cause(0), policy };
+    match (KernelLoader { sysfs: "/sys".into(), open_files: None }.load(&plan)) {
+        Outcome::Live => panic!("{plan:?} is live"),
+        Outcome::Failed(error) => error,
+    }
+}
+
+fn insert(file: &Path) -> LoadError {
+    load(Work::Insert { file: file.to_owned(), options: c"".to_owned() })
+}
+
+#[test]
+fn a_file_that_is_not_there_is_no_answer_of_the_kernel() {
+    let missing = insert(Path::new("/nonexistent/a.ko"));
+    assert_eq!(missing, LoadError { errno: libc::ENOENT, stage: Stage::Read });
+    assert_eq!(load(Work::Missing), LoadError { errno: libc::ENOENT, stage: Stage::Plan });
+}
+
+#[test]
+fn what_is_no_module_is_refused_whatever_its_format() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("addonce_test.ko");
+    for image in
+        [&b"not a module"[..], b"\x1f\x8b\x08 not gzip", b"\xfd7zXZ\0 not xz", b"\x28\xb5\x2f\xfd no"]
+    {
+        fs::write(&file, image).expect("write");
+        let refusal = insert(&file);
+        assert_eq!((refusal.stage, refusal.errno > 0), (Stage::Insert, true), "{image:?}");
+    }
 }

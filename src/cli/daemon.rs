@@ -10,12 +10,13 @@ use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::options::{LimitOptions, SocketOption, TreeOptions, seconds};
+use crate::control::listener::Listener;
 use crate::control::lock::Lock;
 use crate::control::process::has_capability;
 use crate::control::server::Bounds;
 use crate::daemon::notify::Notifier;
 use crate::daemon::state_file::StateFile;
-use crate::daemon::{Config, Control, Daemon, Until};
+use crate::daemon::{Config, Daemon, Until};
 use crate::fatal::Fatal;
 use crate::kmod::{DryRun, KernelLoader, Loader};
 use crate::uevent::activation::{self, Given};
@@ -86,6 +87,10 @@ impl DaemonOptions {
         let bounds = Bounds { clients: self.clients.get(), patience: self.patience };
         let resolver = self.tree.open()?;
         let path = self.socket.socket;
+        let listener = match given.control {
+            Some(listener) => Listener::adopt(listener, &path)?,
+            None => Listener::open(&path)?,
+        };
         let config = Config {
             limits: self.limits.core.limits(),
             netlink: Some(netlink),
@@ -94,7 +99,7 @@ impl DaemonOptions {
             holds: !self.dry_run || !self.tree.is_this_machine(),
             presumed,
             state_file: Some(StateFile::beside(&path, self.dry_run)),
-            control: Some(Control { path: path.clone(), listener: given.control, bounds }),
+            control: Some((listener, bounds)),
             loader,
             dry_run: self.dry_run,
             stop_timeout: self.limits.stop_timeout,

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a daemon is made of: what the commands that run the loop decide.
 
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::notify::Notifier;
@@ -10,7 +8,6 @@ use super::shutdown::Until;
 use super::state_file::StateFile;
 use crate::control::listener::Listener;
 use crate::control::server::Bounds;
-use crate::fatal::Fatal;
 use crate::kmod::Loader;
 use crate::once::Limits;
 use crate::uevent::netlink::Netlink;
@@ -28,8 +25,8 @@ pub struct Config {
     /// The SEQNUM of the event whose program has started us, and the newest when our socket was open: what was announced between
     /// them is taken to be on its way.
     pub presumed: Option<(u64, u64)>,
-    /// The control socket; none for a one-shot.
-    pub control: Option<Control>,
+    /// The control socket, and how its clients are bounded; none for a one-shot.
+    pub control: Option<(Listener, Bounds)>,
     /// Where failures come from and go to; none where they end with us.
     pub state_file: Option<StateFile>,
     /// Who performs loads.
@@ -42,27 +39,4 @@ pub struct Config {
     pub until: Until,
     /// Who wants to be told how we are; none where nobody does.
     pub notifier: Option<Notifier>,
-}
-
-/// The control socket.
-pub struct Control {
-    /// Where it is.
-    pub path: PathBuf,
-    /// The socket there, where a supervisor listens at it.
-    pub listener: Option<UnixListener>,
-    /// How clients are bounded.
-    pub bounds: Bounds,
-}
-
-impl Control {
-    /// Listens, or takes over who listens.
-    ///
-    /// # Errors
-    /// As [`Listener::open`].
-    pub(super) fn listen(self) -> Result<Listener, Fatal> {
-        match self.listener {
-            Some(listener) => Listener::adopt(listener, &self.path),
-            None => Listener::open(&self.path),
-        }
-    }
 }

@@ -65,7 +65,7 @@ impl Loads {
 
 fn outcome(module: &Name, end: End) -> Outcome {
     let signal = match end {
-        End::Report(report) => match serde_json::from_slice(&report) {
+        Ok(report) => match serde_json::from_slice(&report) {
             Ok(None) => return Outcome::Live,
             Ok(Some(error)) => return Outcome::Failed(error),
             Err(error) => {
@@ -73,8 +73,7 @@ fn outcome(module: &Name, end: End) -> Outcome {
                 0
             }
         },
-        End::Signal(signal) => signal,
-        End::Silent => 0,
+        Err(signal) => signal,
     };
     let errno = match signal {
         // Somebody, or the OOM killer, has killed it: nothing speaks against another try.

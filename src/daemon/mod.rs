@@ -34,7 +34,7 @@ use crate::control::server::Server;
 use crate::fatal::Fatal;
 use crate::kmod::Resolver;
 use crate::once::{Action, Scheduler, Time};
-pub use config::{Config, Control};
+pub use config::Config;
 use events::{Event, Events, More};
 use hold::Hold;
 use hold_file::HoldFile;
@@ -83,8 +83,8 @@ impl Daemon {
         }
         let now = clock::now();
         let (with_udev, dry_run) = (config.with_udev, config.dry_run);
-        let hold = config.control.as_ref().filter(|_| config.holds && with_udev).map(|control| {
-            let (file, stale) = HoldFile::beside(&control.path);
+        let hold = config.control.as_ref().filter(|_| config.holds && with_udev).map(|(listener, _)| {
+            let (file, stale) = HoldFile::beside(listener.path());
             if stale.is_some() {
                 log::warn!("the daemon before this one ended in the middle of work: asking udev for its devices again");
             }
@@ -95,10 +95,9 @@ impl Daemon {
             (hold, file)
         });
         let methods = match config.control {
-            Some(control) => {
+            Some((listener, bounds)) => {
                 let registry = poll.registry().try_clone().map_err(refused)?;
-                let bounds = control.bounds;
-                Some(Methods::new(Server::new(control.listen()?, registry, SERVER, bounds)?, now))
+                Some(Methods::new(Server::new(listener, registry, SERVER, bounds)?, now))
             }
             None => None,
         };

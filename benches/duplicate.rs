@@ -13,6 +13,8 @@ mod figures;
 mod fixture;
 #[path = "../tests/common/sender.rs"]
 mod sender;
+#[path = "../tests/common/simulated.rs"]
+mod simulated;
 #[path = "../tests/common/tool.rs"]
 mod tool;
 
@@ -37,6 +39,7 @@ use fixture::Fixture;
 use nix::sys::socket::{NetlinkAddr, recvfrom};
 use sender::Sender;
 use serde_json::json;
+use simulated::Simulated;
 
 const ROUNDS: usize = 101;
 /// Events at a time. They fit the receive buffer that any unprivileged process is granted.

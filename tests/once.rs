@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rules of the scheduler, one sentence a test, in declared worlds with a clock of their own.
 
+#[path = "common/simulated.rs"]
+mod simulated;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ use addonce::once::{Origin, Request};
 use addonce::once::{Outcome, Stage};
 use addonce::replay::fake::FakeModules;
 use addonce::replay::simulation::Simulation;
+use simulated::{ByHand, Simulated};
 
 fn world(declaration: &str) -> Simulation {
     world_with(declaration, Limits { jobs: 8, ..Limits::default() })
@@ -331,7 +335,7 @@ fn independent_modules_load_in_parallel() {
         s.world.module(&format!("m{n}")).takes = seconds(1);
         s.client(n, &format!("m{n}"));
     }
-    assert_eq!(s.running().count(), 8);
+    assert_eq!(s.running.len(), 8);
     s.settle();
     assert!(s.now() < seconds(2));
 }
@@ -340,7 +344,7 @@ fn independent_modules_load_in_parallel() {
 fn the_modules_of_one_modalias_are_tried_in_order() {
     let mut s = world("pci:* -> ata_piix ata_generic\nata_piix takes 100");
     s.appear("/devices/pci0", "pci:v8086");
-    assert_eq!(s.running().map(|name| &**name).collect::<Vec<_>>(), ["ata_piix"]);
+    assert_eq!(s.running.iter().map(|(_, plan)| &*plan.module).collect::<Vec<_>>(), ["ata_piix"]);
     s.settle();
     assert_eq!(s.attempts[1], (Duration::from_millis(100), "ata_generic".into()));
 }

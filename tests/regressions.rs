@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One test for every bug that was fixed. Most were found by the property tests in `tests/model`.
 
+#[path = "common/simulated.rs"]
+mod simulated;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +12,7 @@ use addonce::once::Status;
 use addonce::once::{Backoff, Origin, Policy, Request};
 use addonce::replay::fake::FakeModules;
 use addonce::replay::simulation::Simulation;
+use simulated::{ByHand, Simulated};
 
 fn world(declaration: &str) -> Simulation {
     let world = FakeModules::parse(declaration).expect("a declaration");
@@ -72,7 +76,7 @@ fn a_module_does_not_get_in_line_behind_a_load_that_is_old() {
     s.appear("/devices/0", "h");
     s.pass(ms(6000));
     s.appear("/devices/1", "x");
-    assert_eq!(s.running().count(), 2);
+    assert_eq!(s.running.len(), 2);
 }
 
 /// The deadline of a retry that cannot be made any more stayed in the past, and the loop would have spun.

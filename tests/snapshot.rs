@@ -2,12 +2,16 @@
 //! What a core that takes over from another one believes, one sentence a test. That it rules as the other one did is
 //! proved in `tests/model`.
 
+#[path = "common/simulated.rs"]
+mod simulated;
+
 use std::time::Duration;
 
 use addonce::once::{Limits, Origin, Scheduler, Snapshot};
 use addonce::replay::fake::FakeModules;
 use addonce::replay::simulation::Simulation;
 use serde_json::Value;
+use simulated::{ByHand, Simulated};
 
 const FAILING: &str = "x:a -> a\nx:b -> b\na => ENODEV\nb => ENODEV";
 

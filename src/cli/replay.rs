@@ -86,7 +86,7 @@ impl Command {
             match message::parse(&datagram) {
                 Ok(uevent) => of_kernel(&uevent, false, |event| {
                     if let Event::Request(request) = event {
-                        simulation.request(request.alias, request.origin);
+                        simulation.ask(request);
                     }
                 }),
                 Err(_) => malformed += 1,

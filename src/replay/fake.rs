@@ -195,28 +195,17 @@ impl Modules for FakeModules {
     }
 
     fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
-        let options = options.cloned().unwrap_or_default();
-        let Some(module) = self.modules.get(name) else {
-            let (deps, pre, post) = Default::default();
-            let policy = Arc::default();
-            return Plan {
-                module: name.clone(),
-                work: Work::Missing,
-                deps,
-                pre,
-                post,
-                cause: Cause(0),
-                policy,
-            };
+        let module = self.modules.get(name);
+        let work = match module {
+            None => Work::Missing,
+            Some(FakeModule { builtin: true, .. }) => Work::Builtin,
+            Some(_) => {
+                let options = options.cloned().unwrap_or_default();
+                Work::Insert { file: format!("/{name}.ko").into(), options }
+            }
         };
-        let work = match module.builtin {
-            true => Work::Builtin,
-            false => Work::Insert { file: format!("/{name}.ko").into(), options },
-        };
-        let cause = self.cause_of(name);
-        let (deps, pre, post) = (module.deps.clone(), module.pre.clone(), module.post.clone());
-        let policy = module.policy.clone();
-        Plan { module: name.clone(), work, deps, pre, post, cause, policy }
+        let FakeModule { deps, pre, post, policy, .. } = module.cloned().unwrap_or_default();
+        Plan { module: name.clone(), work, deps, pre, post, cause: self.cause_of(name), policy }
     }
 
     fn cause(&mut self, name: &Name, _: Option<&CString>) -> Cause {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::fake::FakeModules;
 use crate::once::{
-    Action, AddOnce, Answer, ClientId, Limits, Modules, Name, Origin, Outcome, Plan, Request, Scheduler, Time,
+    Action, AddOnce, Answer, ClientId, Limits, Modules, Name, Outcome, Plan, Request, Scheduler, Time,
 };
 
 /// A world with a kernel in it: it answers what is otherwise a worker's business.
@@ -44,9 +44,9 @@ pub struct Simulation<W = FakeModules> {
     pub answers: Vec<(ClientId, Vec<Answer>)>,
     /// How often it said that this kernel loads no module any more.
     pub disabled: u32,
+    /// The loads that are running, and when they end.
+    pub running: Vec<(Time, Arc<Plan>)>,
     now: Time,
-    running: Vec<(Time, Arc<Plan>)>,
-    seqnum: u64,
 }
 
 impl<W: World> Simulation<W> {
@@ -61,7 +61,6 @@ impl<W: World> Simulation<W> {
             disabled: 0,
             now: Time::ZERO,
             running: Vec::new(),
-            seqnum: 0,
         }
     }
 
@@ -70,35 +69,10 @@ impl<W: World> Simulation<W> {
         self.now
     }
 
-    /// The loads that are running.
-    pub fn running(&self) -> impl Iterator<Item = &Name> {
-        self.running.iter().map(|(_, plan)| &plan.module)
-    }
-
     /// A request comes in.
-    pub fn request(&mut self, alias: &[u8], origin: Origin<'_>) {
-        self.ask(Request { alias, origin, client: None });
-    }
-
-    /// A request comes in, perhaps of a client.
     pub fn ask(&mut self, request: Request<'_>) {
         self.core.request(&mut self.world, request, self.now);
         self.act();
-    }
-
-    /// A replayed `add` event, as `udevadm trigger` causes it.
-    pub fn replay(&mut self, devpath: &str, alias: &str) {
-        self.event(devpath, alias, false);
-    }
-
-    /// A genuine `add` event: hardware appeared.
-    pub fn appear(&mut self, devpath: &str, alias: &str) {
-        self.event(devpath, alias, true);
-    }
-
-    /// A client asks; an administrator.
-    pub fn client(&mut self, client: ClientId, name: &str) {
-        self.ask(Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) });
     }
 
     /// Time passes; loads end and retries are made when their time has come.
@@ -112,13 +86,6 @@ impl<W: World> Simulation<W> {
         self.act();
     }
 
-    /// Time passes until nothing is being loaded.
-    pub fn settle(&mut self) {
-        while !self.core.is_settled() {
-            self.pass(Time::from_millis(1));
-        }
-    }
-
     /// Time passes for as long as anything is left to happen: loads, and retries.
     pub fn finish(&mut self) {
         while let Some(next) = self.next() {
@@ -126,21 +93,10 @@ impl<W: World> Simulation<W> {
         }
     }
 
-    /// How often a module was attempted.
-    pub fn attempts_of(&self, name: &str) -> usize {
-        self.attempts.iter().filter(|(_, attempted)| &**attempted == name).count()
-    }
-
     /// When something happens next of its own accord.
     fn next(&self) -> Option<Time> {
         let ended = self.running.iter().map(|(at, _)| *at).min();
         ended.into_iter().chain(self.core.next_deadline(self.now)).min()
-    }
-
-    fn event(&mut self, devpath: &str, alias: &str, genuine: bool) {
-        self.seqnum += 1;
-        let (devpath, seqnum) = (devpath.as_bytes(), self.seqnum);
-        self.request(alias.as_bytes(), Origin::Uevent { devpath, seqnum, synthetic: !genuine });
     }
 
     fn step(&mut self, to: Time) {
@@ -157,7 +113,8 @@ impl<W: World> Simulation<W> {
         self.act();
     }
 
-    fn act(&mut self) {
+    /// Does what the core wants, after it was told something.
+    pub fn act(&mut self) {
         while let Some(action) = self.core.next_action() {
             match action {
                 Action::Load(plan) => {
@@ -170,21 +127,5 @@ impl<W: World> Simulation<W> {
                 Action::Disabled => self.disabled += 1,
             }
         }
-    }
-}
-
-impl Simulation {
-    /// Somebody loads a module by hand, and the kernel announces it.
-    pub fn loaded_by_hand(&mut self, name: &str) {
-        self.world.live.insert(name.into());
-        self.core.module_added(&mut self.world, name, self.now);
-        self.act();
-    }
-
-    /// Somebody unloads a module, and the kernel announces it.
-    pub fn unloaded(&mut self, name: &str) {
-        self.world.live.remove(name);
-        self.core.module_removed(&mut self.world, name);
-        self.act();
     }
 }

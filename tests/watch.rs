@@ -289,9 +289,12 @@ fn where_others_may_change_files_every_look_says_that_something_may_have_happene
     assert!(!watch.also(&["/etc/a.ko".into()]));
 }
 
+/// What is done, whether it is seen, and how it is done.
+type Change<'a> = (&'a str, bool, &'a dyn Fn(&Machine));
+
 #[test]
 fn a_change_of_what_is_read_is_another_stamp_and_nothing_else_is() {
-    let changes: [(&str, bool, &dyn Fn(&Machine)); 7] = [
+    let changes: [Change<'_>; 7] = [
         ("nothing", false, &|_| {}),
         ("an edit in place that keeps the size", true, &|w| {
             w.write("etc/modprobe.d/a.conf", "options a x=2\n")

@@ -11,11 +11,7 @@
 //!
 //! `ADDONCE_CASES` sets how many cases there are in all (100 000 by default), `ADDONCE_SEED` which.
 //!
-//! Among the mutations of the scheduler that these were seen to catch: a request attempts a module through each way that leads to it; an
-//! event heard twice is two requests; an unload that came before a failure ends it; a retry is not remembered, or not for a dependent
-//! whose dependency's is; causes are not compared, or not when a load fails; EEXIST under another name is a failure; a shortage is not
-//! tried again; an administrator is answered from memory, or everybody; a scan loads what was unloaded; the next process counts its
-//! requests from one; after lost events what was live still is.
+//! Which mistakes these and the other tests of the scheduler were seen to catch stands in mutations.md.
 
 mod harness;
 mod invariants;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Storm: more than the socket can hold, and words of those who are not the kernel
+//! # Storm: more than the socket can hold, words of those who are not the kernel, and what is told of it afterwards
 //!
 //! Over the kernel's own socket, in a network namespace of the test's own. Nothing is inserted: the loader only says what
 //! it would do. A daemon that has to overflow is held still by SIGSTOP meanwhile, so that no test depends on who
@@ -10,8 +10,11 @@ mod common;
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use addonce::daemon::events::{Event, Events};
+use addonce::daemon::history::History;
+use addonce::once::{AddOnce, Outcome, Stats, Time};
 use addonce::uevent::netlink::Netlink;
 use common::devices::Devices;
 use common::fixture::Fixture;
@@ -24,6 +27,7 @@ use common::sender::Sender;
 use common::socket::both_groups;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, SockType, getsockname, sendto};
+use serde_json::{Value, json};
 
 /// Holds some twenty uevents.
 const SMALL: usize = 16 * 1024;
@@ -233,4 +237,104 @@ fn gaps_in_seqnum_are_no_loss() {
             "the one at the start: {log:#?}"
         );
     });
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+/// What a history was told, and when.
+struct Told {
+    history: History,
+    stats: Stats,
+    now: Time,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self { history: History::default(), stats: Stats::default(), now: 1000 * MS }
+    }
+
+    fn requests(&mut self, requests: u64, duplicates: u64) -> &mut Self {
+        self.stats.requests += requests;
+        self.stats.duplicate_requests += duplicates;
+        self.history.sample(&self.stats, self.now);
+        self
+    }
+
+    fn pass(&mut self, ms: u32) -> &mut Self {
+        self.now += ms * MS;
+        self
+    }
+
+    fn load(&mut self, module: &str, waited: u32, took: u32) -> &mut Self {
+        let record = AddOnce {
+            module: module.into(),
+            outcome: Outcome::Live,
+            alias: Box::default(),
+            devpath: None,
+            seqnums: (0, 0),
+            asked: 1,
+            waited: waited * MS,
+            load: took * MS,
+            pulled_in_by: None,
+        };
+        self.history.add(&record, self.now);
+        self
+    }
+
+    fn storm(&self) -> Value {
+        self.history.storm(self.now).expect("a storm")
+    }
+}
+
+#[test]
+fn before_the_first_request_there_is_nothing_to_tell() {
+    let mut told = Told::new();
+    told.requests(0, 0).load("a", 1, 1);
+    assert!(told.history.storm(told.now).is_none());
+}
+
+#[test]
+fn requests_are_counted_by_the_tenth_of_a_second_they_came_in() {
+    let mut told = Told::new();
+    told.requests(40, 10).pass(50).requests(20, 20).pass(60).requests(8, 7).pass(40).load("a", 100, 50);
+    let storm = told.storm();
+    assert_eq!((&storm["requests"], &storm["duplicates"]), (&json!([60, 8]), &json!([30, 7])));
+    assert_eq!((&storm["bin_ms"], &storm["began_ms_ago"]), (&json!(100), &json!(150)));
+    assert_eq!((&storm["lasted_ms"], &storm["over"]), (&json!(150), &json!(false)));
+    assert_eq!(storm["bars"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn the_last_storm_is_told_and_not_what_was_plugged_in_since() {
+    let mut told = Told::new();
+    told.requests(100, 90).load("stormy", 0, 0).pass(5000).requests(3, 0).load("plugged", 0, 0);
+    let storm = told.storm();
+    assert_eq!((&storm["requests"], &storm["over"]), (&json!([100]), &json!(true)));
+    assert_eq!(storm["bars"].as_array().map(Vec::len), Some(1));
+    assert_eq!(storm["bars"][0]["module"], "stormy");
+    told.requests(61, 0);
+    assert_eq!(told.storm()["requests"], json!([64]), "which has become one");
+}
+
+#[test]
+fn a_load_that_outlives_its_storm_belongs_to_it() {
+    let mut told = Told::new();
+    told.requests(64, 0).pass(9000).requests(64, 0).load("slow", 0, 9000).load("quick", 0, 0);
+    let modules = |storm: Value| storm["bars"].as_array().map(Vec::len);
+    assert_eq!(modules(told.storm()), Some(1));
+    assert_eq!(told.storm()["bars"][0]["module"], "quick");
+}
+
+#[test]
+fn what_is_kept_and_what_is_told_is_bounded() {
+    let mut told = Told::new();
+    const MOST: usize = 1024;
+    for _ in 0..3 * MOST {
+        told.requests(1, 0).load("a", 0, 0).pass(1000);
+    }
+    let storm = told.storm();
+    assert_eq!(storm["bars"].as_array().map(Vec::len), Some(MOST));
+    let bins: Vec<u64> = serde_json::from_value(storm["requests"].clone()).expect("numbers");
+    assert!(bins.len() <= 257, "{}", bins.len());
+    assert_eq!(bins.iter().sum::<u64>(), MOST as u64);
 }

@@ -9,7 +9,7 @@ pub mod clock;
 mod config;
 pub mod events;
 mod fork;
-mod history;
+pub mod history;
 pub mod hold;
 mod hold_file;
 pub mod loads;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use nix::errno::Errno;
 
 use crate::fatal::Fatal;
 use crate::once::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Work};
@@ -59,15 +60,6 @@ impl Resolver {
 
     pub(super) fn ctx(&self) -> &Ctx {
         &self.ctx
-    }
-
-    fn lookup(&self, alias: &[u8]) -> Vec<(Module<'_>, bool)> {
-        // A NUL cannot be part of a modalias, and what libkmod cannot look up matches nothing.
-        let Ok(text) = CString::new(alias) else { return Vec::new() };
-        self.ctx.lookup(&text).unwrap_or_else(|errno| {
-            log::debug!("{}: cannot be looked up: {}", alias.escape_ascii(), errno.desc());
-            Vec::new()
-        })
     }
 
     fn candidate(&self, found: &Module<'_>, blacklisted: bool, alias: &[u8]) -> Option<Candidate> {
@@ -150,7 +142,10 @@ impl Modules for Resolver {
 
     fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> = Vec::new();
-        for (found, blacklisted) in self.lookup(alias) {
+        // A NUL cannot be part of a modalias, and what libkmod cannot look up matches nothing.
+        let unknown = |errno: &Errno| log::debug!("{}: cannot be looked up: {errno}", alias.escape_ascii());
+        let lookup = |alias: CString| self.ctx.lookup(&alias).inspect_err(unknown).ok();
+        for (found, blacklisted) in CString::new(alias).ok().and_then(lookup).unwrap_or_default() {
             let Some(candidate) = self.candidate(&found, blacklisted, alias) else { continue };
             if candidates.iter().all(|known| known.module != candidate.module) {
                 candidates.push(candidate);

@@ -229,25 +229,3 @@ impl Modules for FakeModules {
 fn errno_of(name: &str) -> Option<i32> {
     (1..134).find(|&number| errno_name(number) == name)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_declaration_reads_as_it_is_documented() {
-        let text = "cpu:* -> acpi_cpufreq pcc_cpufreq # two\n\n# comment\npcc_cpufreq => ENODEV\na needs b c\nkvm is live";
-        let mut world = FakeModules::parse(text).expect("it parses");
-        let names: Vec<Name> = world.resolve(b"cpu:type:x").into_iter().map(|c| c.module).collect();
-        assert_eq!(names, ["acpi_cpufreq".into(), "pcc_cpufreq".into()] as [Name; 2]);
-        assert_eq!(world.module("pcc_cpufreq").errno, libc::ENODEV);
-        assert_eq!(world.initstate("kvm"), InitState::Live);
-        assert_eq!(world.plan(&"a".into(), None).deps.len(), 2);
-    }
-
-    #[test]
-    fn what_is_no_statement_is_named_with_its_line() {
-        let error = FakeModules::parse("a needs b\nc => ENOSUCH").expect_err("no such errno");
-        assert_eq!(error, "line 2: no such errno: c => ENOSUCH");
-    }
-}

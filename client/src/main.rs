@@ -28,8 +28,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
+};
 use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Pid;
 
 /// Where the daemon listens; ADDONCE_SOCKET names another place.
 const SOCKET: &str = "/run/addonce/io.addonce";
@@ -38,6 +42,12 @@ const SOCKET: &str = "/run/addonce/io.addonce";
 const ACCEPT: Duration = Duration::from_secs(5);
 /// A hold has nobody else to turn to, and harms nobody while it waits.
 const ACCEPT_HOLD: Duration = Duration::from_secs(30);
+/// The daemon says every second that it lives. When it has not for so long while it holds, `hold` is taken away, so that udev runs
+/// a program for each event again, which becomes modprobe if need be.
+const SILENCE: Duration = Duration::from_secs(5);
+/// When it has not for so long, an accepted load is modprobe's. If it holds and a program started it, it is killed, and the next
+/// one asks udev again for what it knew; a service has a watchdog.
+const DEATH: Duration = Duration::from_secs(30);
 /// A hold is renewed within a minute. udev kills a program after 180 s.
 const LONGEST_HOLD: Duration = Duration::from_secs(170);
 /// A daemon that dies with what it had accepted is replaced by another so many times.
@@ -102,7 +112,7 @@ fn answered(socket: &Path, call: &[u8], accept: Duration, longest: Option<Durati
             };
             if let Some(stream) = stream {
                 (starter.turn, starter.child) = (None, None);
-                match converse(stream, call, deadline, longest) {
+                match converse(stream, socket, call, deadline, longest) {
                     Said::Answer => return Ok(()),
                     Said::Error => return Err("addonce cannot".into()),
                     Said::Nothing => {}
@@ -142,22 +152,70 @@ enum Said {
     Nothing,
 }
 
-/// Calls, and waits for the answer: until the deadline for the first reply, without one or so long for the last.
-fn converse(mut stream: UnixStream, call: &[u8], deadline: Instant, longest: Option<Duration>) -> Said {
+/// Calls, and waits for the answer: until the deadline for the first reply, or so long for the end of a hold.
+fn converse(
+    mut stream: UnixStream,
+    socket: &Path,
+    call: &[u8],
+    deadline: Instant,
+    longest: Option<Duration>,
+) -> Said {
     let sent = left(deadline).and_then(|left| stream.set_write_timeout(Some(left)));
     if sent.and_then(|()| stream.write_all(call)).is_err() {
         return Said::Nothing;
     }
     let mut replies = Replies { stream, read: Vec::new() };
     if let Some(longest) = longest {
-        // A hold is answered when it ends, and not accepted before.
-        return replies.next(Some(Instant::now() + longest)).map_or(Said::Accepted, |reply| said(&reply));
+        return hold_on(&mut replies, socket, Instant::now() + longest);
     }
-    match replies.next(Some(deadline)) {
-        Ok(reply) if is_continued(&reply) => replies.next(None).map_or(Said::Accepted, |reply| said(&reply)),
-        Ok(reply) => said(&reply),
-        Err(_) => Said::Nothing,
+    let Ok(mut reply) = replies.next(deadline) else { return Said::Nothing };
+    while is_continued(&reply) {
+        reply = match replies.next(Instant::now() + DEATH) {
+            Ok(reply) => reply,
+            Err(error) if is_timeout(&error) => return Said::Nothing,
+            Err(_) => return Said::Accepted,
+        };
     }
+    said(&reply)
+}
+
+/// Waits for the end of a hold, for as long as the daemon says that it lives.
+fn hold_on(replies: &mut Replies, socket: &Path, longest: Instant) -> Said {
+    let mut heard = Instant::now();
+    let mut silence = Some(SILENCE);
+    loop {
+        let deadline = silence.map_or(longest, |silence| longest.min(heard + silence));
+        match replies.next(deadline) {
+            Ok(reply) if is_continued(&reply) => (heard, silence) = (Instant::now(), Some(SILENCE)),
+            Ok(reply) => return said(&reply),
+            Err(error) if !is_timeout(&error) => return Said::Accepted,
+            Err(_) if Instant::now() >= longest => return Said::Accepted,
+            Err(_) if silence == Some(SILENCE) => {
+                eprintln!(
+                    "addonce-load: the daemon holds and has said nothing for {SILENCE:?}: it holds no more"
+                );
+                // By this name its successor finds it.
+                let _ = fs::rename(socket.with_file_name("hold"), socket.with_file_name("hold.released"));
+                silence = Some(DEATH);
+            }
+            Err(_) => {
+                silence = None;
+                if let Some(pid) = started_by_a_program(&replies.stream) {
+                    eprintln!(
+                        "addonce-load: the daemon, PID {pid}, has said nothing for {DEATH:?}: it is killed"
+                    );
+                    let _ = kill(pid, Signal::SIGKILL);
+                }
+            }
+        }
+    }
+}
+
+/// The daemon, unless a service manager listens for it: then it is that one's to kill.
+fn started_by_a_program(stream: &UnixStream) -> Option<Pid> {
+    let listener = getsockopt(stream, sockopt::PeerCredentials).ok()?.pid();
+    let name = fs::read_to_string(format!("/proc/{listener}/comm")).ok()?;
+    (name.trim_end() == "addonce").then(|| Pid::from_raw(listener))
 }
 
 /// What the daemon sends.
@@ -169,7 +227,7 @@ struct Replies {
 
 impl Replies {
     /// The next message, without the NUL that ends it.
-    fn next(&mut self, deadline: Option<Instant>) -> io::Result<Vec<u8>> {
+    fn next(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
         let mut chunk = [0; 4096];
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == 0) {
@@ -181,7 +239,7 @@ impl Replies {
             if self.read.len() > LONGEST {
                 return Err(ErrorKind::InvalidData.into());
             }
-            self.stream.set_read_timeout(deadline.map(left).transpose()?)?;
+            self.stream.set_read_timeout(Some(left(deadline)?))?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(read) => self.read.extend_from_slice(&chunk[..read]),
@@ -196,6 +254,11 @@ impl Replies {
 fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// Whether nothing was said in time.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
 /// Whether another reply follows.

@@ -154,8 +154,7 @@ fn it_asks_for_its_device_and_goes_when_it_is_answered() {
         let output = program.wait_with_output().expect("an end");
         assert_eq!(output.status.code(), Some(0), "a module's failure is none of udev's business");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        let Method::Load { load, more } = method(&asked) else { panic!("{asked}") };
-        assert!(more);
+        let Method::Load(load) = method(&asked) else { panic!("{asked}") };
         assert_eq!((load.alias.as_str(), load.devpath.as_deref()), ("acpi:LNXCPU:", Some("/devices/cpu0")));
         assert_eq!((load.seqnum, load.synthetic), (Some(17), Some(synthetic)));
     }
@@ -334,8 +333,13 @@ fn a_hold_lasts_until_it_is_answered() {
     let asked = message(&mut stream);
     let Method::Hold(Some(uuid)) = method(&asked) else { panic!("{asked}") };
     assert_eq!(addonce::daemon::hold::number(&uuid), Some(1));
-    thread::sleep(SIX_SECONDS);
+    fs::write(place.path("hold"), "").expect("write");
+    for _ in 0..6 {
+        stream.write_all(ACCEPTED.as_bytes()).expect("write");
+        thread::sleep(Duration::from_secs(1));
+    }
     assert!(program.try_wait().expect("a child").is_none(), "it waits");
+    assert!(place.path("hold").exists());
     stream.write_all(b"{\"parameters\":{}}\0").expect("write");
     assert_eq!(program.wait().expect("an end").code(), Some(0));
     assert_eq!(place.calls(), [""; 0]);
@@ -353,6 +357,23 @@ fn a_hold_whose_daemon_dies_starts_the_next_one_and_holds_on() {
     let listener = place.listen();
     let (mut stream, _) = listener.accept().expect("a client");
     message(&mut stream);
+    assert!(program.try_wait().expect("a child").is_none(), "it waits");
+    stream.write_all(b"{\"parameters\":{}}\0").expect("write");
+    assert_eq!(program.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn a_daemon_that_stands_still_while_it_holds_keeps_udev_from_nothing_for_long() {
+    let place = Place::new("stands-still", "");
+    let listener = place.listen();
+    fs::write(place.path("hold"), "").expect("write");
+    let mut program = place.spawn(&["--hold"]);
+    let (mut stream, _) = listener.accept().expect("a client");
+    message(&mut stream);
+    thread::sleep(SIX_SECONDS);
+    assert!(!place.path("hold").exists(), "rules run programs again");
+    assert!(place.path("hold.released").exists(), "what a successor is to find");
+    // This process listens, and is nobody's to kill.
     assert!(program.try_wait().expect("a child").is_none(), "it waits");
     stream.write_all(b"{\"parameters\":{}}\0").expect("write");
     assert_eq!(program.wait().expect("an end").code(), Some(0));

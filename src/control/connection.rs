@@ -19,8 +19,10 @@ pub const UNREAD: usize = 256;
 /// The replies that a call gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyMode {
-    /// One, or one after several that say that more will come.
+    /// One.
     Once,
+    /// One, after several that say that more will come.
+    More,
     /// One after another, until the connection ends.
     Stream,
 }

@@ -45,14 +45,15 @@ pub struct Reply {
 pub enum Method {
     /// Answer when all uevents are taken in and nothing is being loaded.
     Settle {},
-    /// Load the modules of an alias or of a name, and answer with what became of them.
+    /// Load the modules of an alias or of a name, and answer with what became of them. Where udev waits, say every second until
+    /// then that we live.
     Load(Load),
     /// Attempt what failed again.
     Retry {
         /// All of it where no module is named.
         modules: Option<Vec<String>>,
     },
-    /// Answer when the hold ends or is renewed.
+    /// Answer when the hold ends or is renewed, and say every second until then that we live.
     Hold {
         /// The SYNTH_UUID of the event that the program was run for.
         uuid: Option<String>,

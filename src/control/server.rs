@@ -29,6 +29,9 @@ const MESSAGES: usize = 16;
 /// After accepting failed (too many open files, say) it is tried again so much later, or when a connection goes.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs.
+const BEAT: Duration = Duration::from_secs(1);
+
 /// How a server is bounded.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -66,6 +69,8 @@ pub struct Server {
     unaccepted: bool,
     /// Accepting failed, and is tried again then.
     accept_at: Option<Time>,
+    /// The next time that who waits is told that we live.
+    beat_at: Time,
     stopped: bool,
     /// Connections that may have a message.
     ready: VecDeque<Token>,
@@ -95,6 +100,7 @@ impl Server {
             stats: ConnectionStats { limit: bounds.clients, ..ConnectionStats::default() },
             unaccepted: true,
             accept_at: None,
+            beat_at: Time::ZERO,
             stopped: false,
             ready: VecDeque::new(),
             calls: VecDeque::new(),
@@ -167,6 +173,14 @@ impl Server {
         }
     }
 
+    /// Says that we live to all who take more replies than one and wait for the last, if that is due.
+    pub fn beat(&mut self, now: Time) {
+        if self.beat_at <= now {
+            self.beat_at = now + BEAT;
+            self.send_to(ReplyMode::More, || json!({}), now);
+        }
+    }
+
     /// Whose worker started this client, where udev runs it: udevd's PID, and when it was started, in clock ticks since boot.
     pub fn grandparent(&self, client: ClientId) -> Option<(i32, u64)> {
         process::grandparent(&self.connections.get(&token(client))?.stream)
@@ -181,11 +195,15 @@ impl Server {
 
     /// Sends a record to every client that subscribed.
     pub fn publish(&mut self, record: impl FnOnce() -> Value, now: Time) {
-        let tokens = self.tokens(|connection| connection.call == Some(ReplyMode::Stream));
+        self.send_to(ReplyMode::Stream, record, now);
+    }
+
+    fn send_to(&mut self, mode: ReplyMode, parameters: impl FnOnce() -> Value, now: Time) {
+        let tokens = self.tokens(|connection| connection.call == Some(mode));
         if tokens.is_empty() {
             return;
         }
-        let reply = Reply::continued(record());
+        let reply = Reply::continued(parameters());
         for token in tokens {
             let Some(connection) = self.connections.get_mut(&token) else { continue };
             if let Err(end) = connection.send(&reply, now) {
@@ -194,16 +212,18 @@ impl Server {
         }
     }
 
-    /// When [`Server::turn`] has something to do that no event tells of.
+    /// When [`Server::turn`] or [`Server::beat`] has something to do that no event tells of.
     pub fn next_deadline(&self) -> Option<Time> {
+        let waits = |connection: &Connection| connection.call == Some(ReplyMode::More);
+        let beat = self.connections.values().any(waits).then_some(self.beat_at);
         if self.stopped {
-            return None;
+            return beat;
         }
         let slow =
             self.connections.values().filter_map(|connection| connection.deadline(self.bounds.patience));
         // A client that was answered since the last turn may have called again before.
         let ready = self.has_more().then_some(Time::ZERO);
-        slow.chain(self.accept_at).chain(ready).min()
+        slow.chain(self.accept_at).chain(ready).chain(beat).min()
     }
 
     /// How many connections there are, and what became of others.
@@ -273,8 +293,9 @@ impl Server {
         });
         let sent = match method {
             Ok(method) => {
-                connection.call = (!call.oneway).then_some(ReplyMode::Once);
-                let accepted = call.more && connection.call.is_some() && matches!(method, Method::Load(_));
+                let mode = if call.more { ReplyMode::More } else { ReplyMode::Once };
+                connection.call = (!call.oneway).then_some(mode);
+                let accepted = connection.call == Some(ReplyMode::More) && matches!(method, Method::Load(_));
                 self.calls.push_back((connection.call.map(|_| token.0 as ClientId), method));
                 if accepted { connection.send(&Reply::continued(json!({})), now) } else { Ok(()) }
             }

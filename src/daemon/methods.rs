@@ -140,6 +140,7 @@ impl Methods {
         situation: &Situation,
         now: Time,
     ) -> bool {
+        self.server.beat(now);
         let is_due = self.file.turn(now);
         if is_due {
             let status = self.status(core, events, situation, now);

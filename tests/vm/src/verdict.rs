@@ -44,7 +44,6 @@ pub struct Row {
 struct Span<'a> {
     case: &'a str,
     phase: usize,
-    begin: f64,
     calls: &'a [Call],
 }
 
@@ -80,7 +79,7 @@ fn spans(trace: &Trace) -> Result<Vec<Span<'_>>, String> {
         let unknown = || format!("a mark nobody can read: {}", mark.text);
         let (case, phase) = mark.text.split_once(' ').ok_or_else(unknown)?;
         let phase = PHASES.iter().position(|known| *known == phase).ok_or_else(unknown)?;
-        spans.push(Span { case, phase, begin: mark.at, calls: &trace.calls[mark.calls..end.calls] });
+        spans.push(Span { case, phase, calls: &trace.calls[mark.calls..end.calls] });
     }
     match trace.marks.last() {
         Some(last) if last.text == "end end" && last.calls == trace.calls.len() => Ok(spans),

@@ -136,8 +136,9 @@ fn replies(listener: &UnixListener, replies: &[&str]) -> String {
 }
 
 fn method(asked: &str) -> Method {
-    let call: Call = serde_json::from_str(asked).expect("a call");
-    call.method().unwrap_or_else(|reply| panic!("{asked}: {reply:?}"))
+    let (call, method) = Call::parse(asked.as_bytes());
+    assert!(call.more, "{asked}");
+    method.unwrap_or_else(|reply| panic!("{asked}: {reply:?}"))
 }
 
 #[test]
@@ -331,7 +332,7 @@ fn a_hold_lasts_until_it_is_answered() {
         command.env("SYNTH_UUID", "addadd00-0ace-4000-0000-000000000001").spawn().expect("it runs");
     let (mut stream, _) = listener.accept().expect("a client");
     let asked = message(&mut stream);
-    let Method::Hold(Some(uuid)) = method(&asked) else { panic!("{asked}") };
+    let Method::Hold { uuid: Some(uuid) } = method(&asked) else { panic!("{asked}") };
     assert_eq!(addonce::daemon::hold::number(&uuid), Some(1));
     fs::write(place.path("hold"), "").expect("write");
     for _ in 0..6 {

@@ -324,6 +324,19 @@ fn a_modalias_is_no_option_of_modprobes() {
 }
 
 #[test]
+fn after_half_a_minute_of_silence_modprobe_loads() {
+    with_modprobe("after_half_a_minute_of_silence_modprobe_loads", "", |place| {
+        let listener = place.listen();
+        let mut program = place.spawn(&[]);
+        let (mut stream, _) = listener.accept().expect("a client");
+        message(&mut stream);
+        stream.write_all(ACCEPTED.as_bytes()).expect("write");
+        assert_eq!(program.wait().expect("an end").code(), Some(0));
+        assert_eq!(place.calls(), ["modprobe -b -q -- acpi:LNXCPU:"]);
+    });
+}
+
+#[test]
 fn a_hold_lasts_until_it_is_answered() {
     let place = Place::new("hold", "");
     let listener = place.listen();

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Fatal: addonce's own errors
-//!
-//! The other kind of error, beside a module's answer (`once::Outcome`): addonce itself cannot go on. Such an
+//! addonce's own errors, the kind beside a module's answer (`once::Outcome`): addonce itself cannot go on. Such an
 //! error is forwarded unchanged to `main`, printed as one line that names the path or value and the way out,
 //! and turned into the exit code that scripts rely on.
 

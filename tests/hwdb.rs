@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Hwdb: policy, compiled by systemd and read through libudev
-//!
-//! Needs the feature `udev`; without it there is only the built-in table, which the unit tests know.
-#![cfg(feature = "udev")]
+//! Policy, as it is written, compiled by systemd and read through libudev. The last needs the feature `udev`; without it there is
+//! only what we ship, which the unit tests know.
 
 mod common;
 
@@ -11,6 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use addonce::kmod::hwdb::set;
+use addonce::once::{Mode, Policy};
 use common::fixture::Fixture;
 use common::tool::tool;
 
@@ -36,6 +36,7 @@ fn the_shipped_file_is_accepted_by_systemd() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "udev"), ignore = "hwdb is not read")]
 fn what_hwdb_says_is_what_holds() {
     let local = "addonce:module:fx_opt\n ADDONCE=never\n\n\
                  addonce:module:fx_base\n ADDONCE_UNLESS=/proc/self\n\n\
@@ -60,4 +61,27 @@ fn what_hwdb_says_is_what_holds() {
     assert!(explain("fxopt:2").contains("fx_opt: load"), "the modalias goes over the module");
     assert!(explain("fx_base").contains("fx_base: ruled out (hwdb: /proc/self exists)"));
     assert!(explain("fxbus:only").contains("fx_twin: load"));
+}
+
+#[test]
+fn a_property_that_does_not_parse_is_named_and_left_alone() {
+    let mut policy = Policy::default();
+    for (key, value) in [
+        ("ADDONCE", "twice"),
+        ("ADDONCE_UNLESS", "sys/module/kvm"),
+        ("ADDONCE_BACKOFF_SEC", "9-3"),
+        ("ADDONCE_BACKOFF_SEC", "5"),
+    ] {
+        let error = set(&mut policy, key, value).expect_err(value);
+        assert!(error.starts_with(&format!("{key}={value}: expected ")), "{error}");
+    }
+    assert_eq!(policy, Policy::default());
+}
+
+#[test]
+fn properties_of_other_programs_are_none_of_ours() {
+    let mut policy = Policy::default();
+    set(&mut policy, "ID_VENDOR_FROM_DATABASE", "Intel").expect("ignored");
+    set(&mut policy, "ADDONCE", "never").expect("known");
+    assert_eq!(policy, Policy { mode: Mode::Never, ..Policy::default() });
 }

@@ -181,27 +181,4 @@ mod tests {
         }
         assert_eq!(*policies.lookup("a\0b", None), Policy::default());
     }
-
-    #[test]
-    fn a_property_that_does_not_parse_is_named_and_left_alone() {
-        let mut policy = Policy::default();
-        for (key, value) in [
-            ("ADDONCE", "twice"),
-            ("ADDONCE_UNLESS", "sys/module/kvm"),
-            ("ADDONCE_BACKOFF_SEC", "9-3"),
-            ("ADDONCE_BACKOFF_SEC", "5"),
-        ] {
-            let error = set(&mut policy, key, value).expect_err(value);
-            assert!(error.starts_with(&format!("{key}={value}: expected ")), "{error}");
-        }
-        assert_eq!(policy, Policy::default());
-    }
-
-    #[test]
-    fn properties_of_other_programs_are_none_of_ours() {
-        let mut policy = Policy::default();
-        set(&mut policy, "ID_VENDOR_FROM_DATABASE", "Intel").expect("ignored");
-        set(&mut policy, "ADDONCE", "never").expect("known");
-        assert_eq!(policy, Policy { mode: Mode::Never, ..Policy::default() });
-    }
 }

@@ -135,6 +135,8 @@ impl Daemon {
         let mut more = true;
         // Who was told that we are ready finds it.
         self.write_status(clock::now());
+        // Started in a storm, it is to be spared programs before the first of them is answered.
+        self.keep_hold();
         // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
         self.notifier.iter_mut().for_each(Notifier::ready);
         loop {

@@ -146,11 +146,9 @@ impl<'a> Ask<'a> {
 
     /// The same, to be kept with the load that it begins.
     pub fn to_static(&self) -> Ask<'static> {
-        let Self { by, seqnum, always, .. } = *self;
-        let alias = Cow::Owned(self.alias.to_vec());
-        let devpath = self.devpath.as_ref().map(|devpath| Cow::Owned(devpath.to_vec()));
-        let (options, pulled_in_by, after) =
-            (self.options.clone(), self.pulled_in_by.clone(), self.after.clone());
+        let Self { by, alias, devpath, seqnum, options, always, pulled_in_by, after } = self.clone();
+        let alias = Cow::Owned(alias.into_owned());
+        let devpath = devpath.map(|devpath| Cow::Owned(devpath.into_owned()));
         Ask { by, alias, devpath, seqnum, options, always, pulled_in_by, after }
     }
 }

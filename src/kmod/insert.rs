@@ -57,6 +57,10 @@ impl KernelLoader {
             Ok(()) => Ok(()),
             Err(Errno::EEXIST) if initstate(&self.sysfs, module) == InitState::Live => Ok(()),
             Err(Errno::EPERM) if loading_is_disabled() => Err(LoadError::DISABLED),
+            Err(Errno::EPERM) => {
+                log::warn!("{module}: EPERM: {}", why_not_permitted(module));
+                Err(LoadError { errno: libc::EPERM, stage: Stage::Insert })
+            }
             Err(errno) => Err(LoadError { errno: errno as i32, stage: Stage::Insert }),
         }
     }
@@ -73,6 +77,28 @@ fn insert(file: &Path, options: &CStr) -> Result<(), Errno> {
 fn check_readable(file: &Path) -> Result<(), LoadError> {
     let unreadable = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
     File::open(file).map(drop).map_err(|error| LoadError { errno: unreadable(error), stage: Stage::Read })
+}
+
+/// The likely cause of an EPERM of finit_module(2), other than kernel.modules_disabled: `load_module()` and
+/// `may_init_module()` in kernel/module/main.c, and lockdown.
+fn why_not_permitted(module: &str) -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    if is_blacklisted_by_the_kernel(&read("/proc/cmdline"), module) {
+        return format!("module_blacklist= on the kernel command line names {module}");
+    }
+    // `none [integrity] confidentiality`
+    let lockdown = read("/sys/kernel/security/lockdown");
+    let mode = lockdown.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(mode, _)| mode);
+    if let Some(mode) = mode.filter(|mode| *mode != "none") {
+        return format!("the kernel is locked down ({mode}), and the module is not signed");
+    }
+    "no CAP_SYS_MODULE, or a security module (SELinux, AppArmor, seccomp) forbids it".into()
+}
+
+/// The kernel compares the words of `module_blacklist=` with the name in the file, where dashes are underscores.
+fn is_blacklisted_by_the_kernel(command_line: &str, module: &str) -> bool {
+    let lists = command_line.split_whitespace().filter_map(|word| word.strip_prefix("module_blacklist="));
+    lists.flat_map(|list| list.split(',')).any(|name| name == module)
 }
 
 /// A one-way switch: once set, it stays until the next boot.
@@ -98,5 +124,17 @@ impl Loader for DryRun {
             Work::Missing => Err(MISSING),
         };
         answer.map_or_else(Outcome::Failed, |()| Outcome::Live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_blacklisted_by_the_kernel as is_blacklisted;
+
+    #[test]
+    fn a_module_that_the_kernel_command_line_blacklists_is_told_from_others() {
+        let line = "root=/dev/vda module_blacklist=nouveau,snd_hda_intel quiet";
+        assert!(is_blacklisted(line, "nouveau") && is_blacklisted(line, "snd_hda_intel"));
+        assert!(!is_blacklisted(line, "snd") && !is_blacklisted("modprobe.blacklist=a", "a"));
     }
 }

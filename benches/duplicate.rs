@@ -11,10 +11,16 @@ mod figures;
 #[allow(dead_code)]
 #[path = "../tests/common/fixture.rs"]
 mod fixture;
+#[path = "../tests/common/left_out.rs"]
+mod left_out;
+#[allow(dead_code)]
+#[path = "../tests/common/namespace.rs"]
+mod namespace;
 #[path = "../tests/common/sender.rs"]
 mod sender;
 #[path = "../tests/common/simulated.rs"]
 mod simulated;
+#[allow(dead_code)]
 #[path = "../tests/common/tool.rs"]
 mod tool;
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use addonce::uevent::message::{self, Action};
 use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use addonce::uevent::sysfs::Scan;
+use common::left_out::left_out;
 use common::namespace::alone;
 use common::sender::Sender;
 use mio::unix::SourceFd;
@@ -191,7 +192,7 @@ fn an_event_that_was_asked_for_carries_synth_uuid() {
     let path = "/sys/devices/virtual/mem/null/uevent";
     let mut file = match fs::OpenOptions::new().write(true).open(path) {
         Ok(file) => file,
-        Err(error) => return eprintln!("SYNTH_UUID is not looked at: {path}: {error}"),
+        Err(error) => return left_out(&format!("{path}: {error}")),
     };
     let socket = kobject_socket(SockType::Datagram);
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();

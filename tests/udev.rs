@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::devices::Devices;
 use common::fixture::Fixture;
+use common::left_out::left_out;
 use common::many::Many;
 use common::namespace::with_udev;
 use common::running::{Running, addonce, landed};
@@ -529,7 +530,7 @@ fn the_rules_of_a_real_udevd_decide_and_its_broadcasts_are_believed() {
         let rules = "ENV{MODALIAS}==\"fxopt:1\", ENV{MODALIAS}=\"\"\n\
                      ENV{MODALIAS}==\"fxdash:a-b0\", ENV{MODALIAS}=\"fxhidden:1\"\n";
         let Some(_udevd) = RealUdevd::start(rules) else {
-            return eprintln!("left out: there is no systemd-udevd here");
+            return left_out("there is no systemd-udevd here");
         };
         let fixture = Fixture::build("semantics");
         let mut machine = Machine::new();

@@ -7,6 +7,9 @@ mod left_out;
 #[path = "../../tests/common/namespace.rs"]
 #[allow(dead_code)]
 mod namespace;
+#[path = "../../tests/common/tool.rs"]
+#[allow(dead_code)]
+mod tool;
 
 use std::fs;
 use std::io::{Read, Write};

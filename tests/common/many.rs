@@ -6,8 +6,8 @@
 use std::ffi::OsStr;
 use std::fs;
 
-use super::fixture::VERSION;
-use super::tool::tool;
+use super::fixture::{TOOLS, VERSION};
+use super::tool::{have, tool};
 
 const TEMPLATE: &str = "many:0000";
 const SOURCE: &str = "static const char alias[] __attribute__((section(\".modinfo\"), used, aligned(1))) = \
@@ -21,13 +21,14 @@ pub struct Many {
 impl Many {
     /// Builds a tree of so many modules.
     pub fn build(count: usize) -> Self {
+        assert!(have(&TOOLS));
         assert!(count <= 10_000, "numbers have four digits");
         let root = tempfile::tempdir().expect("tempdir");
         let directory = root.path().join("lib/modules").join(VERSION);
         fs::create_dir_all(directory.join("kernel")).expect("mkdir");
         fs::create_dir(root.path().join("modprobe.d")).expect("mkdir");
         let arguments = ["-c", "-x", "c", "-", "-o", "template.o"].map(OsStr::new);
-        tool("gcc", &arguments, SOURCE, root.path());
+        tool("cc", &arguments, SOURCE, root.path());
         let template = fs::read(root.path().join("template.o")).expect("compiled");
         let at = template.windows(TEMPLATE.len()).position(|bytes| bytes == TEMPLATE.as_bytes());
         let at = at.expect("the modalias stands in the file") + TEMPLATE.len() - 4;

@@ -5,7 +5,8 @@
 
 use std::process::Command;
 
-use super::left_out::left_out;
+use super::left_out::{self, left_out};
+use super::tool;
 
 const INSIDE: &str = "ADDONCE_TEST_INSIDE_NAMESPACE";
 
@@ -46,6 +47,9 @@ pub fn depth() -> Option<String> {
 
 /// Runs this one test of this program again, in new namespaces.
 pub fn again(test: &str, namespaces: &[&str], depth: &str) {
+    if !allowed(namespaces) {
+        return;
+    }
     let program = std::env::current_exe().unwrap();
     let output = Command::new("unshare")
         .args(namespaces)
@@ -54,11 +58,24 @@ pub fn again(test: &str, namespaces: &[&str], depth: &str) {
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(INSIDE, depth)
         .output()
-        .expect("these tests need the program unshare (util-linux)");
+        .expect("unshare");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if err.starts_with("unshare: ") {
-        let root = "as root: sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0";
-        return left_out(&format!("this system forbids user namespaces ({root}): {}", err.trim()));
+    if output.status.code() == Some(left_out::STATUS) {
+        return left_out(err.lines().next_back().unwrap_or_default());
     }
     assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
+}
+
+/// Whether this user may have such namespaces; if not, the test is left out.
+pub fn allowed(namespaces: &[&str]) -> bool {
+    if !tool::have(&["unshare"]) {
+        return false;
+    }
+    let output = Command::new("unshare").args(namespaces).arg("true").output().expect("unshare");
+    if !output.status.success() {
+        let root = "as root: sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0";
+        let why = String::from_utf8_lossy(&output.stderr);
+        left_out(&format!("this system forbids user namespaces ({root}): {}", why.trim()));
+    }
+    output.status.success()
 }

@@ -8,14 +8,20 @@ use std::path::{Path, PathBuf};
 use addonce::kmod::Tree;
 
 use crate::common::left_out::left_out;
+use crate::common::tool::have;
 
 /// The newest tree of a distribution's kernel that the guest lab has here: a directory with lib/modules/VERSION, through
 /// depmod. Where there is none the test is left out.
 pub fn tree() -> Option<Tree> {
+    if !have(&["modprobe"]) {
+        return None;
+    }
     let lab = std::env::var_os("LAB_DIR").map(PathBuf::from);
     let lab = lab.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab"));
     let kernels = fs::read_dir(lab.join("kernels")).into_iter().flatten().flatten();
-    let trees = kernels.map(|kernel| kernel.path().join("tree"));
+    // What begins with a dot is being made, or was not finished.
+    let whole = kernels.filter(|kernel| !kernel.file_name().as_encoded_bytes().starts_with(b"."));
+    let trees = whole.map(|kernel| kernel.path().join("tree"));
     let unpacked =
         |tree: &PathBuf| fs::metadata(tree.join("lib/modules")).and_then(|dir| dir.modified()).ok();
     let Some(root) = trees.filter(|tree| unpacked(tree).is_some()).max_by_key(unpacked) else {

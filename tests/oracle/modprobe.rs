@@ -8,9 +8,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use addonce::kmod::Tree;
+
+use crate::common::tool::command;
 
 const MARK: &str = "addonce_oracle_mark";
 /// Below the kernel's limit for arguments, above what the start of a process costs.
@@ -79,7 +81,7 @@ impl Modprobe {
     }
 
     fn run(&self, verb: Verb, names: &[OsString]) -> Vec<String> {
-        let mut command = Command::new("modprobe");
+        let mut command = command("modprobe");
         command.env_remove("MODPROBE_OPTIONS").arg("-d").arg(&self.root).arg("-S").arg(&self.version);
         for place in self.config.iter().map(PathBuf::as_path).chain([self.mark.path()]) {
             command.arg("-C").arg(place);
@@ -93,7 +95,7 @@ impl Modprobe {
         // Names it does not know are complained about one by one: the empty answer says the same (-q would say less).
         let output =
             command.args(["-a", "--"]).args(names).stdin(Stdio::null()).stderr(Stdio::null()).output();
-        let output = output.expect("modprobe: `make setup` installs what is missing");
+        let output = output.expect("modprobe");
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
     }
 }

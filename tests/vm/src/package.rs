@@ -48,6 +48,7 @@ pub fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<(), String>) -> Resul
         return Ok(());
     }
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    remove_leftovers(dir, &format!(".{name}."));
     let partial = dir.with_file_name(format!(".{name}.{}", std::process::id()));
     let made = tools::make_dir(&partial).and_then(|()| make(&partial)).and_then(|()| {
         match std::fs::rename(&partial, dir) {
@@ -60,6 +61,19 @@ pub fn once(dir: &Path, make: impl FnOnce(&Path) -> Result<(), String>) -> Resul
     });
     let _ = std::fs::remove_dir_all(&partial);
     made
+}
+
+/// Removes what labs that did not live to rename it have left beside this directory.
+fn remove_leftovers(dir: &Path, prefix: &str) {
+    for entry in
+        dir.parent().and_then(|parent| std::fs::read_dir(parent).ok()).into_iter().flatten().flatten()
+    {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +91,14 @@ mod tests {
         let dir = base.join("made");
         assert_eq!(super::once(&dir, |_| Err("no".into())), Err("no".into()));
         assert!(std::fs::read_dir(&base).unwrap().next().is_none());
+        let own = base.join(format!(".made.{}", std::process::id()));
+        // No process has such a number.
+        let [dead, other] = ["made.4194305", "more.4194305"].map(|name| base.join(format!(".{name}")));
+        for left in [&dead, &other] {
+            std::fs::create_dir(left).unwrap();
+        }
         assert_eq!(super::once(&dir, |_| Ok(())), Ok(()));
+        assert!(!dead.exists() && !own.exists() && other.exists());
         assert_eq!(super::once(&dir, |_| Err("asked twice".into())), Ok(()));
         std::fs::remove_dir_all(&base).unwrap();
     }

@@ -31,6 +31,13 @@ MKINITCPIO ?= $(PREFIX)/lib/initcpio
 DESTDIR ?=
 MSRV = 1.85.0
 
+# Where everything below looks for what cargo built, whatever an environment or a configuration says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+# sbin, too, which a user's often lacks.
+export PATH := $(PATH):/usr/sbin:/sbin
+# As an argument. With $(MAKE) itself in a line, `make -n` would run the line.
+THIS_MAKE = $(MAKE)
+
 ADDONCE = target/release/addonce
 ADDONCE_LOAD = target/release/addonce-load
 # Built with the tests, with which it shares its profile and most of its dependencies.
@@ -90,7 +97,11 @@ completions:
 setup:
 	@tools/setup
 
+# One at a time in this tree: demo, check, check-long and bench.
 demo:
+	@tools/alone demo $(THIS_MAKE) --no-print-directory demo-alone
+
+demo-alone:
 	@tools/setup build guest
 	$(MAKE) --no-print-directory build lab
 	$(LAB) demo --cpus $(CPUS) --addonce $(ADDONCE) --out target/demo/result.json
@@ -101,43 +112,58 @@ run: build
 CHECKS = setup all check-style check-msrv check-unit check-install check-initramfs check-units check-packages check-fuzz \
 	check-guest check-boot
 check: check-root
-	@tools/steps $(MAKE) check $(CHECKS)
+	@tools/alone check tools/steps $(THIS_MAKE) check $(CHECKS)
 
 # What a small machine shows, a big one need not show at every change: more CPUs, more devices, more time.
 check-long: check-root
-	@tools/steps $(MAKE) check-long $(CHECKS) check-flood check-guest-long check-boot-long
+	@tools/alone check-long tools/steps $(THIS_MAKE) check-long $(CHECKS) check-flood check-unit-long check-guest-long \
+		check-boot-long
 
 # Lints of what is built: everything, and the programs once more without the features that can be left out.
 check-style:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --no-default-features -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --all-targets -- -D warnings
 
 # Only where that toolchain is there: none is fetched.
 check-msrv:
 	@if rustup toolchain list 2>/dev/null | grep -q '^$(MSRV)-'; then \
 		set -x; $(CARGO) +$(MSRV) check --locked --target-dir target/msrv; \
 	else \
-		echo "check-msrv: Rust $(MSRV) is not installed here: not checked"; \
+		tools/not-checked check-msrv "Rust $(MSRV) is not installed here"; \
 	fi
 
-# `cargo test` alone says which tests it could not run; here none may be left out.
+# `cargo test` alone says which tests it could not run; here none may be left out. Root's are run as nobody, too, where that
+# makes a difference, and with a user's PATH; who is nobody may not write below /sys, which kernel_facts says.
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "PATH=/usr/local/bin:/usr/bin:/bin"]
 check-unit: lab
 	tools/varlink
 	$(LAB) tree
 	ADDONCE_LEAVE_OUT=nothing $(CARGO) test --locked --workspace
+	@[ "$$(id -u)" = 0 ] || exit 0; \
+	if setpriv --reuid=65534 --regid=65534 --clear-groups test -x target/debug/addonce -a -r Cargo.toml; then \
+		as_nobody() { (set -x; $(CARGO) test --locked --workspace --config 'target."cfg(unix)".runner=$(AS_NOBODY)' "$$@"); }; \
+		ADDONCE_LEAVE_OUT=nothing as_nobody --test cli --test rules --test hwdb && as_nobody --test kernel_facts; \
+	else \
+		tools/not-checked check-unit "nobody may not read this tree: the tests of who is not root"; \
+	fi
+
+# More cases than a change has time for, and others.
+check-unit-long:
+	ADDONCE_TEST_LONG=1 $(CARGO) test --locked --workspace --test hold
+	ADDONCE_CASES=1000000 ADDONCE_SEED=$$(date +%s) $(CARGO) test --locked --workspace --test model
 
 check-install: all
-	tools/check-install $(MAKE)
+	tools/check-install $(THIS_MAKE)
 
 check-initramfs: all
-	tools/check-initramfs $(MAKE)
+	tools/check-initramfs $(THIS_MAKE)
 
 check-units: build
 	tools/check-units $(dir $(ADDONCE))
 
 check-packages: deb rpm
-	tools/check-packages $(MAKE)
+	tools/check-packages $(THIS_MAKE)
 
 # A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
 FUZZ_SECONDS ?= 10
@@ -145,14 +171,14 @@ check-fuzz:
 	@if $(CARGO) +nightly fuzz --version >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS); \
 	else \
-		echo "check-fuzz: cargo-fuzz with a nightly toolchain is not installed here: not checked"; \
+		tools/not-checked check-fuzz "cargo-fuzz with a nightly toolchain is not installed here"; \
 	fi
 
 fuzz: FUZZ_SECONDS = 600
 fuzz:
 	set -e; for target in datagram capture control; do \
 		mkdir -p fuzz/corpus/$$target; \
-		$(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+		CARGO_TARGET_DIR=$(CURDIR)/fuzz/target $(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0; \
 	done
 
@@ -169,6 +195,9 @@ BENCH_CPUS ?= 8,64,255
 BENCHES = target/bench
 GUESTS = $(BENCHES)/guests.json
 bench: check-root
+	@tools/alone bench $(THIS_MAKE) --no-print-directory bench-alone
+
+bench-alone:
 	@tools/setup
 	$(MAKE) --no-print-directory deb lab
 	$(LAB) run exec --cpus 2 --addonce $(ADDONCE) --out $(BENCHES)/exec.json
@@ -241,7 +270,7 @@ $(FOR)/initramfs/%: initramfs/%
 install: $(RENDERED)
 	@set -e; for each in $(INSTALLED); do \
 		mode=$${each%%:*} file=$${each#*:}; \
-		(set -x; install -D -m $$mode $${file%:*} $(DESTDIR)$${file#*:}); \
+		(set -x; install -D -m $$mode "$${file%:*}" "$(DESTDIR)$${file#*:}"); \
 	done
 	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_EFFECT)"
 
@@ -251,10 +280,10 @@ list-installed:
 
 uninstall:
 	@set -e; for each in $(INSTALLED); do \
-		(set -x; rm -f $(DESTDIR)$${each##*:}); \
+		(set -x; rm -f "$(DESTDIR)$${each##*:}"); \
 	done
 	@set -e; for directory in $(INSTALLED_DIRS); do \
-		[ ! -d $(DESTDIR)$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory; \
+		[ ! -d "$(DESTDIR)$$directory" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$directory"; \
 	done
 	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_LEAVE)"
 
@@ -267,7 +296,7 @@ TAKE_LEAVE = for this to take effect: systemctl stop addonce.socket addonce.serv
 
 # Debian's tools leave their files beside and above the source, so they get a place of their own. -d: the Rust toolchain
 # need not be Debian's.
-deb: all
+deb: check-path all
 	@[ "$$(dpkg-parsechangelog -S Version)" = $(VERSION) ] || { \
 		echo "debian/changelog is about $$(dpkg-parsechangelog -S Version), and Cargo.toml about $(VERSION)" >&2; exit 1; }
 	rm -rf target/deb
@@ -278,7 +307,7 @@ deb: all
 	cp target/deb/*.deb target/packages/
 	@ls target/packages/*.deb
 
-rpm: all
+rpm: check-path all
 	rm -rf target/rpm
 	mkdir -p target/rpm target/packages
 	rpmbuild -bb --define "_topdir $(CURDIR)/target/rpm" --define "addonce_version $(VERSION)" \
@@ -286,6 +315,11 @@ rpm: all
 	rm -f target/packages/*.rpm
 	cp target/rpm/RPMS/*/*.rpm target/packages/
 	@ls target/packages/*.rpm
+
+# Make itself and rpmbuild take a path for several words.
+check-path:
+	@[ $(words $(CURDIR)) = 1 ] || { \
+		echo "$(MAKECMDGOALS): a package cannot be made in a directory with a space in its name" >&2; exit 1; }
 
 clean:
 	$(CARGO) clean

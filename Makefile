@@ -116,8 +116,8 @@ check: check-root
 
 # What a small machine shows, a big one need not show at every change: more CPUs, more devices, more time.
 check-long: check-root
-	@tools/alone check-long tools/steps $(THIS_MAKE) check-long $(CHECKS) check-flood check-unit-long check-guest-long \
-		check-boot-long
+	@tools/alone check-long tools/steps $(THIS_MAKE) check-long $(CHECKS) check-flood check-guest-long check-boot-long \
+		check-unit-long
 
 # Lints of what is built: everything, and the programs once more without the features that can be left out.
 check-style:

@@ -216,7 +216,9 @@ fn when_settle_returns_a_daemon_started_on_demand_has_loaded_everything() {
 fn survives(kinds: &'static [Fault]) {
     for case in [SERVICE, ON_DEMAND] {
         for workers in 1..=usize::from(long_or(2, 1)) {
-            holds(&[Case { faults: 1, workers, races: 0, batches: is_long(), kinds, ..case }]);
+            // A daemon started on demand, two workers and batches are more states than the search allows.
+            let batches = is_long() && !(case.on_demand && workers == 2);
+            holds(&[Case { faults: 1, workers, races: 0, batches, kinds, ..case }]);
         }
         holds(&[Case { faults: 1, devices: 1, races: 1, kinds, ..case }]);
         if is_long() {

@@ -195,3 +195,34 @@ fn a_file_that_was_removed_is_not_the_lock_any_more() {
     let _lock = Lock::take(&socket, Duration::ZERO).expect("another file");
     assert!(Lock::take(&socket, Duration::ZERO).is_err(), "and that one is held");
 }
+
+#[test]
+fn a_daemon_whose_socket_somebody_else_has_ends_with_the_next_event_whatever_it_loads() {
+    alone("a_daemon_whose_socket_somebody_else_has_ends_with_the_next_event_whatever_it_loads", || {
+        let place = Place::new();
+        let fifo = place.fixture.file("fx_opt");
+        std::fs::remove_file(&fifo).unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let socket = place.directory.path().join("io.addonce");
+        let mut kernel = Sender::open().unwrap();
+        let mut serve = place.serve().spawn().unwrap();
+        place.wait_for_socket();
+        kernel.inject(&event("/devices/x", b"fxopt:1")).unwrap();
+        until("it loads", || place.status()["loading"] == 1);
+        // As the service does whose daemon an initramfs has left behind.
+        std::fs::remove_file(&socket).unwrap();
+        let _other = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        until("it ends", || {
+            kernel.inject(&event("/devices/x", b"fxopt:1")).unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            serve.try_wait().unwrap().is_some()
+        });
+        assert!(socket.exists(), "it is another's");
+        // The load goes on, and has our end of the pipe.
+        std::fs::OpenOptions::new().write(true).open(fifo).unwrap();
+        let output = serve.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("nobody can reach this daemon any more"), "{said}");
+    });
+}

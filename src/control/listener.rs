@@ -75,10 +75,15 @@ impl Listener {
         self.listener.accept().map(|(stream, _)| stream)
     }
 
+    /// Whether the name was ours and is no more: nobody can connect. A supervisor that begins to listen takes the name,
+    /// whoever has it.
+    pub fn is_lost(&self) -> bool {
+        self.name.is_some_and(|name| file(&self.path) != Some(name))
+    }
+
     /// Removes the name, if it is ours.
     pub fn close(&mut self) {
-        // A supervisor that begins to listen takes the name, whoever has it.
-        if self.name.take().is_none_or(|name| file(&self.path) != Some(name)) {
+        if self.is_lost() || self.name.take().is_none() {
             return;
         }
         if let Err(error) = std::fs::remove_file(&self.path) {

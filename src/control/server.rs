@@ -114,6 +114,11 @@ impl Server {
         self.listener.close();
     }
 
+    /// Whether nobody can connect any more, because the socket's name was removed or taken.
+    pub fn is_lost(&self) -> bool {
+        self.listener.is_lost()
+    }
+
     /// Where it listens.
     pub fn path(&self) -> &Path {
         self.listener.path()

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What clients' calls mean: which go to the scheduler, which are answered at once, and who waits for what.
 
+use std::path::Path;
+
 use mio::event::Event;
 use serde_json::{Value, json};
 
@@ -54,6 +56,11 @@ impl Methods {
     /// When there is something to do that no event tells of.
     pub fn next_deadline(&self) -> Option<Time> {
         [self.server.next_deadline(), self.file.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// The socket's path, if nobody can connect there any more.
+    pub fn lost(&self) -> Option<&Path> {
+        self.server.is_lost().then(|| self.server.path())
     }
 
     /// Whether nobody is connected.

@@ -160,6 +160,14 @@ impl Daemon {
                 self.methods.iter_mut().for_each(|methods| methods.settled(now));
             }
             let is_written = self.write_status(now);
+            // The next one is to have the lock: in an initramfs's udev, say, a load that hangs would keep us from ending.
+            if let Some(path) = self.methods.as_ref().filter(|_| is_written).and_then(Methods::lost) {
+                let path = path.display().to_string();
+                self.end();
+                return Err(Fatal::System(format!(
+                    "{path}: somebody has removed this socket or listens there: nobody can reach this daemon any more"
+                )));
+            }
             if let Some(notifier) = &mut self.notifier {
                 notifier.beat(now);
                 if is_written {

@@ -33,7 +33,7 @@ fn explore(case: &Case) -> Found {
     while let Some((from, world)) = queue.pop_front() {
         let (steps, others) = world.steps(case);
         let is_end = steps.is_empty();
-        let checked = world.check().and_then(|()| if is_end { world.check_end() } else { Ok(()) });
+        let checked = world.check().and_then(|()| if is_end { world.check_end(case) } else { Ok(()) });
         if let Err(wrong) = checked {
             return Found { states: index.len(), wrong: Some((wrong, way(case, &origin, from))) };
         }

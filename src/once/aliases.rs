@@ -29,12 +29,10 @@ impl Aliases {
 
     /// What an alias resolves to; looked up if it is not cached.
     pub fn resolve(&mut self, name: &[u8], modules: &mut dyn Modules) -> Candidates {
-        if let Some(candidates) = self.cached(name) {
-            return candidates;
-        }
-        let candidates: Candidates = modules.resolve(name).into();
-        self.0.put(name.into(), (candidates.clone(), 1));
-        candidates
+        let looked_up = || (modules.resolve(name).into(), 0);
+        let (candidates, requests) = self.0.get_or_insert_mut(name.into(), looked_up);
+        *requests += 1;
+        candidates.clone()
     }
 
     /// All that are cached, and how often each was asked for.

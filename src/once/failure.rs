@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
-use super::modules::Cause;
+use super::modules::{Cause, Name};
 use super::outcome::{LoadError, Stage};
 use super::request::{DeviceId, Kind, Requester, Time};
 
@@ -125,7 +125,7 @@ impl Failure {
     }
 
     /// The dependency that failed, if that is why.
-    pub(super) fn dependency(&self) -> Option<&str> {
+    pub(super) fn dependency(&self) -> Option<&Name> {
         if let Stage::Dependency(name) = &self.error.stage { Some(name) } else { None }
     }
 }
@@ -160,14 +160,12 @@ impl Requesters {
     /// Those of an attempt that `by` has made at a module that has failed. They are those for whom it was accepted. Where no
     /// device is behind it, those who asked before still ask again after it.
     pub(super) fn of_attempt(by: Requester, failure: Option<&mut Failure>) -> Self {
-        let mut requesters = match failure {
-            None => Self::default(),
-            Some(failure) => match (failure.pending.take(), by.kind) {
-                (Some(pending), _) => pending,
-                (None, Kind::Device { .. }) => Self::default(),
-                (None, _) => failure.requesters.unasked(),
-            },
+        let before = |failure: &mut Failure| match (failure.pending.take(), by.kind) {
+            (Some(pending), _) => pending,
+            (None, Kind::Device { .. }) => Self::default(),
+            (None, _) => failure.requesters.unasked(),
         };
+        let mut requesters = failure.map_or_else(Self::default, before);
         requesters.add(by);
         requesters
     }

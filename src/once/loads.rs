@@ -5,7 +5,7 @@
 //! modprobe.d says: an edge that would close one is left out, and where it may not be (a hard dependency), a softer one on
 //! the cycle is given up.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ impl Loads {
     /// # Errors
     /// ELOOP where only hard edges could be given up: a cycle of dependencies, which depmod refuses to write.
     pub fn wait(&mut self, waiter: &Name, on: &Name, edge: Edge) -> Result<(), LoadError> {
-        while let Some(path) = self.path(on, waiter) {
+        while let Some(path) = self.path(on, waiter, &mut BTreeSet::new()) {
             if edge != Edge::Hard {
                 return Ok(());
             }
@@ -240,26 +240,16 @@ impl Loads {
         self.enqueue(waiter);
     }
 
-    /// The edges by which `from` waits for `to`, directly or through others. The empty path from a load to itself counts.
-    fn path(&self, from: &Name, to: &Name) -> Option<Vec<(Name, Name, Edge)>> {
-        let mut came_from = HashMap::from([(from.clone(), (from.clone(), Edge::Hard))]);
-        let mut open = vec![from.clone()];
-        while let Some(mut here) = open.pop() {
-            if here == *to {
-                let mut path = Vec::new();
-                while here != *from {
-                    let (before, edge) = came_from[&here].clone();
-                    path.push((before.clone(), std::mem::replace(&mut here, before), edge));
-                }
-                return Some(path);
-            }
-            for (next, edge) in self.loads.get(&here).map_or(&[][..], |load| &load.blocked_by) {
-                if !came_from.contains_key(next) {
-                    came_from.insert(next.clone(), (here.clone(), *edge));
-                    open.push(next.clone());
-                }
-            }
+    /// The edges by which `from` waits for `to`, directly or through others that were not seen before. The empty path from a load
+    /// to itself counts.
+    fn path(&self, from: &Name, to: &Name, seen: &mut BTreeSet<Name>) -> Option<Vec<(Name, Name, Edge)>> {
+        if from == to {
+            return Some(Vec::new());
         }
-        None
+        self.loads.get(from)?.blocked_by.iter().find_map(|(next, edge)| {
+            let mut path = if seen.insert(next.clone()) { self.path(next, to, seen)? } else { return None };
+            path.push((from.clone(), next.clone(), *edge));
+            Some(path)
+        })
     }
 }

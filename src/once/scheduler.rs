@@ -75,9 +75,6 @@ pub(super) enum State {
 ///   [`reload`](Self::reload), [`client_gone`](Self::client_gone), and time: [`tick`](Self::tick).
 /// * What goes out, after any of these: [`next_action`](Self::next_action); and when `tick` is due:
 ///   [`next_deadline`](Self::next_deadline).
-/// * What can be read: [`is_settled`](Self::is_settled), [`holds`](Self::holds), [`loads`](Self::loads),
-///   [`failures`](Self::failures), [`stats`](Self::stats), [`changes`](Self::changes), [`top_aliases`](Self::top_aliases),
-///   [`is_disabled`](Self::is_disabled), and all that outlives the process: [`snapshot`](Self::snapshot).
 #[derive(Debug)]
 pub struct Scheduler {
     pub(super) states: HashMap<Name, State>,
@@ -322,10 +319,7 @@ impl Scheduler {
 
     /// The same with what is a success to all who ask.
     pub(super) fn remembered(&self) -> impl Iterator<Item = (&Name, &Failure)> {
-        let failed = self.states.iter().filter_map(|(name, state)| match state {
-            State::Failed(failure) => Some((name, &**failure)),
-            _ => None,
-        });
+        let failed = self.states.iter().filter_map(|(name, state)| Some((name, state.failed()?)));
         let again = self.loads.iter().filter_map(|load| Some((&load.plan.module, load.before.as_deref()?)));
         let mut failures: Vec<_> = failed.chain(again).collect();
         failures.sort_unstable_by_key(|(name, _)| *name);
@@ -462,28 +456,18 @@ impl Scheduler {
 
     /// The module that a failure goes back to: itself, or the dependency that failed.
     fn root(&self, name: &Name) -> Name {
-        let mut root = name;
+        let deeper = |name: &&Name| self.states.get(*name)?.failed()?.dependency();
         // A broken index may name modules in a circle.
-        for _ in 0..self.states.len() {
-            let Some(State::Failed(failure)) = self.states.get(root) else { break };
-            let Stage::Dependency(deeper) = &failure.error.stage else { break };
-            root = deeper;
-        }
-        root.clone()
+        std::iter::successors(Some(name), deeper).take(1 + self.states.len()).last().unwrap_or(name).clone()
     }
 
     /// The attempts that were accepted, and when they are due: with the dependency that failed.
     fn retries(&self) -> impl Iterator<Item = (Time, Name)> {
-        let failed = self.states.iter().filter(|_| !self.disabled);
-        failed.filter_map(|(name, state)| match state {
-            State::Failed(failure) if failure.pending.is_some() => {
-                let due = match self.states.get(&self.root(name)) {
-                    Some(State::Failed(root)) => root.retry_at,
-                    _ => Time::ZERO,
-                };
-                Some((due, name.clone()))
-            }
-            _ => None,
+        let failed = self.states.iter().filter_map(|(name, state)| Some((name, state.failed()?)));
+        let pending = failed.filter(|(_, failure)| !self.disabled && failure.pending.is_some());
+        pending.map(|(name, _)| {
+            let root = self.states.get(&self.root(name)).and_then(State::failed);
+            (root.map_or(Time::ZERO, |root| root.retry_at), name.clone())
         })
     }
 
@@ -828,6 +812,10 @@ impl Status {
 }
 
 impl State {
+    fn failed(&self) -> Option<&Failure> {
+        if let State::Failed(failure) = self { Some(failure) } else { None }
+    }
+
     fn failure(&mut self) -> Option<&mut Failure> {
         if let State::Failed(failure) = self { Some(failure) } else { None }
     }

@@ -289,3 +289,30 @@ fn what_was_due_and_has_been_attempted_is_due_no_more() {
     s.pass(ms(3000));
     assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (6, 1));
 }
+
+/// Whoever was told when a shortage is tried again counted as one who had asked for that, so that it attempted all it needs.
+#[test]
+fn a_duplicate_that_meets_a_shortage_asks_for_nothing_else() {
+    let mut s = world("a pre b\na => EAGAIN\nb => ENODEV");
+    s.replay("/devices/0", "a");
+    s.pass(ms(500));
+    s.replay("/devices/1", "a");
+    s.pass(ms(10_000));
+    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (12, 1));
+}
+
+/// The request went no further than the first dependency that had failed, and the others never learned of it.
+#[test]
+fn who_asks_for_a_module_has_asked_for_all_its_dependencies_whichever_of_them_fails_it() {
+    for tried_before in ["b c", "a"] {
+        let mut s = world("a needs b c\nb => ENODEV\nc => ENODEV");
+        tried_before.split(' ').for_each(|alias| s.replay("/devices/0", alias));
+        s.pass(ms(5000));
+        s.replay("/devices/1", "a");
+        s.loaded_by_hand("b");
+        s.replay("/devices/2", "a");
+        assert_eq!(s.attempts_of("c"), 1, "this one had not asked");
+        s.replay("/devices/1", "a");
+        assert_eq!(s.attempts_of("c"), 2, "this one asks again");
+    }
+}

@@ -17,7 +17,6 @@
 //! Bounded by the modules of the tree, with [`Limits::DEVICES`] devices each.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -43,8 +42,10 @@ pub struct Failure {
     pub retry_at: Time,
     /// Who asked since the last attempt began.
     pub requesters: Requesters,
-    /// Who had an attempt accepted that waits for the end of the backoff.
+    /// Who gets the attempt that waits for the end of the backoff.
     pub pending: Option<Requesters>,
+    /// All that the module needs.
+    pub(super) needs: Vec<Name>,
     /// What the first request of the last attempt asked for.
     #[serde(with = "crate::escape::escaped")]
     pub alias: Box<[u8]>,
@@ -68,6 +69,8 @@ pub struct Requesters {
     devices: BTreeMap<DeviceId, u64>,
     /// The last of the requests: one may look twice, through two modules that depend on this one.
     last: u64,
+    /// Whether the rules had one of them accepted. A shortage's attempt is nobody's, and who meets it is a duplicate.
+    pub(super) accepted: bool,
 }
 
 /// What a request that meets a failure comes to.
@@ -75,8 +78,8 @@ pub struct Requesters {
 pub(super) enum Decision {
     /// Attempt now.
     Attempt,
-    /// Attempt when the backoff ends.
-    RetryAt(Time),
+    /// Attempt when the backoff ends; and whether this one is accepted, or a duplicate that meets what is pending.
+    RetryAt(Time, bool),
     Duplicate,
 }
 
@@ -102,7 +105,7 @@ impl Failure {
         } else if self.retry_at <= now {
             Decision::Attempt
         } else {
-            Decision::RetryAt(self.retry_at)
+            Decision::RetryAt(self.retry_at, accepted)
         }
     }
 
@@ -110,9 +113,18 @@ impl Failure {
     pub(super) fn note(&mut self, by: Requester, decision: Decision) {
         match decision {
             Decision::Attempt => {}
-            Decision::RetryAt(_) => self.pending.get_or_insert_default().add(by),
+            Decision::RetryAt(_, accepted) => {
+                let pending = self.pending.get_or_insert_default();
+                pending.accepted |= accepted;
+                pending.add(by);
+            }
             Decision::Duplicate => self.requesters.add(by),
         }
+    }
+
+    /// Somebody asked for what needs the module, and that came to an end before the module's turn.
+    pub(super) fn meet(&mut self, by: Requester) {
+        self.pending.as_mut().unwrap_or(&mut self.requesters).meet(by);
     }
 
     /// How many requests by how many devices since the last attempt began.
@@ -140,21 +152,28 @@ impl Requesters {
     pub(super) fn add(&mut self, by: Requester) {
         let mut heard = matches!(by.kind, Kind::Retry { .. }) || by.request <= self.last;
         if let Kind::Device { id, .. } = by.kind {
-            let room = self.devices.len() < Limits::DEVICES;
-            match self.devices.entry(id) {
-                Entry::Occupied(mut mark) => heard |= mark.insert(by.mark) == by.mark,
-                Entry::Vacant(new) if room => drop(new.insert(by.mark)),
-                Entry::Vacant(_) => {}
-            }
+            heard |= self.devices.get(&id) == Some(&by.mark);
+            self.meet(by);
+            self.devices.entry(id).and_modify(|mark| *mark = by.mark);
         }
         if !heard {
             (self.requests, self.last) = (self.requests + 1, by.request);
         }
     }
 
+    /// A device becomes known, if there is room: it asks again by its next event. The present one may come by another way yet, and
+    /// then the rules hold: a stranger's that is replayed is a duplicate, any other is not.
+    fn meet(&mut self, by: Requester) {
+        if let Kind::Device { id, synthetic } = by.kind {
+            if self.devices.len() < Limits::DEVICES {
+                self.devices.entry(id).or_insert(if synthetic { by.mark } else { 0 });
+            }
+        }
+    }
+
     /// The same, while nobody has asked for the next attempt yet: who asked for this one asks again then.
     pub(super) fn unasked(&self) -> Self {
-        Self { requests: 0, ..self.clone() }
+        Self { requests: 0, accepted: false, ..self.clone() }
     }
 
     /// Those of an attempt that `by` has made at a module that has failed. They are those for whom it was accepted. Where no

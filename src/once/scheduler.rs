@@ -153,6 +153,7 @@ impl Scheduler {
                 answers.push((candidate.module.clone(), status));
             }
         }
+        candidates.iter().filter(|_| !live).for_each(|candidate| self.asked_for_all(&candidate.module, by));
         let changed = (self.stats.loads, self.stats.deferred) != (before.loads, before.deferred);
         let duplicate = !changed && self.stats.duplicates() != before.duplicates();
         self.stats.duplicate_requests += u64::from(duplicate);
@@ -259,8 +260,7 @@ impl Scheduler {
             let Some(State::Failed(failure)) = self.states.get(&name) else { continue };
             let (alias, options) = (failure.alias.clone(), failure.options.clone());
             // Another one that is due may have had it attempted.
-            let Some(pending) = &failure.pending else { continue };
-            let asked = pending.requests > 0 || !failure.error.is_shortage();
+            let Some(Requesters { accepted: asked, .. }) = failure.pending else { continue };
             let by = Requester { request: self.requests, mark: 0, kind: Kind::Retry { asked } };
             let ask = Ask { options, ..Ask::new(by, &alias, &Origin::Admin) };
             self.want(modules, &name, &ask, now);
@@ -446,11 +446,11 @@ impl Scheduler {
         let named = u64::from(ask.pulled_in_by.is_none());
         match decision {
             Decision::Attempt => return None,
-            Decision::RetryAt(_) => self.stats.deferred += named,
+            Decision::RetryAt(..) => self.stats.deferred += named,
             Decision::Duplicate if failure.elsewhere => self.stats.duplicates_live += named,
             Decision::Duplicate => self.stats.duplicates_failed += named,
         }
-        let retry_at = if let Decision::RetryAt(at) = decision { Some(at) } else { None };
+        let retry_at = if let Decision::RetryAt(at, _) = decision { Some(at) } else { None };
         Some(Status::of(failure, retry_at))
     }
 
@@ -480,11 +480,20 @@ impl Scheduler {
             load.seqnums =
                 (if first == 0 { ask.seqnum } else { first.min(ask.seqnum) }, last.max(ask.seqnum));
         }
-        // Who asks for a module asks for what it waits for.
-        let hard = load.blocked_by.iter().filter(|(_, edge)| *edge == Edge::Hard);
-        for dependency in hard.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            if let Some(load) = self.loads.get_mut(&dependency) {
-                load.requesters.add(ask.by);
+    }
+
+    /// Who asks for a module asks for all that it needs, also where that goes no further than the first of it that fails.
+    fn asked_for_all(&mut self, name: &Name, by: Requester) {
+        let needs = match self.states.get(name) {
+            Some(State::Loading) => self.loads.get(name).map(|load| load.plan.deps.clone()),
+            Some(State::Failed(failure)) => Some(failure.needs.clone()),
+            _ => None,
+        };
+        for needed in needs.iter().flatten() {
+            if let Some(load) = self.loads.get_mut(needed) {
+                load.requesters.add(by);
+            } else if let Some(failure) = self.states.get_mut(needed).and_then(State::failure) {
+                failure.meet(by);
             }
         }
     }
@@ -742,15 +751,17 @@ impl Scheduler {
         let shortage = error.is_shortage();
         let wait =
             plan.policy.backoff.after(attempts).max(if shortage { Limits::SHORTAGE } else { Time::ZERO });
-        let unasked = retries_with_dependency || shortage;
+        let mut pending = requesters.unasked();
+        pending.accepted = retries_with_dependency && !shortage;
         let failure = Failure {
             error,
             cause: plan.cause,
             attempts,
             failed_at: now,
             retry_at: now + wait,
-            pending: unasked.then(|| requesters.unasked()),
+            pending: (retries_with_dependency || shortage).then_some(pending),
             requesters,
+            needs: plan.deps.clone(),
             alias: first.alias.into_owned().into(),
             options: first.options,
             unloads: self.unloads,

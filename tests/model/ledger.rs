@@ -67,7 +67,9 @@ struct Seen {
     loading: BTreeSet<u8>,
     /// When an attempt was accepted.
     accepted: Option<Duration>,
-    /// No device is behind the attempt that was made last: who asked before it still asks again after it.
+    /// No device is behind the attempt that was made last: who asked before it still asks again after it. So it is where the
+    /// attempt goes on with one that a shortage ended: that is due by itself, for those for whom the first one was made, and
+    /// whoever asks meanwhile joins them instead of taking their place.
     kept: bool,
 }
 
@@ -100,13 +102,8 @@ impl Ledger {
         };
         let reached = world.reach(&named);
         // What is accepted for one of them, or joins what was accepted for it, is, at the end of its backoff,
-        // attempted with all that it needs.
-        let waits = |module: &usize| {
-            let seen = &self.modules[*module];
-            // What was short of memory is attempted whether anybody asks or not.
-            let short = seen.failed.is_some_and(|(_, errno, _)| errno == libc::EAGAIN);
-            short || seen.reasons.contains(&Reason::Later)
-        };
+        // attempted with all that it needs. Who meets a shortage, which is attempted whether anybody asks or not, joins nothing.
+        let waits = |module: &usize| self.modules[*module].reasons.contains(&Reason::Later);
         let again = |device| reached.iter().any(|&module| self.modules[module].asked_before(device));
         let again = reached.iter().any(waits) || matches!(who, Who::Device(device, _) if again(device));
         for module in reached {
@@ -138,13 +135,15 @@ impl Ledger {
                 self.modules[module].accepted.get_or_insert(now);
             }
         }
-        for &root in &roots {
+        // Who asks for a module asks for all that it needs, whichever part of that fails it.
+        let needed = certain.iter().flat_map(|&module| &world.modules[module].deps);
+        for &asked in roots.iter().chain(needed) {
             if let Who::Device(device, _) = who {
-                let root = &mut self.modules[root];
-                if !root.tries.is_empty() {
-                    root.loading.insert(device);
-                } else if root.failed.is_some_and(|(_, _, root)| root.is_none()) {
-                    root.counted.insert(device);
+                let asked = &mut self.modules[asked];
+                if !asked.tries.is_empty() {
+                    asked.loading.insert(device);
+                } else if asked.failed.is_some_and(|(_, _, root)| root.is_none()) {
+                    asked.counted.insert(device);
                 }
             }
         }
@@ -210,7 +209,8 @@ impl Ledger {
         let hearing = self.hearing.take_if(|(_, certain)| certain.contains(&module));
         let seen = &mut self.modules[module];
         let nobodys = hearing.is_none() && seen.accepted.is_none();
-        seen.kept = nobodys || seen.reasons.contains(&Reason::AtOnce);
+        let goes_on = seen.failed.is_some_and(|(_, errno, _)| errno == libc::EAGAIN);
+        seen.kept = nobodys || goes_on || seen.reasons.contains(&Reason::AtOnce);
         seen.accepted = None;
         if let Some((device, certain)) = hearing {
             seen.loading.insert(device);

@@ -290,6 +290,28 @@ fn a_retry_that_a_dependent_was_promised_is_made_also_where_its_dependencys_was_
 }
 
 #[test]
+fn what_is_accepted_is_attempted_with_all_that_it_needs_when_the_backoff_ends() {
+    let mut s = world("a needs b c\nb => ENODEV\nc => ENODEV");
+    s.replay("/devices/0", "a");
+    s.pass(Duration::from_millis(500));
+    s.replay("/devices/0", "a");
+    s.world.module("b").errno = 0;
+    s.pass(seconds(5));
+    assert_eq!(s.attempts_of("c"), 2);
+
+    let mut s = world("a needs b c\nb => ENODEV\nc => ENODEV");
+    for (device, alias) in
+        [("/devices/0", "c"), ("/devices/0", "b"), ("/devices/0", "b"), ("/devices/1", "a")]
+    {
+        s.appear(device, alias);
+        s.pass(Duration::from_millis(10));
+    }
+    s.world.module("b").errno = 0;
+    s.pass(seconds(5));
+    assert_eq!(s.attempts_of("c"), 2, "hardware appeared that needs both");
+}
+
+#[test]
 fn twenty_modules_share_one_load_of_their_dependency() {
     let mut declaration = String::from("base takes 20\n");
     for n in 0..20 {

@@ -316,3 +316,28 @@ fn who_asks_for_a_module_has_asked_for_all_its_dependencies_whichever_of_them_fa
         assert_eq!(s.attempts_of("c"), 2, "this one asks again");
     }
 }
+
+/// At the others it was known by an event that had not come so far, and counted there as heard twice if it came by another way; or
+/// an attempt that was due there forgot it.
+#[test]
+fn an_event_that_stops_short_of_a_module_is_ruled_on_where_it_comes_there() {
+    for (synthetic, attempts) in [(true, 1), (false, 2)] {
+        let mut s = world("x -> a d\na needs b c\nb => EINVAL\nc => EINVAL\nd takes 10\nd post c");
+        s.replay("/devices/0", "c");
+        s.pass(ms(5000));
+        s.replay("/devices/0", "b");
+        s.pass(ms(10));
+        s.event("/devices/1", "x", synthetic);
+        s.pass(ms(100));
+        assert_eq!((s.attempts_of("b"), s.attempts_of("c")), (1, attempts));
+    }
+    let mut s = world("a needs b c\nb => EINVAL\nc => EINVAL");
+    ["b", "c", "c", "a"].iter().zip([0, 0, 0, 1]).for_each(|(alias, n)| {
+        s.replay(&format!("/devices/{n}"), alias);
+        s.pass(ms(10));
+    });
+    s.pass(ms(5000));
+    s.loaded_by_hand("b");
+    s.replay("/devices/1", "a");
+    assert_eq!(s.attempts_of("c"), 3, "with one that was due");
+}

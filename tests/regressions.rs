@@ -341,3 +341,19 @@ fn an_event_that_stops_short_of_a_module_is_ruled_on_where_it_comes_there() {
     s.replay("/devices/1", "a");
     assert_eq!(s.attempts_of("c"), 3, "with one that was due");
 }
+
+/// It stayed due for ever: what it had met was over, and the retry for it was a duplicate.
+#[test]
+fn what_met_a_retry_that_somebody_else_made_is_due_no_more() {
+    let mut s = world("b needs a\na => ENODEV");
+    s.replay("/devices/0", "b");
+    s.appear("/devices/1", "a");
+    s.pass(ms(100));
+    s.appear("/devices/1", "a");
+    s.replay("/devices/2", "b");
+    s.client(1, "a");
+    s.pass(ms(10));
+    s.core.tick(&mut s.world, ms(5000));
+    s.core.tick(&mut s.world, ms(5000));
+    assert_eq!(s.core.next_deadline(ms(5000)), None);
+}

@@ -118,13 +118,12 @@ impl Failure {
                 pending.accepted |= accepted;
                 pending.add(by);
             }
-            Decision::Duplicate => self.requesters.add(by),
+            Decision::Duplicate => {
+                // What it met at a dependency is over: somebody else's attempt came before.
+                self.pending.take_if(|pending| !pending.accepted);
+                self.requesters.add(by);
+            }
         }
-    }
-
-    /// Somebody asked for what needs the module, and that came to an end before the module's turn.
-    pub(super) fn meet(&mut self, by: Requester) {
-        self.pending.as_mut().unwrap_or(&mut self.requesters).meet(by);
     }
 
     /// How many requests by how many devices since the last attempt began.
@@ -163,7 +162,7 @@ impl Requesters {
 
     /// A device becomes known, if there is room: it asks again by its next event. The present one may come by another way yet, and
     /// then the rules hold: a stranger's that is replayed is a duplicate, any other is not.
-    fn meet(&mut self, by: Requester) {
+    pub(super) fn meet(&mut self, by: Requester) {
         if let Kind::Device { id, synthetic } = by.kind {
             if self.devices.len() < Limits::DEVICES {
                 self.devices.entry(id).or_insert(if synthetic { by.mark } else { 0 });

@@ -493,7 +493,7 @@ impl Scheduler {
             if let Some(load) = self.loads.get_mut(needed) {
                 load.requesters.add(by);
             } else if let Some(failure) = self.states.get_mut(needed).and_then(State::failure) {
-                failure.meet(by);
+                failure.pending.as_mut().unwrap_or(&mut failure.requesters).meet(by);
             }
         }
     }

@@ -9,8 +9,8 @@
 //! way without it.
 //!
 //! The one idea: whoever saw `hold` was announced before `hold` went, so after [`Action::Unpublish`], a [`Action::Fence`] and one
-//! drain of the socket all of them are known; only then the waiting programs are answered. A hold is never ended because nothing moves: it
-//! is renewed, and the next event is in udevd's queue before the present one leaves it.
+//! drain of the socket all of them are known; only then the waiting programs are answered. A hold is never ended because nothing
+//! moves: it is renewed, and the next event is in udevd's queue before the present one leaves it.
 //!
 //! What remains of `hold` when a daemon dies (a dangling link, or the name it has while it is released) tells the next one
 //! that there may be requests which only the dead one knew: it asks udev for all devices again ([`Action::Recover`]).

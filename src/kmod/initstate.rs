@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # InitState: what the kernel says of a module
+//! What the kernel says of a module, in `/sys/module/NAME/initstate`.
 //!
-//! Owns the reading of `/sys/module/NAME/initstate`. Absent, coming, live and going are kept apart: a module that
-//! is coming may still fail, and only `live` means that it can be used (kernel/module/main.c, `show_initstate()`).
+//! Absent, coming, live and going are kept apart: a module that is coming may still fail, and only `live` means that it can be
+//! used (kernel/module/main.c, `show_initstate()`).
 
 use std::fs;
 use std::io::ErrorKind;

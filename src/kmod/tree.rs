@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! # Tree: which modules are meant
+//! Whose modules are meant, and whose kernel: the directory of the modules, the kernel's version, where sysfs is, and the
+//! modprobe.d directories.
 //!
-//! Owns the answer to "whose modules, whose kernel": the directory of the modules, the kernel's version, where
-//! sysfs is, and the modprobe.d directories. By default it is this machine; any other tree serves `explain`,
-//! `--dry-run` and the tests as well. Promises that what it opens has been through depmod; without that there is
-//! nothing to resolve, and the error says how to get there.
+//! By default it is this machine; any other tree serves `explain`, `--dry-run` and the tests as well. A tree that has not been
+//! through depmod has nothing to resolve, and the error says how to get there.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::outstanding::{GivenUp, Outstanding};
-use crate::once::{ClientId, Time};
+use crate::once::{ClientId, Limits, Time};
 
 /// So many events outstanding, and a hold is taken. Fewer (a device is plugged in) ask by a program each, which costs less.
 pub const TAKE_FROM: usize = 8;
@@ -36,8 +36,6 @@ pub const LONGEST_STALL: Duration = Duration::from_secs(5);
 /// The program of an event should have come by then; else another event is written, and what was announced is in doubt: an
 /// udevd that was restarted has lost it. Events before it in the queue may take their time.
 pub const START: Duration = Duration::from_secs(30);
-/// A load that takes longer does not hold: udev's own worker would be killed by then.
-pub const LOADS_HOLD: Duration = Duration::from_secs(180);
 /// What is asked of udev again is outstanding so many at a time; fewer where these were too many for the socket's buffer.
 pub const AGAIN_AT_ONCE: usize = 64;
 /// So often in a row everything is asked of udev again, over the lives of daemons that die of it, too.
@@ -480,7 +478,7 @@ impl Hold {
                 due[1] = writes.filter(|at| self.is_wanted(*at) || self.recovery == Recovery::Owed)
             }
             Phase::Held | Phase::Releasing { .. } => {
-                due[1] = self.youngest_load.map(|began| began + LOADS_HOLD);
+                due[1] = self.youngest_load.map(|began| began + Limits::HOLD);
                 due[2] = match self.program {
                     Program::None => None,
                     Program::Pending(since) => at(since + START),
@@ -528,7 +526,7 @@ impl Hold {
     }
 
     fn has_loads(&self, now: Time) -> bool {
-        self.youngest_load.is_some_and(|began| now < began + LOADS_HOLD)
+        self.youngest_load.is_some_and(|began| now < began + Limits::HOLD)
     }
 
     fn is_recovering(&self) -> bool {
@@ -622,19 +620,36 @@ mod tests {
     use super::*;
     use crate::daemon::outstanding::GIVE_UP;
 
+    /// What it wants, all of which succeeds.
+    fn act(hold: &mut Hold, youngest_load: Option<Time>, now: Time) -> Vec<Action> {
+        hold.update(youngest_load, now);
+        let mut actions = Vec::new();
+        while let Some(action) = hold.next_action() {
+            hold.performed(true, now);
+            actions.push(action);
+        }
+        actions
+    }
+
+    #[test]
+    fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
+        let now = Duration::from_secs(1);
+        let mut hold = Hold::new(1, None, 100, now);
+        hold.announced(7, now);
+        act(&mut hold, None, now);
+        hold.hold(1, Some(101), None, now);
+        hold.broadcast(7, Broadcast::Request, now);
+        let three_minutes = now + Duration::from_secs(180);
+        let before = act(&mut hold, Some(now), three_minutes - Duration::from_secs(1));
+        assert!(!before.contains(&Action::Unpublish), "{before:?}");
+        assert!(act(&mut hold, Some(now), three_minutes).contains(&Action::Unpublish));
+    }
+
     #[test]
     fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
         let now = Duration::from_secs(1);
         let mut hold = Hold::new(1, None, 100, now);
-        let act = |hold: &mut Hold, now| {
-            hold.update(None, now);
-            let mut actions = Vec::new();
-            while let Some(action) = hold.next_action() {
-                hold.performed(true, now);
-                actions.push(action);
-            }
-            actions
-        };
+        let act = |hold: &mut Hold, now| act(hold, None, now);
         hold.announced(7, now);
         assert!(act(&mut hold, now).contains(&Action::WriteEvent(101)));
         hold.hold(1, Some(101), Some((500, 0)), now);

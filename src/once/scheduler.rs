@@ -272,7 +272,7 @@ impl Scheduler {
         self.start_loads(modules, now);
     }
 
-    /// When [`Scheduler::tick`] has something to do next, or [`Scheduler::holds`] ends.
+    /// When [`Scheduler::tick`] has something to do next.
     pub fn next_deadline(&self, now: Time) -> Option<Time> {
         self.retries().map(|(at, _)| at.max(now)).chain(self.loads.next_deadline(now)).min()
     }
@@ -280,12 +280,6 @@ impl Scheduler {
     /// Whether nothing is being loaded. Retries do not count: they may be a minute away.
     pub fn is_settled(&self) -> bool {
         self.loads.iter().next().is_none()
-    }
-
-    /// Whether something is being loaded, or is to be, that udev's queue should be held for: a load that was asked for less
-    /// than [`Limits::HOLD`] ago.
-    pub fn holds(&self, now: Time) -> bool {
-        self.loads.iter().any(|load| now < load.since + Limits::HOLD)
     }
 
     /// Whether this kernel was found to load no module any more: `kernel.modules_disabled` is 1.

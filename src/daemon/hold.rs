@@ -97,8 +97,6 @@ pub struct Hold {
     phase: Phase,
     /// The program of the newest event, or of an older one where that does not come.
     program: Program,
-    /// Whether it is the newest one's.
-    is_newest: bool,
     /// The number of the newest event.
     newest: u64,
     /// Who ran the last program, where that is known.
@@ -175,7 +173,6 @@ impl Hold {
             take_from,
             phase: Phase::Idle,
             program: Program::None,
-            is_newest: false,
             newest: first,
             udevd: None,
             holders: Vec::new(),
@@ -262,7 +259,7 @@ impl Hold {
 
     /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then.
     pub fn drained(&mut self, now: Time) {
-        match self.outstanding.tick(self.is_attended(), now) {
+        match self.outstanding.tick(now) {
             GivenUp::Nothing => {}
             // Without a hold they had programs of their own: what is lost now would be lost without us, too.
             _ if self.phase == Phase::Idle => {}
@@ -302,6 +299,9 @@ impl Hold {
         }
         self.udevd = udevd.or(self.udevd);
         let is_newest = event == Some(self.newest);
+        if is_newest {
+            self.outstanding.begun(now);
+        }
         match self.phase {
             // The successor's.
             Phase::Stopped if self.evidence => {}
@@ -317,7 +317,7 @@ impl Hold {
             _ if self.holders.len() >= MOST_HOLDERS => self.actions.push_back(Action::Answer(client)),
             _ => {
                 self.holders.push(client);
-                (self.program, self.is_newest) = (Program::Here(client, now), is_newest);
+                self.program = Program::Here(client, now);
             }
         }
     }
@@ -472,7 +472,7 @@ impl Hold {
         // When it would act, and has work then.
         let at = |due: Time| Some(due).filter(|due| self.has_work(*due));
         let writes = Some(self.not_before);
-        let mut due = [self.outstanding.deadline(self.is_attended()), None, None, None];
+        let mut due = [self.outstanding.deadline(), None, None, None];
         match self.phase {
             Phase::Idle => {
                 due[1] = writes.filter(|at| self.is_wanted(*at) || self.recovery == Recovery::Owed)
@@ -531,11 +531,6 @@ impl Hold {
 
     fn is_recovering(&self) -> bool {
         matches!(self.recovery, Recovery::Walking | Recovery::Walked)
-    }
-
-    /// Whether the program of the newest event waits.
-    fn is_attended(&self) -> bool {
-        self.is_newest && matches!(self.program, Program::Here(..))
     }
 
     fn is_wanted(&self, now: Time) -> bool {

@@ -21,10 +21,9 @@ pub const MOST_ASKED: usize = 8192;
 pub const MOST_EARLY: usize = 1024;
 /// So long without any sign of life from udevd, or without progress among events that are in doubt, and they are given up.
 pub const GIVE_UP: Duration = Duration::from_secs(10);
-/// So long without any sign of life from udevd while the program of a hold waits, and what is presumed is given up. udevd had
-/// begun all of it before that program, unless it waits behind a device whose program asked: it is in the rules now, or was
+/// What is presumed is given up so long after udevd had begun all of it and the last of it came: it is still in the rules, or was
 /// over before our socket was open.
-pub const QUIET: Duration = Duration::from_millis(500);
+pub const PRESUMED: Duration = Duration::from_millis(500);
 /// So long without progress, and all are given up, though udevd lives: it kills any worker after 180 s.
 pub const LONGEST_EVENT: Duration = Duration::from_secs(200);
 
@@ -41,6 +40,8 @@ pub struct Outstanding {
     asked: BTreeSet<u64>,
     /// These were broadcast and are not known to have been announced.
     early: BTreeSet<u64>,
+    /// Since when udevd has begun all that is presumed, if it has and no program keeps a device behind which one may wait.
+    begun: Option<Time>,
     /// udevd's last sign of life; or, where that is later, when nothing was outstanding.
     alive: Time,
     /// The last that came; or, where that is later, when nothing was outstanding.
@@ -121,6 +122,11 @@ impl Outstanding {
         }
     }
 
+    /// The program of an event came that is younger than all that is presumed: udevd, which goes by their order, has begun that.
+    pub fn begun(&mut self, now: Time) {
+        self.begun.get_or_insert(now);
+    }
+
     /// udevd broadcasts this event: it is done with it. Returns whether it is news, because no program has asked for it.
     pub fn broadcast(&mut self, seqnum: u64, now: Time) -> bool {
         if !self.came(seqnum, now) {
@@ -129,7 +135,12 @@ impl Outstanding {
                 self.early.pop_first();
             }
         }
-        !self.asked.remove(&seqnum)
+        let has_asked = self.asked.remove(&seqnum);
+        if has_asked {
+            // One that waited behind its device begins only now.
+            self.begun = self.begun.map(|_| now);
+        }
+        !has_asked
     }
 
     /// Returns whether it was outstanding.
@@ -164,9 +175,9 @@ impl Outstanding {
         self.presumed.clear();
     }
 
-    /// Gives up what does not come. `is_held`: the program of a hold waits, whose event is younger than what is presumed.
-    pub fn tick(&mut self, is_held: bool, now: Time) -> GivenUp {
-        if self.deadline(is_held).is_none_or(|deadline| now < deadline) {
+    /// Gives up what does not come.
+    pub fn tick(&mut self, now: Time) -> GivenUp {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
             return GivenUp::Nothing;
         }
         let announced = !self.certain.is_empty() || !self.doubtful.is_empty();
@@ -180,7 +191,7 @@ impl Outstanding {
             self.doubtful.clear();
             self.presumed.clear();
         }
-        if self.quiet(is_held).is_some_and(|quiet| now >= quiet) {
+        if self.presumed_until().is_some_and(|until| now >= until) {
             self.presumed.clear();
         }
         if now >= self.progress + LONGEST_EVENT {
@@ -191,18 +202,18 @@ impl Outstanding {
     }
 
     /// When [`Self::tick`] is to be called next.
-    pub fn deadline(&self, is_held: bool) -> Option<Time> {
+    pub fn deadline(&self) -> Option<Time> {
         let silent = (!self.is_empty()).then_some(self.alive + GIVE_UP);
         let stuck = (!self.certain.is_empty()).then_some(self.progress + LONGEST_EVENT);
         let in_doubt = !self.doubtful.is_empty() || !self.presumed.is_empty();
         let doubt = in_doubt.then_some(self.doubt_progress + GIVE_UP);
-        [silent, stuck, doubt, self.quiet(is_held)].into_iter().flatten().min()
+        [silent, stuck, doubt, self.presumed_until()].into_iter().flatten().min()
     }
 
-    /// When what is presumed is given up because udevd is quiet. Behind a device whose program asked another may wait.
-    fn quiet(&self, is_held: bool) -> Option<Time> {
-        let is_possible = is_held && self.asked.is_empty() && !self.presumed.is_empty();
-        is_possible.then_some(self.alive + QUIET)
+    /// When what is presumed is given up although udevd lives.
+    fn presumed_until(&self) -> Option<Time> {
+        let is_waited_for = self.asked.is_empty() && !self.presumed.is_empty();
+        self.begun.filter(|_| is_waited_for).map(|begun| begun.max(self.doubt_progress) + PRESUMED)
     }
 }
 
@@ -223,5 +234,27 @@ mod tests {
         outstanding.announced(8, NOW);
         outstanding.announced(9, NOW);
         assert_eq!(outstanding.len(), 1, "9");
+    }
+
+    #[test]
+    fn what_was_over_before_the_socket_was_open_is_waited_for_half_a_second_though_udevd_has_others() {
+        let mut outstanding = Outstanding::new(NOW);
+        let at = |ms| NOW + Duration::from_millis(ms);
+        outstanding.presume(5, 8, NOW);
+        outstanding.asked(5, NOW);
+        outstanding.begun(at(100));
+        outstanding.broadcast(6, at(300));
+        outstanding.tick(at(900));
+        assert_eq!(outstanding.presumed(), 2, "5 is not done, and one of them may wait for it");
+        outstanding.broadcast(5, at(1000));
+        for (seqnum, ms) in [(20, 1200), (21, 1400)] {
+            outstanding.announced(seqnum, at(ms));
+            outstanding.broadcast(seqnum, at(ms));
+        }
+        outstanding.tick(at(1499));
+        assert_eq!(outstanding.presumed(), 2);
+        assert_eq!(outstanding.deadline(), Some(at(1500)));
+        outstanding.tick(at(1500));
+        assert!(outstanding.is_empty());
     }
 }

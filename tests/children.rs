@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use addonce::kmod::{KernelLoader, Loader};
-use addonce::once::{Cause, LoadError, Outcome, Plan, Stage, Work};
+use addonce::kmod::Loader;
+use addonce::once::{Cause, LoadError, Plan, Stage, Work};
 use common::fixture::Fixture;
 use common::namespace::alone;
 use common::running::addonce;
@@ -105,27 +105,27 @@ fn an_install_command_cannot_tell_a_daemon_from_modprobe() {
     });
 }
 
-fn command(command: &CStr) -> Outcome {
+fn command(command: &CStr) -> Result<(), LoadError> {
     let (deps, pre, post, policy) = Default::default();
     let work = Work::Install { command: command.to_owned(), options: c"".to_owned() };
     let plan = Plan { module: "addonce_test".into(), work, deps, pre, post, cause: Cause(0), policy };
-    KernelLoader { sysfs: "/sys".into(), open_files: None }.load(&plan)
+    Loader::default().load(&plan)
 }
 
-fn failed(code: i32) -> Outcome {
-    Outcome::Failed(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) })
+fn failed(code: i32) -> Result<(), LoadError> {
+    Err(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) })
 }
 
 #[test]
 fn an_install_command_answers_with_its_exit_status() {
-    assert_eq!(command(c"exit 0"), Outcome::Live);
+    assert_eq!(command(c"exit 0"), Ok(()));
     assert_eq!(command(c"exit 7"), failed(7));
     assert_eq!(command(c"kill -9 $$"), failed(137));
 }
 
 #[test]
 fn an_install_command_is_told_the_module_and_reads_nothing() {
-    assert_eq!(command(c"test \"$MODPROBE_MODULE $#\" = 'addonce_test 0' && ! read line"), Outcome::Live);
+    assert_eq!(command(c"test \"$MODPROBE_MODULE $#\" = 'addonce_test 0' && ! read line"), Ok(()));
 }
 
 #[test]
@@ -137,5 +137,5 @@ fn an_install_command_starts_with_no_signal_blocked_and_heeds_sigpipe() {
     // The thirteenth bit, which std's runtime sets in us.
     let pipe = command(c"grep -qx 'SigIgn:[[:space:]]*[0-9a-f]*[02468ace]...' /proc/self/status");
     blocked.thread_unblock().expect("sigmask");
-    assert_eq!((mask, pipe), (Outcome::Live, Outcome::Live));
+    assert_eq!((mask, pipe), (Ok(()), Ok(())));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Policy, as it is written, compiled by systemd and read through libudev. The last needs the feature `udev`; without it there is
-//! only what we ship, which the unit tests know.
+//! only what we ship.
 
 mod common;
 
@@ -8,8 +8,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
-use addonce::kmod::hwdb::set;
+use addonce::kmod::hwdb::{self, Policies, set};
 use addonce::once::{Mode, Policy};
 use common::fixture::Fixture;
 use common::namespace::allowed;
@@ -33,7 +34,7 @@ fn compile(files: &[(&str, &str)]) -> Option<tempfile::TempDir> {
     Some(root)
 }
 
-const SHIPPED: (&str, &str) = ("60-addonce.hwdb", include_str!("../hwdb/60-addonce.hwdb"));
+const SHIPPED: (&str, &str) = ("60-addonce.hwdb", hwdb::SHIPPED);
 
 #[test]
 fn the_shipped_file_is_accepted_by_systemd() {
@@ -94,4 +95,47 @@ fn properties_of_other_programs_are_none_of_ours() {
     set(&mut policy, "ID_VENDOR_FROM_DATABASE", "Intel").expect("ignored");
     set(&mut policy, "ADDONCE", "never").expect("known");
     assert_eq!(policy, Policy { mode: Mode::Never, ..Policy::default() });
+}
+
+#[test]
+fn without_hwdb_a_second_cpufreq_driver_is_ruled_out_while_one_is_active() {
+    for module in ["acpi_cpufreq", "p4_clockmod", "pcc_cpufreq", "powernow_k8"] {
+        let policy = Policies::shipped().lookup(module, Some(b"cpu:type:x86"));
+        assert_eq!(policy.unless.as_deref(), Some(Path::new("/sys/devices/system/cpu/cpufreq/policy0")));
+    }
+}
+
+#[test]
+fn every_property_that_we_ship_is_understood() {
+    let properties = hwdb::SHIPPED.lines().filter_map(|line| line.strip_prefix(' ')?.split_once('='));
+    for (name, value) in properties {
+        let mut policy = Policy::default();
+        assert_eq!(set(&mut policy, name, value), Ok(()));
+        assert_ne!(policy, Policy::default(), "{name}");
+    }
+}
+
+#[test]
+fn modules_that_nobody_wrote_about_share_the_default() {
+    let policies = Policies::shipped();
+    let (one, other) = (policies.lookup("ext4", None), policies.lookup("xfs", Some(b"fs-xfs")));
+    assert!(Arc::ptr_eq(&one, &other) && *one == Policy::default());
+}
+
+#[test]
+fn every_key_that_we_ship_is_one_module() {
+    let keys = hwdb::SHIPPED.lines().filter(|line| line.starts_with("addonce:"));
+    for name in keys.map(|key| key.strip_prefix("addonce:module:").expect("a module's")) {
+        assert!(!name.contains(['*', '?', '[']), "{name}");
+        assert_ne!(*Policies::shipped().lookup(name, None), Policy::default(), "{name}");
+    }
+}
+
+#[test]
+fn any_bytes_may_be_asked_for() {
+    let policies = Policies::open();
+    for modalias in [&b"\xff\xfe"[..], b"a\0b", b"", b"["] {
+        assert_eq!(*policies.lookup("addonce_test", Some(modalias)), Policy::default());
+    }
+    assert_eq!(*policies.lookup("a\0b", None), Policy::default());
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use addonce::kmod::{KernelLoader, Loader};
-use addonce::once::{Cause, LoadError, Outcome, Plan, Stage, Work};
+use addonce::kmod::insert::is_blacklisted_by_the_kernel as is_blacklisted;
+use addonce::kmod::{Loader, initstate};
+use addonce::once::{Cause, InitState, LoadError, Plan, Stage, Work};
 use common::fixture::Fixture;
 use common::namespace::alone;
 use common::running::{Running, addonce};
@@ -130,10 +131,7 @@ fn a_daemon_has_one_thread_and_a_hanging_load_none_of_its_descriptors() {
 fn load(work: Work) -> LoadError {
     let (deps, pre, post, policy) = Default::default();
     let plan = Plan { module: "addonce_test".into(), work, deps, pre, post, cause: Cause(0), policy };
-    match (KernelLoader { sysfs: "/sys".into(), open_files: None }.load(&plan)) {
-        Outcome::Live => panic!("{plan:?} is live"),
-        Outcome::Failed(error) => error,
-    }
+    Loader::default().load(&plan).expect_err("it is live")
 }
 
 fn insert(file: &Path) -> LoadError {
@@ -158,4 +156,29 @@ fn what_is_no_module_is_refused_whatever_its_format() {
         let refusal = insert(&file);
         assert_eq!((refusal.stage, refusal.errno > 0), (Stage::Insert, true), "{image:?}");
     }
+}
+
+#[test]
+fn a_module_that_the_kernel_command_line_blacklists_is_told_from_others() {
+    let line = "root=/dev/vda module_blacklist=nouveau,snd_hda_intel quiet";
+    assert!(is_blacklisted(line, "nouveau") && is_blacklisted(line, "snd_hda_intel"));
+    assert!(!is_blacklisted(line, "snd") && !is_blacklisted("modprobe.blacklist=a", "a"));
+}
+
+#[test]
+fn absent_coming_live_and_going_are_four_different_things() {
+    let sysfs = tempfile::tempdir().expect("tempdir");
+    for name in ["live", "coming", "going", "bare"] {
+        let directory = sysfs.path().join("module").join(name);
+        fs::create_dir_all(&directory).expect("mkdir");
+        if name != "bare" {
+            fs::write(directory.join("initstate"), format!("{name}\n")).expect("write");
+        }
+    }
+    let seen = ["live", "coming", "going", "bare", "none"].map(|name| initstate(sysfs.path(), name));
+    assert_eq!(
+        seen,
+        [InitState::Live, InitState::Coming, InitState::Going, InitState::Coming, InitState::Absent],
+        "a directory without initstate is a module on its way in"
+    );
 }

@@ -18,7 +18,7 @@ use crate::daemon::notify::Notifier;
 use crate::daemon::state_file::StateFile;
 use crate::daemon::{Config, Daemon, Until};
 use crate::fatal::Fatal;
-use crate::kmod::{DryRun, KernelLoader, Loader};
+use crate::kmod::Loader;
 use crate::uevent::activation::{self, Given};
 use crate::uevent::netlink::Netlink;
 
@@ -63,7 +63,7 @@ pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
 
 impl DaemonOptions {
     /// Who performs loads: to be asked for first, for without one there is no daemon.
-    pub fn loader(&self) -> Result<Box<dyn Loader>, Fatal> {
+    pub fn loader(&self) -> Result<Loader, Fatal> {
         loader(self.dry_run, &self.tree, make_room(self.clients.get())?)
     }
 
@@ -74,7 +74,7 @@ impl DaemonOptions {
     pub fn run(
         self,
         _lock: Lock,
-        loader: Box<dyn Loader>,
+        loader: Loader,
         given: Given,
         requester: Option<u64>,
         until: Until,
@@ -101,7 +101,6 @@ impl DaemonOptions {
             state_file: Some(StateFile::beside(&path, self.dry_run)),
             control: Some((listener, bounds)),
             loader,
-            dry_run: self.dry_run,
             stop_timeout: self.limits.stop_timeout,
             until,
             notifier: Notifier::from_environment(),
@@ -139,9 +138,10 @@ fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
 ///
 /// # Errors
 /// [`Fatal::System`] where it cannot or we may not, with the way out.
-pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Result<Box<dyn Loader>, Fatal> {
+pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Result<Loader, Fatal> {
+    let loader = Loader { dry_run, open_files };
     if dry_run {
-        return Ok(Box::new(DryRun));
+        return Ok(loader);
     }
     if !tree.is_this_machine() {
         return Err(Fatal::Usage(
@@ -161,5 +161,5 @@ pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Res
             "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run".into(),
         ));
     }
-    Ok(Box::new(KernelLoader { sysfs: "/sys".into(), open_files }))
+    Ok(loader)
 }

@@ -47,7 +47,6 @@ impl Command {
             control: None,
             state_file: None,
             loader,
-            dry_run: self.dry_run,
             stop_timeout: self.limits.stop_timeout,
             until: Until::Idle(idle),
             notifier: None,

@@ -30,9 +30,7 @@ pub struct Config {
     /// Where failures come from and go to; none where they end with us.
     pub state_file: Option<StateFile>,
     /// Who performs loads.
-    pub loader: Box<dyn Loader>,
-    /// The loader loads nothing.
-    pub dry_run: bool,
+    pub loader: Loader,
     /// How long loads that run are waited for once addonce is to stop.
     pub stop_timeout: Duration,
     /// When to end.

@@ -12,26 +12,20 @@ use crate::once::{LoadError, Name, Outcome, Plan, Stage};
 
 /// The loads that run.
 pub struct Loads {
-    loader: Box<dyn Loader>,
+    loader: Loader,
     running: Vec<(Name, Process)>,
     finished: VecDeque<(Name, Outcome)>,
 }
 
 impl Loads {
     /// Loads that are performed by this loader.
-    pub fn new(loader: Box<dyn Loader>) -> Self {
+    pub fn new(loader: Loader) -> Self {
         Self { loader, running: Vec::new(), finished: VecDeque::new() }
     }
 
     /// Starts a load. Where no process can be had, that is its outcome, a transient one.
     pub fn start(&mut self, plan: &Plan) {
-        let work = || {
-            let error = match self.loader.load(plan) {
-                Outcome::Live => None,
-                Outcome::Failed(error) => Some(error),
-            };
-            serde_json::to_vec(&error).unwrap_or_default()
-        };
+        let work = || serde_json::to_vec(&self.loader.load(plan)).unwrap_or_default();
         match Process::start(&format!("+{}", plan.module), work) {
             Ok(process) => self.running.push((plan.module.clone(), process)),
             Err(error) => {
@@ -66,8 +60,8 @@ impl Loads {
 fn outcome(module: &Name, end: End) -> Outcome {
     let signal = match end {
         Ok(report) => match serde_json::from_slice(&report) {
-            Ok(None) => return Outcome::Live,
-            Ok(Some(error)) => return Outcome::Failed(error),
+            Ok(Ok(())) => return Outcome::Live,
+            Ok(Err(error)) => return Outcome::Failed(error),
             Err(error) => {
                 log::error!("{module}: the report of its load is not understood: {error}");
                 0

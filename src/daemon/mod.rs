@@ -82,7 +82,7 @@ impl Daemon {
             watch(poll.registry(), netlink, NETLINK)?;
         }
         let now = clock::now();
-        let (with_udev, dry_run) = (config.with_udev, config.dry_run);
+        let (with_udev, dry_run) = (config.with_udev, config.loader.dry_run);
         let hold = config.control.as_ref().filter(|_| config.holds && with_udev).map(|(listener, _)| {
             let (file, stale) = HoldFile::beside(listener.path());
             if stale.is_some() {

@@ -9,7 +9,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +19,8 @@ type Hwdb = std::convert::Infallible;
 #[cfg(feature = "udev")]
 use udev::Hwdb;
 
-/// The properties that make up a policy.
-const PROPERTIES: [&str; 3] = ["ADDONCE", "ADDONCE_UNLESS", "ADDONCE_BACKOFF_SEC"];
-
 /// The source of what distributions compile into hwdb.bin.
-const SHIPPED: &str = include_str!("../../hwdb/60-addonce.hwdb");
+pub const SHIPPED: &str = include_str!("../../hwdb/60-addonce.hwdb");
 
 /// The policies of all modules.
 pub struct Policies {
@@ -42,11 +38,12 @@ impl Policies {
         let hwdb = None;
         #[cfg(feature = "udev")]
         let hwdb = Hwdb::new().inspect_err(|error| log::debug!("hwdb: {error}: what we ship holds")).ok();
-        Self::over(hwdb)
+        Self { hwdb, ..Self::shipped() }
     }
 
-    fn over(hwdb: Option<Hwdb>) -> Self {
-        Self { hwdb, default: Arc::default(), complaints: RefCell::default() }
+    /// What we ship.
+    pub fn shipped() -> Self {
+        Self { hwdb: None, default: Arc::default(), complaints: RefCell::default() }
     }
 
     /// hwdb's word on a module, asked for by a modalias if there is one. A modalias that is not UTF-8 cannot be
@@ -61,42 +58,34 @@ impl Policies {
     }
 
     fn apply(&self, policy: &mut Policy, module: &str, key: &str) {
-        // libudev takes C strings, and the crate panics on a NUL within.
-        if key.contains('\0') {
-            return;
-        }
-        for property in PROPERTIES {
-            let value = match &self.hwdb {
-                Some(hwdb) => query(hwdb, key, property),
-                None => shipped(key, property),
-            };
-            let Some(value) = value else { continue };
-            if let Err(complaint) = set(policy, property, &value) {
-                let complaint = format!("hwdb: {module}: {complaint}");
-                if self.complaints.borrow_mut().insert(complaint.clone()) {
-                    log::warn!("{complaint}");
-                }
+        self.each_property(key, |name, value| {
+            let Err(complaint) = set(policy, name, value) else { return };
+            let complaint = format!("hwdb: {module}: {complaint}");
+            if self.complaints.borrow_mut().insert(complaint.clone()) {
+                log::warn!("{complaint}");
+            }
+        });
+    }
+
+    fn each_property(&self, key: &str, mut each: impl FnMut(&str, &str)) {
+        match &self.hwdb {
+            // libudev takes C strings, and the crate panics on a NUL within.
+            Some(_) if key.contains('\0') => {}
+            #[cfg(feature = "udev")]
+            Some(hwdb) => hwdb.query(key).for_each(|property| {
+                each(&property.name().to_string_lossy(), &property.value().to_string_lossy());
+            }),
+            #[cfg(not(feature = "udev"))]
+            Some(hwdb) => match *hwdb {},
+            // In each paragraph keys come before properties, and none of them has wildcards.
+            None => {
+                let is_meant = |paragraph: &&str| paragraph.lines().any(|line| line == key);
+                let lines = SHIPPED.split("\n\n").find(is_meant).into_iter().flat_map(str::lines);
+                let properties = lines.filter_map(|line| line.strip_prefix(' ')?.split_once('='));
+                properties.for_each(|(name, value)| each(name, value));
             }
         }
     }
-}
-
-/// One property, copied at once: libudev frees it with the next query.
-#[cfg(feature = "udev")]
-fn query(hwdb: &Hwdb, key: &str, property: &str) -> Option<String> {
-    hwdb.query_one(key, property).map(|value| value.to_string_lossy().into_owned())
-}
-
-#[cfg(not(feature = "udev"))]
-fn query(hwdb: &Hwdb, _: &str, _: &str) -> Option<String> {
-    match *hwdb {}
-}
-
-/// The same of the shipped source, whose keys have no wildcards: in each of its paragraphs keys come before properties.
-fn shipped(key: &str, property: &str) -> Option<String> {
-    let paragraph = SHIPPED.split("\n\n").find(|paragraph| paragraph.lines().any(|line| line == key))?;
-    let properties = paragraph.lines().filter_map(|line| line.strip_prefix(' ')?.split_once('='));
-    properties.filter(|(name, _)| *name == property).map(|(_, value)| value.to_owned()).next()
 }
 
 /// Takes one property of hwdb. Keys of others are no error: several programs share a hwdb entry.
@@ -104,81 +93,30 @@ fn shipped(key: &str, property: &str) -> Option<String> {
 /// # Errors
 /// A sentence that names the property, the value and the forms it may have.
 pub fn set(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {
+    let expected = |what: &str| format!("{key}={value}: expected {what}");
     match key {
-        "ADDONCE" => policy.mode = parse_mode(value)?,
-        "ADDONCE_UNLESS" => policy.unless = Some(parse_unless(value)?),
-        "ADDONCE_BACKOFF_SEC" => policy.backoff = parse_backoff(value)?,
+        "ADDONCE" => {
+            policy.mode = match value {
+                "once" => Mode::Once,
+                "always" => Mode::Always,
+                "never" => Mode::Never,
+                _ => return Err(expected("once, always or never")),
+            }
+        }
+        "ADDONCE_UNLESS" if !value.starts_with('/') => return Err(expected("an absolute path")),
+        "ADDONCE_UNLESS" => policy.unless = Some(value.into()),
+        "ADDONCE_BACKOFF_SEC" => {
+            let forms = "MIN-MAX in whole seconds, MIN not above MAX";
+            policy.backoff = parse_backoff(value).ok_or_else(|| expected(forms))?;
+        }
         _ => {}
     }
     Ok(())
 }
 
-fn parse_mode(value: &str) -> Result<Mode, String> {
-    match value {
-        "once" => Ok(Mode::Once),
-        "always" => Ok(Mode::Always),
-        "never" => Ok(Mode::Never),
-        _ => Err(format!("ADDONCE={value}: expected once, always or never")),
-    }
-}
-
-fn parse_unless(value: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(value);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        Err(format!("ADDONCE_UNLESS={value}: expected an absolute path"))
-    }
-}
-
-fn parse_backoff(value: &str) -> Result<Backoff, String> {
-    let seconds = |text: &str| text.parse::<u32>().ok().map(|s| Duration::from_secs(s.into()));
-    value
-        .split_once('-')
-        .and_then(|(min, max)| Some(Backoff { min: seconds(min)?, max: seconds(max)? }))
-        .filter(|backoff| backoff.min <= backoff.max)
-        .ok_or_else(|| {
-            format!("ADDONCE_BACKOFF_SEC={value}: expected MIN-MAX in whole seconds, MIN not above MAX")
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    #[test]
-    fn without_hwdb_a_second_cpufreq_driver_is_ruled_out_while_one_is_active() {
-        let policies = Policies::over(None);
-        for module in ["acpi_cpufreq", "p4_clockmod", "pcc_cpufreq", "powernow_k8"] {
-            let policy = policies.lookup(module, Some(b"cpu:type:x86"));
-            assert_eq!(policy.unless.as_deref(), Some(Path::new("/sys/devices/system/cpu/cpufreq/policy0")));
-        }
-        assert!(policies.complaints.borrow().is_empty());
-    }
-
-    #[test]
-    fn modules_that_nobody_wrote_about_share_the_default() {
-        let policies = Policies::over(None);
-        let (one, other) = (policies.lookup("ext4", None), policies.lookup("xfs", Some(b"fs-xfs")));
-        assert!(Arc::ptr_eq(&one, &other) && *one == Policy::default());
-    }
-
-    #[test]
-    fn every_key_that_we_ship_is_one_module() {
-        let keys = SHIPPED.lines().filter(|line| line.starts_with("addonce:"));
-        for name in keys.map(|key| key.strip_prefix("addonce:module:").expect("a module's")) {
-            assert!(!name.contains(['*', '?', '[']), "{name}");
-            assert_ne!(*Policies::over(None).lookup(name, None), Policy::default(), "{name}");
-        }
-    }
-
-    #[test]
-    fn any_bytes_may_be_asked_for() {
-        let policies = Policies::open();
-        for modalias in [&b"\xff\xfe"[..], b"a\0b", b"", b"["] {
-            assert_eq!(*policies.lookup("addonce_test", Some(modalias)), Policy::default());
-        }
-        assert_eq!(*policies.lookup("a\0b", None), Policy::default());
-    }
+fn parse_backoff(value: &str) -> Option<Backoff> {
+    let seconds = |text: &str| Some(Duration::from_secs(text.parse::<u32>().ok()?.into()));
+    let (min, max) = value.split_once('-')?;
+    let backoff = Backoff { min: seconds(min)?, max: seconds(max)? };
+    (backoff.min <= backoff.max).then_some(backoff)
 }

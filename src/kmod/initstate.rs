@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the kernel says of a module, in `/sys/module/NAME/initstate`.
-//!
-//! Absent, coming, live and going are kept apart: a module that is coming may still fail, and only `live` means that it can be
-//! used (kernel/module/main.c, `show_initstate()`).
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,7 +7,8 @@ use std::path::Path;
 
 use crate::once::InitState;
 
-/// Reads a module's state below the given sysfs.
+/// Reads a module's state below the given sysfs. A module that is coming may still fail, and only `live` means that it can be used
+/// (kernel/module/main.c, `show_initstate()`).
 ///
 /// A directory without the file is [`InitState::Coming`]: the kernel makes the directory first. Builtin modules have
 /// such a directory as well, but they are told apart by modules.builtin before anybody asks here. A read that fails
@@ -26,29 +24,5 @@ pub fn initstate(sysfs: &Path, module: &str) -> InitState {
         },
         Err(error) if error.kind() == ErrorKind::NotFound && directory.is_dir() => InitState::Coming,
         Err(_) => InitState::Absent,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn absent_coming_live_and_going_are_four_different_things() {
-        let sysfs = tempfile::tempdir().expect("tempdir");
-        for name in ["live", "coming", "going", "bare"] {
-            let directory = sysfs.path().join("module").join(name);
-            fs::create_dir_all(&directory).expect("mkdir");
-            if name != "bare" {
-                fs::write(directory.join("initstate"), format!("{name}\n")).expect("write");
-            }
-        }
-        let seen = ["live", "coming", "going", "bare", "none"].map(|name| initstate(sysfs.path(), name));
-        let InitState::Live = seen[0] else { panic!("{seen:?}") };
-        assert_eq!(
-            seen[1..],
-            [InitState::Coming, InitState::Going, InitState::Coming, InitState::Absent],
-            "a directory without initstate is a module on its way in"
-        );
     }
 }

@@ -1,76 +1,92 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One load, performed: a plan goes in, and the kernel's answer, or the [install command's](super::install), comes out.
+//! One load, performed: a plan goes in, and the kernel's answer, or that of the [install command](install), comes out.
 //!
 //! This runs in a process of its own. It takes as long as the module's init or the install command does, and may not end at all.
 //! libkmod hands the file over, as it does for modprobe, so that what modprobe can unpack we can. EEXIST is success only where
 //! sysfs says that the module is live.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::once::{InitState, LoadError, Outcome, Plan, Stage, Work};
+use crate::once::{InitState, LoadError, Plan, Stage, Work};
 
 use super::initstate::initstate;
-use super::install::install;
 use super::sys::Ctx;
 
-/// Performs loads, each in a process of its own.
-pub trait Loader {
-    /// Performs one load: the module alone, its dependencies are loads of their own.
-    fn load(&self, plan: &Plan) -> Outcome;
-}
+/// Neither a file nor an install command is known.
+const MISSING: LoadError = LoadError { errno: libc::ENOENT, stage: Stage::Plan };
 
-/// Loads into the running kernel.
-#[derive(Clone, Debug)]
-pub struct KernelLoader {
-    /// Where sysfs is.
-    pub sysfs: PathBuf,
+/// What a supervisor says to the process it started and to no other: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
+const MEANT_FOR_US: [&str; 7] = [
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// Performs loads, each in a process of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loader {
+    /// Load nothing: say what would be done, and that it went well, unless there is nothing to insert.
+    pub dry_run: bool,
     /// How many files install commands may open, where that is another number than ours: the soft RLIMIT_NOFILE.
     pub open_files: Option<u64>,
 }
 
-/// Says what it would do, and that it went well, unless there is nothing to insert: no file, or one that cannot be read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DryRun;
-
-impl Loader for KernelLoader {
-    fn load(&self, plan: &Plan) -> Outcome {
-        let answer = match &plan.work {
-            Work::Insert { file, options } => self.insert(&plan.module, file, options),
-            Work::Install { command, .. } => install(&plan.module, command, self.open_files),
+impl Loader {
+    /// Performs one load: the module alone, its dependencies are loads of their own.
+    ///
+    /// # Errors
+    /// Why the module did not come in.
+    pub fn load(&self, plan: &Plan) -> Result<(), LoadError> {
+        let module = &plan.module;
+        match &plan.work {
+            Work::Insert { file, options } => {
+                check_readable(file)?;
+                if self.dry_run {
+                    log::info!("would insert {} {}", file.display(), options.to_string_lossy());
+                    return Ok(());
+                }
+                insert(module, file, options)
+            }
+            Work::Install { command, .. } if self.dry_run => {
+                log::info!("would run, for {module}: {}", command.to_string_lossy());
+                Ok(())
+            }
+            Work::Install { command, .. } => install(module, command, self.open_files),
             Work::Builtin => Ok(()),
             Work::Missing => Err(MISSING),
-        };
-        answer.map_or_else(Outcome::Failed, |()| Outcome::Live)
-    }
-}
-
-impl KernelLoader {
-    fn insert(&self, module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
-        check_readable(file)?;
-        match insert(file, options) {
-            Ok(()) => Ok(()),
-            Err(Errno::EEXIST) if initstate(&self.sysfs, module) == InitState::Live => Ok(()),
-            Err(Errno::EPERM) if loading_is_disabled() => Err(LoadError::DISABLED),
-            Err(Errno::EPERM) => {
-                log::warn!("{module}: EPERM: {}", why_not_permitted(module));
-                Err(LoadError { errno: libc::EPERM, stage: Stage::Insert })
-            }
-            Err(errno) => Err(LoadError { errno: errno as i32, stage: Stage::Insert }),
         }
     }
 }
 
-/// No configuration is read (an empty list of places): the options are known.
-fn insert(file: &Path, options: &CStr) -> Result<(), Errno> {
-    let file = CString::new(file.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let ctx = Ctx::new(c"/nonexistent", Some(&[]))?;
-    ctx.module_from_path(&file)?.insert(options)
+fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
+    // No configuration is read (an empty list of places): the options are known.
+    let inserted = Ctx::new(Path::new("/nonexistent"), Some(&[]))
+        .and_then(|ctx| ctx.module_from_path(file)?.insert(options));
+    let errno = match inserted {
+        Ok(()) => return Ok(()),
+        Err(Errno::EEXIST) if initstate(Path::new("/sys"), module) == InitState::Live => return Ok(()),
+        Err(errno) => errno,
+    };
+    if errno == Errno::EPERM {
+        if loading_is_disabled() {
+            return Err(LoadError::DISABLED);
+        }
+        log::warn!("{module}: EPERM: {}", why_not_permitted(module));
+    }
+    Err(LoadError { errno: errno as i32, stage: Stage::Insert })
 }
 
 /// libkmod's errno does not say whether the file or the kernel was in the way.
@@ -96,7 +112,7 @@ fn why_not_permitted(module: &str) -> String {
 }
 
 /// The kernel compares the words of `module_blacklist=` with the name in the file, where dashes are underscores.
-fn is_blacklisted_by_the_kernel(command_line: &str, module: &str) -> bool {
+pub fn is_blacklisted_by_the_kernel(command_line: &str, module: &str) -> bool {
     let lists = command_line.split_whitespace().filter_map(|word| word.strip_prefix("module_blacklist="));
     lists.flat_map(|list| list.split(',')).any(|name| name == module)
 }
@@ -106,35 +122,35 @@ fn loading_is_disabled() -> bool {
     fs::read("/proc/sys/kernel/modules_disabled").is_ok_and(|value| value.trim_ascii() == b"1")
 }
 
-/// Neither a file nor an install command is known.
-const MISSING: LoadError = LoadError { errno: libc::ENOENT, stage: Stage::Plan };
-
-impl Loader for DryRun {
-    fn load(&self, plan: &Plan) -> Outcome {
-        let answer = match &plan.work {
-            Work::Insert { file, options } => {
-                log::info!("would insert {} {}", file.display(), options.to_string_lossy());
-                check_readable(file)
-            }
-            Work::Install { command, .. } => {
-                log::info!("would run, for {}: {}", plan.module, command.to_string_lossy());
-                Ok(())
-            }
-            Work::Builtin => Ok(()),
-            Work::Missing => Err(MISSING),
-        };
-        answer.map_or_else(Outcome::Failed, |()| Outcome::Live)
+/// Runs a module's install command as modprobe runs it: by the shell, with the module's name in the environment. It cannot tell a
+/// daemon from modprobe: no signal is blocked or ignored (std sees to both), none of our descriptors is there, a supervisor's words
+/// to us are not in the environment, and it may open as many files as whoever started us.
+///
+/// Exit status 0 counts as success, whatever was loaded. Unlike kmod 30, a command that was killed has failed.
+fn install(module: &str, command: &CStr, open_files: Option<u64>) -> Result<(), LoadError> {
+    open_files.into_iter().for_each(limit);
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(OsStr::from_bytes(command.to_bytes()));
+    for name in MEANT_FOR_US {
+        shell.env_remove(name);
+    }
+    shell.env("MODPROBE_MODULE", module).stdin(Stdio::null());
+    let status = shell.status().map_err(|error| {
+        log::error!("{module}: /bin/sh cannot be run for its install command: {error}");
+        LoadError { errno: error.raw_os_error().unwrap_or(libc::EIO), stage: Stage::Install(127) }
+    })?;
+    match status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) {
+        0 => Ok(()),
+        code => Err(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) }),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::is_blacklisted_by_the_kernel as is_blacklisted;
-
-    #[test]
-    fn a_module_that_the_kernel_command_line_blacklists_is_told_from_others() {
-        let line = "root=/dev/vda module_blacklist=nouveau,snd_hda_intel quiet";
-        assert!(is_blacklisted(line, "nouveau") && is_blacklisted(line, "snd_hda_intel"));
-        assert!(!is_blacklisted(line, "snd") && !is_blacklisted("modprobe.blacklist=a", "a"));
+/// From here on so many files may be open: in a process that does nothing else. Where the limit cannot be put back the command has
+/// a higher one.
+fn limit(open_files: u64) {
+    let limited = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard));
+    if let Err(errno) = limited {
+        log::debug!("RLIMIT_NOFILE: {errno}");
     }
 }

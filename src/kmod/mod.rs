@@ -8,15 +8,14 @@ pub mod explain;
 pub mod hwdb;
 pub mod initstate;
 pub mod insert;
-mod install;
 pub mod resolver;
 pub mod stamp;
 mod sys;
 pub mod tree;
 pub mod watch;
 
-pub use explain::{Explanation, Step, explain, ordered};
+pub use explain::{Explanation, explain};
 pub use initstate::initstate;
-pub use insert::{DryRun, KernelLoader, Loader};
+pub use insert::Loader;
 pub use resolver::Resolver;
 pub use tree::Tree;

@@ -5,14 +5,13 @@
 //! libkmod's order and its rule for install commands. A changed index, modprobe.d or hwdb is seen by the next
 //! [`Modules::refresh`], which replaces the libkmod context as a whole: plans are owned values, so loads in progress do not notice.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use nix::errno::Errno;
+use memchr::memmem;
 
 use crate::fatal::Fatal;
 use crate::once::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Work};
@@ -58,13 +57,16 @@ impl Resolver {
         &self.tree
     }
 
-    pub(super) fn ctx(&self) -> &Ctx {
-        &self.ctx
+    /// What loading one of an alias' modules takes, in order: a line a step, as `modprobe --show-depends` prints them.
+    pub fn steps(&self, alias: &[u8], module: &str) -> Vec<String> {
+        let modules = self.ctx.lookup(alias).unwrap_or_default();
+        let found = modules.iter().find(|(found, _)| found.name().as_deref() == Some(module));
+        found.map(|(found, _)| found.steps()).unwrap_or_default()
     }
 
     fn candidate(&self, found: &Module<'_>, blacklisted: bool, alias: &[u8]) -> Option<Candidate> {
-        let module = name_of(found)?;
-        let own = self.ctx.module(&found.name()).ok()?.options();
+        let module = found.name()?;
+        let own = self.ctx.module(&module).ok()?.options();
         // In libkmod's order: builtin modules are done before the blacklist is looked at.
         let verdict = if found.is_builtin() {
             Verdict::Builtin
@@ -89,7 +91,7 @@ impl Resolver {
             module.name().hash(&mut hasher);
             module.options().hash(&mut hasher);
             module.install().hash(&mut hasher);
-            module.path().and_then(|path| FileStamp::of(to_path(&path))).hash(&mut hasher);
+            module.path().and_then(|path| FileStamp::of(&path)).hash(&mut hasher);
         }
         pre.hash(&mut hasher);
         Cause(hasher.finish())
@@ -97,14 +99,8 @@ impl Resolver {
 
     /// The files of a module and its dependencies.
     fn files(&self, name: &str) -> Vec<PathBuf> {
-        let Some(module) = self.module(name) else { return Vec::new() };
-        let deps = module.dependencies();
-        let paths = std::iter::once(&module).chain(&deps).filter_map(Module::path);
-        paths.map(|path| to_path(&path).to_owned()).collect()
-    }
-
-    fn module(&self, name: &str) -> Option<Module<'_>> {
-        self.ctx.module(&CString::new(name).ok()?).ok()
+        let Ok(module) = self.ctx.module(name) else { return Vec::new() };
+        module.path().into_iter().chain(module.dependencies().iter().filter_map(Module::path)).collect()
     }
 }
 
@@ -142,10 +138,10 @@ impl Modules for Resolver {
 
     fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> = Vec::new();
-        // A NUL cannot be part of a modalias, and what libkmod cannot look up matches nothing.
-        let unknown = |errno: &Errno| log::debug!("{}: cannot be looked up: {errno}", alias.escape_ascii());
-        let lookup = |alias: CString| self.ctx.lookup(&alias).inspect_err(unknown).ok();
-        for (found, blacklisted) in CString::new(alias).ok().and_then(lookup).unwrap_or_default() {
+        let found = self.ctx.lookup(alias);
+        // It matches nothing then.
+        let unknown = |errno: &_| log::debug!("{}: cannot be looked up: {errno}", alias.escape_ascii());
+        for (found, blacklisted) in found.inspect_err(unknown).unwrap_or_default() {
             let Some(candidate) = self.candidate(&found, blacklisted, alias) else { continue };
             if candidates.iter().all(|known| known.module != candidate.module) {
                 candidates.push(candidate);
@@ -156,7 +152,7 @@ impl Modules for Resolver {
 
     fn plan(&mut self, name: &Name, options: Option<&CString>) -> Plan {
         let policy = self.policies.lookup(name, None);
-        let Some(module) = self.module(name) else {
+        let Ok(module) = self.ctx.module(name) else {
             let (work, cause, (deps, pre, post)) = (Work::Missing, Cause(0), Default::default());
             return Plan { module: name.clone(), work, deps, pre, post, cause, policy };
         };
@@ -166,11 +162,11 @@ impl Modules for Resolver {
         let install = module.install().filter(|_| pre.is_empty() && post.is_empty());
         let (pre, post) = (loadable(name, &pre), loadable(name, &post));
         let cause = self.cause_of(&module, &deps, &pre, &options);
-        let deps = deps.iter().filter_map(name_of).collect();
+        let deps = deps.iter().filter_map(Module::name).collect();
         let work = match (module.is_builtin(), install, module.path()) {
             (true, _, _) => Work::Builtin,
             (_, Some(command), _) => Work::Install { command: with_options(&command, &options), options },
-            (_, None, Some(path)) => Work::Insert { file: to_path(&path).to_owned(), options },
+            (_, None, Some(file)) => Work::Insert { file, options },
             (_, None, None) => Work::Missing,
         };
         Plan { module: name.clone(), work, deps, pre, post, cause, policy }
@@ -200,16 +196,11 @@ impl Modules for Resolver {
     }
 }
 
-/// The name, if it is text; the kernel's own names are ASCII, and no file stands behind another one.
-pub(super) fn name_of(module: &Module<'_>) -> Option<Name> {
-    module.name().to_str().ok().map(Name::from)
-}
-
 /// The names of soft dependencies: each once, without those that are part of the kernel image, and without the
 /// module itself, which `softdep` lines may name through an alias.
 fn loadable(module: &Name, softdeps: &[Module<'_>]) -> Vec<Name> {
     let mut names: Vec<Name> = Vec::new();
-    for name in softdeps.iter().filter(|softdep| !softdep.is_builtin()).filter_map(name_of) {
+    for name in softdeps.iter().filter(|softdep| !softdep.is_builtin()).filter_map(Module::name) {
         if name != *module && !names.contains(&name) {
             names.push(name);
         }
@@ -220,40 +211,16 @@ fn loadable(module: &Name, softdeps: &[Module<'_>]) -> Vec<Name> {
 /// Puts the options in the place of `$CMDLINE_OPTS`, with the blank that libkmod appends to them. Options that
 /// contain the variable again are left alone; libkmod would replace for ever.
 fn with_options(command: &CStr, options: &CStr) -> CString {
-    let (command, options) = (command.to_bytes(), options.to_bytes());
-    let mut replaced = Vec::with_capacity(command.len() + options.len());
-    let mut rest = command;
-    while let Some(at) = rest.windows(CMDLINE_OPTS.len()).position(|window| window == CMDLINE_OPTS) {
-        replaced.extend_from_slice(&rest[..at]);
-        if !options.is_empty() {
-            replaced.extend_from_slice(options);
-            replaced.push(b' ');
-        }
-        rest = &rest[at + CMDLINE_OPTS.len()..];
+    let (command, mut options) = (command.to_bytes(), options.to_bytes().to_vec());
+    if !options.is_empty() {
+        options.push(b' ');
     }
-    replaced.extend_from_slice(rest);
+    let (mut replaced, mut done) = (Vec::new(), 0);
+    for at in memmem::find_iter(command, CMDLINE_OPTS) {
+        replaced.extend_from_slice(&command[done..at]);
+        replaced.extend_from_slice(&options);
+        done = at + CMDLINE_OPTS.len();
+    }
+    replaced.extend_from_slice(&command[done..]);
     CString::new(replaced).unwrap_or_default()
-}
-
-pub(super) fn to_path(path: &CStr) -> &Path {
-    Path::new(OsStr::from_bytes(path.to_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_variable_in_an_install_command_becomes_the_options_and_a_blank() {
-        let cases = [
-            (c"/bin/x $CMDLINE_OPTS;y", c"a=1 b=2", c"/bin/x a=1 b=2 ;y"),
-            (c"$CMDLINE_OPTS$CMDLINE_OPTS", c"a", c"a a "),
-            (c"x $CMDLINE_OPTS", c"", c"x "),
-            (c"x $CMDLINE_OPT", c"a", c"x $CMDLINE_OPT"),
-            (c"$CMDLINE_OPTS", c"a=$CMDLINE_OPTS", c"a=$CMDLINE_OPTS "),
-        ];
-        for (command, options, expected) in cases {
-            assert_eq!(with_options(command, options).as_c_str(), expected);
-        }
-    }
 }

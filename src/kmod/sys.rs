@@ -7,22 +7,29 @@
 //! which is why declarations by hand are safe to keep.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint};
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, OsString, c_char, c_int, c_uint, c_void};
 use std::marker::PhantomData;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 
 use nix::errno::Errno;
+
+use crate::once::Name;
 
 /// Filters the blacklisted modules out: `enum kmod_filter`, `KMOD_FILTER_BLACKLIST`.
 const FILTER_BLACKLIST: c_uint = 1;
 /// `enum kmod_module_initstate`, `KMOD_MODULE_BUILTIN`: the one answer that comes from modules.builtin.bin.
 const INITSTATE_BUILTIN: c_int = 0;
+/// Only the steps, whatever is live: `enum kmod_probe`, `KMOD_PROBE_IGNORE_LOADED` and `KMOD_PROBE_DRY_RUN`.
+const PROBE_STEPS: c_uint = 0x8 | 0x10;
 /// Only what makes libkmod unusable: its LOG_ERR lines (a softdep that does not resolve, a module that vanished
 /// while its state was read) are no errors to us, and would come again with every plan.
 const LOG_CRIT: c_int = 2;
 
 mod ffi {
-    use super::{c_char, c_int, c_uint};
+    use super::{c_char, c_int, c_uint, c_void};
 
     #[repr(C)]
     pub struct Ctx {
@@ -85,6 +92,14 @@ mod ffi {
         ) -> c_int;
         pub fn kmod_module_insert_module(module: *mut Module, flags: c_uint, options: *const c_char)
         -> c_int;
+        pub fn kmod_module_probe_insert_module(
+            module: *mut Module,
+            flags: c_uint,
+            extra_options: *const c_char,
+            run_install: Option<extern "C" fn(*mut Module, *const c_char, *mut c_void) -> c_int>,
+            data: *const c_void,
+            print_action: Option<extern "C" fn(*mut Module, bool, *const c_char)>,
+        ) -> c_int;
     }
 }
 
@@ -93,9 +108,8 @@ pub struct Ctx {
     raw: NonNull<ffi::Ctx>,
 }
 
-/// A module of a context: a counted reference, so it stays the same object, with what libkmod caches in it, for as
-/// long as it is held. Two are equal when they are the same object; a module that was found by an alias is another
-/// object than the one made from its name (libkmod keys them by name and alias).
+/// A module of a context: a counted reference. Two are equal when they are the same object; a module that was found by an alias
+/// is another object than the one made from its name (libkmod keys them by name and alias).
 pub struct Module<'ctx> {
     raw: NonNull<ffi::Module>,
     ctx: PhantomData<&'ctx Ctx>,
@@ -112,14 +126,16 @@ impl Ctx {
     /// or libkmod's own list of them.
     ///
     /// # Errors
-    /// ENOMEM: libkmod names no cause, and lack of memory is the only one its source knows.
-    pub fn new(directory: &CStr, config: Option<&[CString]>) -> Result<Self, Errno> {
-        let paths: Option<Vec<*const c_char>> =
-            config.map(|paths| paths.iter().map(|path| path.as_ptr()).chain([ptr::null()]).collect());
-        let paths = paths.as_ref().map_or(ptr::null(), |paths| paths.as_ptr());
+    /// EINVAL for a path with a NUL in it. ENOMEM: libkmod names no cause, and lack of memory is the only one its source knows.
+    pub fn new(directory: &Path, config: Option<&[PathBuf]>) -> Result<Self, Errno> {
+        let directory = text(directory.as_os_str().as_bytes())?;
+        let places = config.unwrap_or_default().iter().map(|place| text(place.as_os_str().as_bytes()));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        let list: Vec<_> = places.iter().map(|place| place.as_ptr()).chain([ptr::null()]).collect();
+        let list = config.map_or(ptr::null(), |_| list.as_ptr());
         // SAFETY: both arguments are live C strings resp. a NULL-terminated array of such (or NULL, which stands
         // for the default list); libkmod copies what it keeps.
-        let raw = unsafe { ffi::kmod_new(directory.as_ptr(), paths) };
+        let raw = unsafe { ffi::kmod_new(directory.as_ptr(), list) };
         let ctx = Self { raw: NonNull::new(raw).ok_or(Errno::ENOMEM)? };
         // SAFETY: the context is live.
         unsafe { ffi::kmod_set_log_priority(ctx.raw.as_ptr(), LOG_CRIT) };
@@ -139,8 +155,9 @@ impl Ctx {
     /// duplicates.
     ///
     /// # Errors
-    /// EINVAL for an alias with unbalanced brackets, ENAMETOOLONG beyond PATH_MAX, ENOMEM.
-    pub fn lookup(&self, alias: &CStr) -> Result<Vec<(Module<'_>, bool)>, Errno> {
+    /// EINVAL for an alias with unbalanced brackets or a NUL, ENAMETOOLONG beyond PATH_MAX, ENOMEM.
+    pub fn lookup(&self, alias: &[u8]) -> Result<Vec<(Module<'_>, bool)>, Errno> {
+        let alias = text(alias)?;
         let (mut found, mut allowed) = (List::empty(), List::empty());
         // SAFETY: context and string are live, and the list is an empty one, as libkmod demands.
         check(unsafe {
@@ -151,35 +168,40 @@ impl Ctx {
             ffi::kmod_module_apply_filter(self.raw.as_ptr(), FILTER_BLACKLIST, found.head, &mut allowed.head)
         })?;
         let allowed = allowed.modules();
-        Ok(found
-            .modules()
-            .into_iter()
-            .map(|module| {
-                let blacklisted = !allowed.contains(&module);
-                (module, blacklisted)
-            })
-            .collect())
+        let with_verdict = |module| {
+            let blacklisted = !allowed.contains(&module);
+            (module, blacklisted)
+        };
+        Ok(found.modules().into_iter().map(with_verdict).collect())
     }
 
     /// The module of this name, whether there is one or not.
     ///
     /// # Errors
-    /// ENOMEM.
-    pub fn module(&self, name: &CStr) -> Result<Module<'_>, Errno> {
-        let mut raw = ptr::null_mut();
-        // SAFETY: context and string are live; `raw` is written on success only.
-        check(unsafe { ffi::kmod_module_new_from_name(self.raw.as_ptr(), name.as_ptr(), &mut raw) })?;
-        Module::take(raw).ok_or(Errno::ENOMEM)
+    /// EINVAL for a NUL, ENOMEM.
+    pub fn module(&self, name: &str) -> Result<Module<'_>, Errno> {
+        let name = text(name.as_bytes())?;
+        // SAFETY: context and string are live; the last argument is written on success only.
+        self.new_module(|raw| unsafe {
+            ffi::kmod_module_new_from_name(self.raw.as_ptr(), name.as_ptr(), raw)
+        })
     }
 
     /// The module in this file.
     ///
     /// # Errors
     /// ENOENT and the other errnos of stat(2); ENOENT too for a file name that is no module's.
-    pub fn module_from_path(&self, path: &CStr) -> Result<Module<'_>, Errno> {
+    pub fn module_from_path(&self, path: &Path) -> Result<Module<'_>, Errno> {
+        let path = text(path.as_os_str().as_bytes())?;
+        // SAFETY: as above.
+        self.new_module(|raw| unsafe {
+            ffi::kmod_module_new_from_path(self.raw.as_ptr(), path.as_ptr(), raw)
+        })
+    }
+
+    fn new_module(&self, new: impl FnOnce(&mut *mut ffi::Module) -> c_int) -> Result<Module<'_>, Errno> {
         let mut raw = ptr::null_mut();
-        // SAFETY: context and string are live; `raw` is written on success only.
-        check(unsafe { ffi::kmod_module_new_from_path(self.raw.as_ptr(), path.as_ptr(), &mut raw) })?;
+        check(new(&mut raw))?;
         Module::take(raw).ok_or(Errno::ENOMEM)
     }
 }
@@ -197,16 +219,18 @@ impl<'ctx> Module<'ctx> {
         NonNull::new(raw).map(|raw| Self { raw, ctx: PhantomData })
     }
 
-    /// The module's name, underscores for dashes.
-    pub fn name(&self) -> CString {
-        // SAFETY: the module is live, and a module always has a name.
-        copied(unsafe { ffi::kmod_module_get_name(self.raw.as_ptr()) }).unwrap_or_default()
+    /// The module's name, underscores for dashes, if it is text; the kernel's own names are ASCII, and no file stands behind
+    /// another one.
+    pub fn name(&self) -> Option<Name> {
+        // SAFETY: the module is live.
+        copied(unsafe { ffi::kmod_module_get_name(self.raw.as_ptr()) })?.to_str().ok().map(Name::from)
     }
 
     /// The module's file, as modules.dep has it.
-    pub fn path(&self) -> Option<CString> {
+    pub fn path(&self) -> Option<PathBuf> {
         // SAFETY: the module is live; the string is copied before anything can change it.
-        copied(unsafe { ffi::kmod_module_get_path(self.raw.as_ptr()) })
+        let path = copied(unsafe { ffi::kmod_module_get_path(self.raw.as_ptr()) })?;
+        Some(OsString::from_vec(path.into_bytes()).into())
     }
 
     /// Hard dependencies: transitive, in load order. None at all when the file of one of them is missing:
@@ -253,13 +277,25 @@ impl<'ctx> Module<'ctx> {
         // SAFETY: module and string are live; no flag is given.
         check(unsafe { ffi::kmod_module_insert_module(self.raw.as_ptr(), 0, options.as_ptr()) })
     }
-}
 
-impl Clone for Module<'_> {
-    fn clone(&self) -> Self {
-        // SAFETY: the module is live; the new handle owns the reference that is added.
-        unsafe { ffi::kmod_module_ref(self.raw.as_ptr()) };
-        Self { raw: self.raw, ctx: PhantomData }
+    /// What loading the module takes, with all that goes before and after it, as `modprobe --show-depends` prints it: a line a
+    /// step. Nothing is loaded.
+    pub fn steps(&self) -> Vec<String> {
+        STEPS.take();
+        let (module, nothing) = (self.raw.as_ptr(), ptr::null());
+        // SAFETY: the module is live; NULL stands for no options, no data and libkmod's own way of running commands, which a dry
+        // run does not do. It fails for lack of memory only.
+        unsafe {
+            ffi::kmod_module_probe_insert_module(
+                module,
+                PROBE_STEPS,
+                nothing,
+                None,
+                nothing.cast(),
+                Some(note),
+            );
+        }
+        STEPS.take()
     }
 }
 
@@ -300,6 +336,32 @@ impl Drop for List<'_> {
         // SAFETY: the list is this value's own; NULL is an empty one.
         unsafe { ffi::kmod_module_unref_list(self.head) };
     }
+}
+
+thread_local! {
+    /// The steps so far: libkmod hands [`note`] no data of ours.
+    static STEPS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes a step as modprobe prints it: nothing of a name without file and command that is not builtin either.
+extern "C" fn note(module: *mut ffi::Module, is_install: bool, options: *const c_char) {
+    // SAFETY: libkmod calls this with a live module; the handle owns the reference that is added.
+    let Some(module) = Module::take(unsafe { ffi::kmod_module_ref(module) }) else { return };
+    let (word, object) = match (module.install().filter(|_| is_install), module.path()) {
+        (Some(command), _) => ("install", command.to_string_lossy().into_owned()),
+        (None, Some(file)) => ("insmod", file.to_string_lossy().into_owned()),
+        (None, None) => {
+            let name = module.name().filter(|_| module.is_builtin());
+            return STEPS.with_borrow_mut(|steps| steps.extend(name.map(|name| format!("builtin {name}"))));
+        }
+    };
+    let options = copied(options).unwrap_or_default();
+    STEPS.with_borrow_mut(|steps| steps.push(format!("{word} {object} {}", options.to_string_lossy())));
+}
+
+/// Bytes as C takes them: without NUL.
+fn text(bytes: &[u8]) -> Result<CString, Errno> {
+    CString::new(bytes).map_err(|_| Errno::EINVAL)
 }
 
 fn check(result: c_int) -> Result<(), Errno> {

@@ -5,8 +5,6 @@
 //! By default it is this machine; any other tree serves `explain`, `--dry-run` and the tests as well. A tree that has not been
 //! through depmod has nothing to resolve, and the error says how to get there.
 
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::fatal::Fatal;
@@ -103,53 +101,19 @@ impl Tree {
 
     /// As [`Tree::open`], whether there are indexes or not: in a running daemon they may come later.
     pub(super) fn context(&self) -> Result<Ctx, String> {
-        let directory = c_path(&self.directory())?;
-        let config =
-            self.config.as_ref().map(|paths| paths.iter().map(|p| c_path(p)).collect::<Result<Vec<_>, _>>());
-        let ctx = Ctx::new(&directory, config.transpose()?.as_deref()).map_err(|errno| {
-            format!("{}: libkmod cannot be used: {}", self.directory().display(), errno.desc())
-        })?;
+        let directory = self.directory();
+        let ctx = Ctx::new(&directory, self.config.as_deref())
+            .map_err(|errno| format!("{}: libkmod cannot be used: {}", directory.display(), errno.desc()))?;
         // Not mapped means that libkmod opens them when it needs them: slower, same answers.
         if let Err(errno) = ctx.load_resources() {
-            log::debug!("{}: the indexes are not mapped: {}", self.directory().display(), errno.desc());
+            log::debug!("{}: the indexes are not mapped: {}", directory.display(), errno.desc());
         }
         Ok(ctx)
     }
 }
 
-fn c_path(path: &Path) -> Result<CString, String> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| format!("{}: a path cannot contain NUL", path.display()))
-}
-
 fn running_kernel() -> Result<String, Fatal> {
     let name = nix::sys::utsname::uname()
         .map_err(|errno| Fatal::System(format!("uname: {}: name the kernel with --kernel", errno.desc())))?;
-    Ok(OsStr::to_string_lossy(name.release()).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tree_without_indexes_is_refused_with_the_path_and_the_way_out() {
-        let root = tempfile::tempdir().expect("tempdir");
-        let tree =
-            Tree::new(Some(root.path().to_owned()), Some("6.1.0".into()), None, Vec::new()).expect("tree");
-        let error = tree.open().err().expect("refused").to_string();
-        assert!(error.starts_with(&format!("{}/6.1.0/modules.dep.bin: ", root.path().display())), "{error}");
-        assert!(
-            error.ends_with("run `depmod 6.1.0`, or name another tree with --kernel or --modules-dir"),
-            "{error}"
-        );
-        assert!(!error.contains('\n'), "{error}");
-    }
-
-    #[test]
-    fn paths_below_sys_follow_the_tree_and_others_do_not() {
-        let tree = Tree::new(None, Some("6.1.0".into()), Some("/tmp/sys".into()), Vec::new()).expect("tree");
-        assert_eq!(tree.in_sysfs(Path::new("/sys/module/kvm")), Path::new("/tmp/sys/module/kvm"));
-        assert_eq!(tree.in_sysfs(Path::new("/system")), Path::new("/system"));
-    }
+    Ok(name.release().to_string_lossy().into_owned())
 }

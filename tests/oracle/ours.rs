@@ -2,8 +2,9 @@
 //! # Ours: the same questions, answered by addonce
 
 use std::collections::HashSet;
+use std::ffi::CString;
 
-use addonce::kmod::{Resolver, Step, ordered};
+use addonce::kmod::Resolver;
 use addonce::once::{Modules, Name, Verdict, Work};
 
 /// The modules that a name stands for: `modprobe -R`, each once.
@@ -13,17 +14,8 @@ pub fn resolved(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
 
 /// The lines of `addonce explain`: the ordered plans of every module of the resolution that is wanted.
 pub fn explained(resolver: &mut Resolver, alias: &[u8], wanted: impl Fn(Verdict) -> bool) -> Vec<String> {
-    steps(resolver, alias, wanted).iter().map(Step::to_string).collect()
-}
-
-/// The steps behind [`explained`].
-pub fn steps(resolver: &mut Resolver, alias: &[u8], wanted: impl Fn(Verdict) -> bool) -> Vec<Step> {
     let candidates = resolver.resolve(alias).into_iter().filter(|candidate| wanted(candidate.verdict));
-    candidates
-        .flat_map(|each| {
-            ordered(resolver, &each.module, each.options.as_ref().map(|options| options.as_c_str()))
-        })
-        .collect()
+    candidates.flat_map(|each| resolver.steps(alias, &each.module)).collect()
 }
 
 /// The lines in the order in which the core comes by the modules when it does one thing at a time: from the plans
@@ -32,7 +24,7 @@ pub fn flown(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
     let mut flight = Flight { seen: HashSet::new(), lines: Vec::new() };
     for candidate in resolver.resolve(alias) {
         if candidate.verdict == Verdict::Load {
-            flight.start(resolver, &candidate.module, candidate.options.as_deref());
+            flight.start(resolver, alias, &candidate.module, candidate.options.as_deref());
         }
     }
     flight.lines
@@ -44,24 +36,29 @@ struct Flight {
 }
 
 impl Flight {
-    fn start(&mut self, resolver: &mut Resolver, module: &Name, options: Option<&std::ffi::CString>) {
+    fn start(&mut self, resolver: &mut Resolver, alias: &[u8], module: &Name, options: Option<&CString>) {
         if !self.seen.insert(module.clone()) {
             return;
         }
         let plan = resolver.plan(module, options);
-        plan.deps.iter().chain(&plan.pre).for_each(|before| self.start(resolver, before, None));
+        plan.deps.iter().chain(&plan.pre).for_each(|before| self.needs(resolver, before));
         // A command is printed as modprobe prints it: as it stands in modprobe.d.
         match plan.work {
-            Work::Insert { file, options, .. } => self.lines.push(Step::Insmod { file, options }.to_string()),
+            Work::Insert { file, options } => {
+                let blank = if options.is_empty() { "" } else { " " };
+                self.lines.push(format!("insmod {} {}{blank}", file.display(), options.to_string_lossy()));
+            }
             Work::Install { .. } => {
-                let own = ordered(resolver, module, options.map(|options| options.as_c_str()));
-                self.lines.extend(
-                    own.iter().filter(|s| matches!(s, Step::Install { .. })).map(Step::to_string).next_back(),
-                );
+                let own = resolver.steps(alias, module);
+                self.lines.extend(own.into_iter().filter(|line| line.starts_with("install ")).next_back());
             }
             Work::Builtin | Work::Missing => {}
         }
-        plan.post.iter().for_each(|after| self.start(resolver, after, None));
+        plan.post.iter().for_each(|after| self.needs(resolver, after));
+    }
+
+    fn needs(&mut self, resolver: &mut Resolver, module: &Name) {
+        self.start(resolver, module.as_bytes(), module, None);
     }
 }
 

@@ -14,9 +14,7 @@ use crate::control::listener::Listener;
 use crate::control::lock::Lock;
 use crate::control::process::has_capability;
 use crate::control::server::Bounds;
-use crate::daemon::notify::Notifier;
-use crate::daemon::state_file::StateFile;
-use crate::daemon::{Config, Daemon, Until};
+use crate::daemon::{Config, Daemon};
 use crate::fatal::Fatal;
 use crate::kmod::Loader;
 use crate::uevent::activation::{self, Given};
@@ -58,7 +56,7 @@ pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
     let given = activation::take(socket, options.limits.buffer.receive_buffer.get())?;
     let loader = options.loader()?;
     let lock = Lock::take(socket, STEP_DOWN)?;
-    options.run(lock, loader, given, None, Until::Stopped)
+    options.run(lock, loader, given, None, None)
 }
 
 impl DaemonOptions {
@@ -77,7 +75,7 @@ impl DaemonOptions {
         loader: Loader,
         given: Given,
         requester: Option<u64>,
-        until: Until,
+        linger: Option<Duration>,
     ) -> Result<ExitCode, Fatal> {
         // The socket first: what happens while the rest is set up waits there.
         let netlink =
@@ -98,12 +96,10 @@ impl DaemonOptions {
             // Who loads nothing must not keep udev from it.
             holds: !self.dry_run || !self.tree.is_this_machine(),
             presumed,
-            state_file: Some(StateFile::beside(&path, self.dry_run)),
             control: Some((listener, bounds)),
             loader,
             stop_timeout: self.limits.stop_timeout,
-            until,
-            notifier: Notifier::from_environment(),
+            linger,
         };
         let daemon = Daemon::new(resolver, config)?;
         let from = if with_udev { "udev" } else { "the kernel and /sys, for there is no udev" };

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::daemon::loader;
 use super::options::{LimitOptions, TreeOptions, milliseconds};
-use crate::daemon::{Config, Daemon, Until};
+use crate::daemon::{Config, Daemon};
 use crate::fatal::Fatal;
 use crate::uevent::netlink::Netlink;
 
@@ -45,11 +45,9 @@ impl Command {
             holds: false,
             presumed: None,
             control: None,
-            state_file: None,
             loader,
             stop_timeout: self.limits.stop_timeout,
-            until: Until::Idle(idle),
-            notifier: None,
+            linger: Some(idle),
         };
         let core = Daemon::new(self.tree.open()?, config)?.run()?;
         let stats = core.stats();

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::daemon::DaemonOptions;
 use crate::control::listener;
 use crate::control::lock::{Lock, held};
-use crate::daemon::Until;
 use crate::fatal::Fatal;
 use crate::uevent::activation::Given;
 
@@ -30,7 +29,7 @@ pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
     let Some(lock) = lock(&options.socket.socket)? else { return Ok(ExitCode::SUCCESS) };
     // As udev has it in the environment of a program, which hands it down to us.
     let requester = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
-    options.run(lock, loader, Given::default(), requester, Until::Idle(LINGER))
+    options.run(lock, loader, Given::default(), requester, Some(LINGER))
 }
 
 /// The lock, unless somebody listens already.

@@ -53,7 +53,8 @@ pub enum Event<'a> {
 /// The way in.
 pub struct Events {
     netlink: Option<Netlink>,
-    udev: bool,
+    /// Requests come from udev.
+    pub udev: bool,
     sysfs: PathBuf,
     scan: Option<Scan>,
     /// Events were lost since the scan began: it has to be followed by another.
@@ -62,8 +63,10 @@ pub struct Events {
     lost: bool,
     /// From the first overflow to the end of the scan that nothing was lost in.
     episode: Option<Episode>,
-    drops: u32,
-    malformed: u64,
+    /// Events that the kernel dropped.
+    pub drops: u32,
+    /// Datagrams that could not be parsed.
+    pub malformed: u64,
     buffer: Vec<u8>,
 }
 
@@ -93,14 +96,9 @@ impl Events {
         self.netlink.as_ref().map(Netlink::counters).unwrap_or_default()
     }
 
-    /// Datagrams that could not be parsed, and events that the kernel dropped.
-    pub fn losses(&self) -> (u64, u32) {
-        (self.malformed, self.drops)
-    }
-
-    /// Whether requests come from udev.
-    pub fn with_udev(&self) -> bool {
-        self.udev
+    /// The socket, if there is one.
+    pub fn netlink(&self) -> Option<&Netlink> {
+        self.netlink.as_ref()
     }
 
     /// Goes through the devices that are there, once more where that is going on. Without udev they are requests; with udev

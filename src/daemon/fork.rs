@@ -24,14 +24,14 @@ const LONGEST: u64 = 4096;
 
 /// A process that was started here.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     pid: Pid,
     report: File,
 }
 
 /// How a process ended: with this report, or without one, by this signal (0: by none). The kernel sends one itself where a driver
 /// oopses.
-pub(super) type End = Result<Vec<u8>, i32>;
+pub type End = Result<Vec<u8>, i32>;
 
 impl Process {
     /// Starts a process that ends with a report of what `work` returns; SIGCHLD tells when. `ps` and the kernel's log show the first
@@ -39,7 +39,7 @@ impl Process {
     ///
     /// # Errors
     /// What fork(2) or pipe(2) says. The work was not begun then.
-    pub(super) fn start(name: &str, work: impl FnOnce() -> Vec<u8>) -> io::Result<Self> {
+    pub fn start(name: &str, work: impl FnOnce() -> Vec<u8>) -> io::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // Whoever started us may ignore it, and then nobody is told and nothing can be waited for.
         // SAFETY: no handler is installed.
@@ -53,7 +53,7 @@ impl Process {
     }
 
     /// How it ended, if it has. Afterwards nothing is left of it in the process table.
-    pub(super) fn end(&mut self) -> Option<End> {
+    pub fn end(&mut self) -> Option<End> {
         let status = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
         if status == Ok(WaitStatus::StillAlive) {
             return None;
@@ -94,67 +94,5 @@ fn close_others(keep: RawFd) {
     for descriptor in descriptors.into_iter().filter(|&descriptor| descriptor > 2 && descriptor != keep) {
         // The one that read the directory is closed already.
         let _ = close(descriptor);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::sys::signal::kill;
-    use std::time::{Duration, Instant};
-
-    /// Waits until it has ended.
-    fn end(mut process: Process) -> End {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            match process.end() {
-                Some(end) => return end,
-                None => assert!(Instant::now() < deadline, "it does not end"),
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    #[test]
-    fn a_process_reports_what_its_work_returns_and_leaves_nothing() {
-        let process = Process::start("+work", || b"done".to_vec()).expect("forked");
-        let pid = process.pid;
-        assert_eq!(end(process), Ok(b"done".to_vec()));
-        assert_eq!(kill(pid, None), Err(nix::errno::Errno::ESRCH), "no zombie");
-    }
-
-    #[test]
-    fn a_process_that_dies_says_by_what() {
-        let abort = Process::start("+abort", || std::process::abort()).expect("forked");
-        assert_eq!(end(abort), Err(libc::SIGABRT));
-        let killed = Process::start("+hang", || {
-            loop {
-                std::thread::sleep(Duration::MAX)
-            }
-        });
-        let mut killed = killed.expect("forked");
-        assert_eq!(killed.end(), None, "still there");
-        kill(killed.pid, Signal::SIGKILL).expect("kill");
-        assert_eq!(end(killed), Err(libc::SIGKILL));
-        assert_eq!(end(Process::start("+mute", Vec::new).expect("forked")), Err(0));
-    }
-
-    #[test]
-    fn a_process_has_a_name_a_session_and_no_blocked_signals() {
-        let work = || {
-            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-            let line = |name: &str| {
-                status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
-            };
-            let leader = nix::unistd::getsid(None) == Ok(nix::unistd::getpid());
-            format!("{} {} {leader}", line("Name:"), line("SigBlk:")).into_bytes()
-        };
-        let mut blocked = SigSet::empty();
-        blocked.add(Signal::SIGTERM);
-        blocked.thread_block().expect("blocked");
-        let process = Process::start("+a_name_of_more_than_15_bytes", work).expect("forked");
-        blocked.thread_unblock().expect("unblocked");
-        let report = end(process).expect("a report");
-        assert_eq!(String::from_utf8_lossy(&report), "+a_name_of_more 0000000000000000 true");
     }
 }

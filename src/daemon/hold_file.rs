@@ -15,6 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::hold::uuid;
+use crate::once::Time;
 
 /// What udev's rules look at.
 const HOLD: &str = "hold";
@@ -27,31 +28,34 @@ const NEW: &str = "hold.new";
 #[derive(Debug)]
 pub struct HoldFile {
     socket: PathBuf,
-    /// The socket's directory, for as long as we hold.
-    directory: Option<File>,
+    /// The socket's directory, for as long as we hold, and since when that is.
+    held: Option<(File, Time)>,
 }
 
 impl HoldFile {
     /// `hold` beside this socket. A predecessor's stays as it is until ours takes its place, or [`Self::forget`]. The second is
     /// what it left, if it died while it held: the argument of its [`Self::publish`].
     pub fn beside(socket: &Path) -> (Self, Option<u32>) {
-        let new = Self { socket: socket.into(), directory: None };
-        let stale = [HOLD, RELEASED].into_iter().filter_map(|name| {
-            let target = fs::read_link(new.path(name)).ok()?;
-            Some(u32::try_from(target.to_string_lossy().matches("./").count()).unwrap_or(u32::MAX))
-        });
-        let stale = stale.max();
+        let new = Self { socket: socket.into(), held: None };
+        let links = [HOLD, RELEASED].into_iter().filter_map(|name| fs::read_link(new.path(name)).ok());
+        let numbers = links.map(|link| link.to_string_lossy().matches("./").count());
+        let stale = numbers.max().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         (new, stale)
+    }
+
+    /// Since when there is a hold.
+    pub fn held_since(&self) -> Option<Time> {
+        self.held.as_ref().map(|(_, since)| *since)
     }
 
     /// Makes `hold` appear, with this number in it: as many times `./` as it says.
     ///
     /// # Errors
     /// Those of the system, where the directory is full or may not be written.
-    pub fn publish(&mut self, recoveries: u32) -> io::Result<()> {
-        let directory = match self.directory.take() {
-            Some(directory) => directory,
-            None => File::open(self.path("."))?,
+    pub fn publish(&mut self, recoveries: u32, now: Time) -> io::Result<()> {
+        let (directory, since) = match self.held.take() {
+            Some(held) => held,
+            None => (File::open(self.path("."))?, now),
         };
         let name = self.socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let here = format!("/proc/{}/fd/{}", std::process::id(), directory.as_raw_fd());
@@ -61,7 +65,7 @@ impl HoldFile {
         symlink(target, &new)?;
         // In one step: there is no moment at which a link leads astray.
         fs::rename(&new, self.path(HOLD))?;
-        self.directory = Some(directory);
+        self.held = Some((directory, since));
         let _ = fs::remove_file(self.path(RELEASED));
         Ok(())
     }
@@ -72,12 +76,12 @@ impl HoldFile {
             log::debug!("{}: {error}", self.path(HOLD).display());
         }
         // Should that have failed, the link leads nowhere from here on.
-        self.directory = None;
+        self.held = None;
     }
 
     /// Removes what a successor would find.
     pub fn forget(&mut self) {
-        self.directory = None;
+        self.held = None;
         for name in [HOLD, RELEASED] {
             match fs::remove_file(self.path(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -120,85 +124,4 @@ pub fn ask_again(device: &Path) -> io::Result<()> {
 /// One write(2) is one event: Documentation/ABI/testing/sysfs-uevent, since Linux 4.13.
 fn trigger(device: &Path, event: &str) -> io::Result<()> {
     File::options().write(true).open(device.join("uevent"))?.write_all(event.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-
-    /// A socket in a directory of its own, and the path of the link.
-    fn place() -> (tempfile::TempDir, PathBuf, UnixListener) {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let socket = directory.path().join("io.addonce");
-        let listener = UnixListener::bind(&socket).expect("bind");
-        (directory, socket, listener)
-    }
-
-    #[test]
-    fn udev_sees_hold_for_as_long_as_it_is_published() {
-        let (_directory, socket, _listener) = place();
-        let hold = socket.with_file_name("hold");
-        let (mut file, stale) = HoldFile::beside(&socket);
-        assert_eq!(stale, None);
-        file.publish(0).expect("published");
-        assert!(hold.exists(), "what udev's TEST sees");
-        file.unpublish();
-        assert!(!hold.exists());
-        file.publish(1).expect("published once more");
-        assert!(hold.exists() && !socket.with_file_name("hold.released").is_symlink());
-        file.forget();
-        assert!(!hold.is_symlink());
-        assert_eq!(HoldFile::beside(&socket).1, None);
-    }
-
-    #[test]
-    fn what_a_dead_daemon_leaves_is_seen_by_the_next_and_not_by_udev() {
-        let (_directory, socket, _listener) = place();
-        let hold = socket.with_file_name("hold");
-        for (recoveries, is_released) in [(0, false), (2, false), (1, true)] {
-            let (mut dead, _) = HoldFile::beside(&socket);
-            dead.publish(recoveries).expect("published");
-            if is_released {
-                dead.unpublish();
-            }
-            drop(dead);
-            assert!(!hold.exists(), "the directory was closed with its process");
-            let (mut next, stale) = HoldFile::beside(&socket);
-            assert_eq!(stale, Some(recoveries));
-            next.forget();
-        }
-    }
-
-    #[test]
-    fn another_process_of_the_same_pid_does_not_make_it_true_again() {
-        let (directory, socket, _listener) = place();
-        let hold = socket.with_file_name("hold");
-        let (mut file, _) = HoldFile::beside(&socket);
-        file.publish(0).expect("published");
-        let ours = file.directory.as_ref().map(AsRawFd::as_raw_fd).expect("a directory");
-        let link = fs::read_link(&hold).expect("a link").to_string_lossy().into_owned();
-        // The other process has something else where we have the directory.
-        for path in [directory.path().join(".."), "/dev".into(), "/dev/null".into()] {
-            let theirs = File::open(path).expect("open");
-            let link = link.replace(&format!("/fd/{ours}/"), &format!("/fd/{}/", theirs.as_raw_fd()));
-            fs::remove_file(&hold).expect("remove");
-            symlink(&link, &hold).expect("symlink");
-            assert!(!hold.exists(), "{link}");
-            fs::remove_file(&hold).expect("remove");
-            file.publish(0).expect("published");
-        }
-    }
-
-    #[test]
-    fn where_nothing_can_be_published_nothing_is_left() {
-        let (directory, socket, _listener) = place();
-        let (mut file, _) = HoldFile::beside(&socket);
-        drop(fs::remove_dir_all(directory.path()));
-        assert!(file.publish(0).is_err());
-        file.unpublish();
-        file.forget();
-        assert!(!socket.with_file_name("hold").is_symlink());
-    }
 }

@@ -12,7 +12,7 @@ use crate::once::{LoadError, Name, Outcome, Plan, Stage};
 
 /// The loads that run.
 pub struct Loads {
-    loader: Loader,
+    pub(super) loader: Loader,
     running: Vec<(Name, Process)>,
     finished: VecDeque<(Name, Outcome)>,
 }

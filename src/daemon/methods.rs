@@ -1,33 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What clients' calls mean: which go to the scheduler, which are answered at once, and who waits for what.
 
-use std::path::Path;
-
-use mio::event::Event;
 use serde_json::{Value, json};
 
-use super::events::Events;
+use super::events::More;
 use super::history::History;
-use super::hold::{self, Hold};
-use super::status::{self, Situation, StatusFile};
+use super::status::{self, StatusFile};
+use super::{Daemon, hold};
 use crate::control::json;
 use crate::control::protocol::{Load, Method, Reply};
 use crate::control::server::Server;
 use crate::escape::{escape, unescape};
-use crate::kmod::Resolver;
-use crate::once::{AddOnce, Answer, ClientId, Origin, Request, Scheduler, Time};
+use crate::once::{AddOnce, ClientId, Origin, Request, Scheduler, Time};
 
 /// How many `Top` tells where nobody says.
 const TOP: usize = 10;
 /// The scheduler wants a client for a retry. Clients have higher numbers.
 const NOBODY: ClientId = 0;
 
-/// The clients' side of the loop.
-pub struct Methods {
-    server: Server,
-    file: StatusFile,
-    /// When it was opened.
-    began: Time,
+/// The clients, and what is only for them.
+pub(super) struct Clients {
+    pub server: Server,
+    pub status_file: StatusFile,
+    /// When the server was opened.
+    pub began: Time,
     /// Who waits for settling, and has waited since before the uevents were last seen to be taken in.
     settling: Vec<ClientId>,
     /// The programs that wait for the end of the hold, or for the modules of their uevent.
@@ -35,125 +31,23 @@ pub struct Methods {
     history: History,
 }
 
-impl Methods {
-    /// For the clients of this server.
+impl Clients {
+    /// Those of this server.
     pub fn new(server: Server, now: Time) -> Self {
-        let file = StatusFile::beside(server.path());
+        let status_file = StatusFile::beside(server.path());
         let (settling, programs, history) = Default::default();
-        Self { server, file, began: now, settling, programs, history }
-    }
-
-    /// We are to stop: who connects from now on is not accepted.
-    pub fn stop(&mut self) {
-        self.server.stop();
-    }
-
-    /// The loop has an event of one of the server's tokens.
-    pub fn event(&mut self, event: &Event, now: Time) {
-        self.server.event(event, now);
+        Self { server, status_file, began: now, settling, programs, history }
     }
 
     /// When there is something to do that no event tells of.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.server.next_deadline(), self.file.next_deadline()].into_iter().flatten().min()
+        [self.server.next_deadline(), self.status_file.next_deadline()].into_iter().flatten().min()
     }
 
-    /// The socket's path, if nobody can connect there any more.
-    pub fn lost(&self) -> Option<&Path> {
-        self.server.is_lost().then(|| self.server.path())
-    }
-
-    /// Whether nobody is connected.
-    pub fn is_deserted(&self) -> bool {
-        self.server.stats().now == 0
-    }
-
-    /// Takes calls, a turn's budget of them. True where there is more to be done at once.
-    pub fn serve(
-        &mut self,
-        core: &mut Scheduler,
-        resolver: &mut Resolver,
-        mut hold: Option<&mut Hold>,
-        events: &Events,
-        situation: &Situation,
-        now: Time,
-    ) -> bool {
-        let more = self.server.turn(now);
-        while let Some(client) = self.server.next_gone() {
-            core.client_gone(client);
-            self.settling.retain(|&other| other != client);
-            if self.programs.contains(&client) {
-                self.programs.retain(|&other| other != client);
-                hold.iter_mut().for_each(|hold| hold.gone(client, now));
-            }
-        }
-        while let Some((client, method)) = self.server.next_call() {
-            let reply = match (method, client) {
-                (Method::Load(load), client) => match request(core, resolver, client, &load, now) {
-                    Err(parameter) => Reply::invalid_parameter(parameter),
-                    Ok(()) => {
-                        if let Some(seqnum) = load.seqnum {
-                            hold.iter_mut().for_each(|hold| hold.asked(seqnum, now));
-                            self.programs.extend(client);
-                        }
-                        continue;
-                    }
-                },
-                (Method::Retry { modules }, client) => {
-                    let modules = modules.unwrap_or_default();
-                    core.retry(resolver, client.unwrap_or(NOBODY), &modules, now);
-                    if client.is_none() {
-                        core.client_gone(NOBODY);
-                    }
-                    continue;
-                }
-                (_, None) => continue,
-                (Method::Settle {}, Some(client)) => {
-                    self.settling.push(client);
-                    continue;
-                }
-                (Method::Hold { uuid }, Some(client)) => {
-                    self.programs.push(client);
-                    let (event, udevd) =
-                        (uuid.as_deref().and_then(hold::number), self.server.grandparent(client));
-                    match &mut hold {
-                        Some(hold) => hold.hold(client, event, udevd, now),
-                        None => self.end_hold(client, now),
-                    }
-                    continue;
-                }
-                (Method::Monitor {}, Some(client)) => {
-                    self.server.subscribe(client);
-                    continue;
-                }
-                (Method::Status {}, _) => Reply::of(self.status(core, events, situation, now)),
-                (Method::Failures {}, _) => Reply::of(json!({ "failures": status::failures(core, now) })),
-                (Method::Top { limit }, _) => Reply::of(top(core, limit.unwrap_or(TOP))),
-                (Method::Storm {}, _) => Reply::of(json!({ "storm": self.history.storm(now) })),
-            };
-            if let Some(client) = client {
-                self.server.reply(client, &reply, now);
-            }
-        }
-        self.history.sample(core.stats(), now);
-        more
-    }
-
-    /// After a turn of the loop: writes what everybody may read, if that is due. Whether it was.
-    pub fn write_status(
-        &mut self,
-        core: &Scheduler,
-        events: &Events,
-        situation: &Situation,
-        now: Time,
-    ) -> bool {
-        self.server.beat(now);
-        let is_due = self.file.turn(now);
-        if is_due {
-            let status = self.status(core, events, situation, now);
-            self.file.write(status, status::failures(core, now), now);
-        }
-        is_due
+    /// Replies for the last time.
+    pub fn reply(&mut self, client: ClientId, reply: &Reply, now: Time) {
+        self.programs.retain(|&other| other != client);
+        self.server.reply(client, reply, now);
     }
 
     /// The uevents are taken in and nothing is being loaded.
@@ -165,14 +59,7 @@ impl Methods {
 
     /// Answers a program that waits for the end of the hold.
     pub fn end_hold(&mut self, client: ClientId, now: Time) {
-        self.programs.retain(|&other| other != client);
-        self.server.reply(client, &Reply::of(json!({})), now);
-    }
-
-    /// The scheduler has an answer.
-    pub fn answer(&mut self, client: ClientId, answers: &[Answer], now: Time) {
-        self.programs.retain(|&other| other != client);
-        self.server.reply(client, &json::answers(answers, now), now);
+        self.reply(client, &Reply::of(json!({})), now);
     }
 
     /// A load has ended.
@@ -180,35 +67,90 @@ impl Methods {
         self.history.add(record, now);
         self.server.publish(|| json!({ "add_once": json::add_once(record) }), now);
     }
-
-    fn status(&self, core: &Scheduler, events: &Events, situation: &Situation, now: Time) -> Value {
-        status::status(core, events, &self.server, situation, now.saturating_sub(self.began), now)
-    }
 }
 
-/// Hands a `Load` to the scheduler.
-///
-/// # Errors
-/// The name of the parameter that cannot be.
-fn request(
-    core: &mut Scheduler,
-    resolver: &mut Resolver,
-    client: Option<ClientId>,
-    load: &Load,
-    now: Time,
-) -> Result<(), &'static str> {
-    let alias = unescape(&load.alias).ok_or("alias")?;
-    let devpath = load.devpath.as_deref().map(|path| unescape(path).ok_or("devpath")).transpose()?;
-    let origin = match devpath.as_deref() {
-        Some(devpath) => Origin::Uevent {
-            devpath,
-            seqnum: load.seqnum.unwrap_or_default(),
-            synthetic: load.synthetic.unwrap_or_default(),
-        },
-        None => Origin::Admin,
-    };
-    core.request(resolver, Request { alias: &alias, origin, client }, now);
-    Ok(())
+impl Daemon {
+    /// Takes calls, a turn's budget of them. True where there is more to be done at once.
+    pub(super) fn take_calls(&mut self, now: Time) -> More {
+        let Some(clients) = &mut self.clients else { return false };
+        let more = clients.server.turn(now);
+        while let Some(client) = clients.server.next_gone() {
+            self.core.client_gone(client);
+            clients.settling.retain(|&other| other != client);
+            if let Some(at) = clients.programs.iter().position(|&other| other == client) {
+                clients.programs.swap_remove(at);
+                self.hold.iter_mut().for_each(|(hold, _)| hold.gone(client, now));
+            }
+        }
+        while let Some((client, method)) =
+            self.clients.as_mut().and_then(|clients| clients.server.next_call())
+        {
+            self.call(client, method, now);
+        }
+        self.clients.iter_mut().for_each(|clients| clients.history.sample(self.core.stats(), now));
+        more
+    }
+
+    /// Performs a call. Nobody is told of what, where the client has gone.
+    fn call(&mut self, client: Option<ClientId>, method: Method, now: Time) {
+        let Some(clients) = &mut self.clients else { return };
+        let reply = match (method, client) {
+            (Method::Load(load), client) => match self.load(client, &load, now) {
+                Ok(()) => return,
+                Err(parameter) => Reply::invalid_parameter(parameter),
+            },
+            (Method::Retry { modules }, client) => {
+                let modules = modules.unwrap_or_default();
+                self.core.retry(&mut self.resolver, client.unwrap_or(NOBODY), &modules, now);
+                if client.is_none() {
+                    self.core.client_gone(NOBODY);
+                }
+                return;
+            }
+            (_, None) => return,
+            (Method::Settle {}, Some(client)) => return clients.settling.push(client),
+            (Method::Hold { uuid }, Some(client)) => {
+                clients.programs.push(client);
+                let event = uuid.as_deref().and_then(hold::number);
+                let udevd = clients.server.grandparent(client);
+                return match &mut self.hold {
+                    Some((hold, _)) => hold.hold(client, event, udevd, now),
+                    None => clients.end_hold(client, now),
+                };
+            }
+            (Method::Monitor {}, Some(client)) => return clients.server.subscribe(client),
+            (Method::Status {}, _) => Reply::of(self.status(now)),
+            (Method::Failures {}, _) => Reply::of(json!({ "failures": status::failures(&self.core, now) })),
+            (Method::Top { limit }, _) => Reply::of(top(&self.core, limit.unwrap_or(TOP))),
+            (Method::Storm {}, _) => Reply::of(json!({ "storm": clients.history.storm(now) })),
+        };
+        if let (Some(clients), Some(client)) = (&mut self.clients, client) {
+            clients.reply(client, &reply, now);
+        }
+    }
+
+    /// Hands a `Load` to the scheduler.
+    ///
+    /// # Errors
+    /// The name of the parameter that cannot be.
+    fn load(&mut self, client: Option<ClientId>, load: &Load, now: Time) -> Result<(), &'static str> {
+        let alias = unescape(&load.alias).ok_or("alias")?;
+        let devpath = load.devpath.as_deref().map(|path| unescape(path).ok_or("devpath")).transpose()?;
+        let origin = match devpath.as_deref() {
+            Some(devpath) => Origin::Uevent {
+                devpath,
+                seqnum: load.seqnum.unwrap_or_default(),
+                synthetic: load.synthetic.unwrap_or_default(),
+            },
+            None => Origin::Admin,
+        };
+        self.core.request(&mut self.resolver, Request { alias: &alias, origin, client }, now);
+        if let Some(seqnum) = load.seqnum {
+            self.hold.iter_mut().for_each(|(hold, _)| hold.asked(seqnum, now));
+            self.clients.iter_mut().for_each(|clients| clients.programs.extend(client));
+        }
+        Ok(())
+    }
 }
 
 fn top(core: &Scheduler, limit: usize) -> Value {

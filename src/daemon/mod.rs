@@ -6,20 +6,19 @@
 //! nothing here waits for one, and nothing needs a lock. The loop opens no file that may block.
 
 pub mod clock;
-mod config;
 pub mod events;
-mod fork;
+pub mod fork;
 pub mod history;
 pub mod hold;
-mod hold_file;
+pub mod hold_file;
 pub mod loads;
 pub mod log_lines;
-pub mod methods;
+mod methods;
 pub mod notify;
 pub mod outstanding;
 mod shutdown;
 pub mod signals;
-pub mod state_file;
+mod state_file;
 pub mod status;
 
 use std::io;
@@ -27,30 +26,53 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Poll, Registry, Token};
+use mio::{Interest, Poll, Token};
 use nix::sys::signal::Signal;
 
-use crate::control::server::Server;
+use crate::control::json;
+use crate::control::listener::Listener;
+use crate::control::server::{Bounds, Server};
 use crate::fatal::Fatal;
-use crate::kmod::Resolver;
-use crate::once::{Action, Scheduler, Time};
-pub use config::Config;
+use crate::kmod::{Loader, Resolver};
+use crate::once::{Action, Limits, Scheduler, Time};
+use crate::uevent::netlink::Netlink;
 use events::{Event, Events, More};
 use hold::Hold;
 use hold_file::HoldFile;
 use loads::Loads;
-use methods::Methods;
+use methods::Clients;
 use notify::Notifier;
 use shutdown::Shutdown;
-pub use shutdown::Until;
 use signals::Signals;
 use state_file::StateFile;
-use status::Situation;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
 /// Tokens from here on are the server's.
 const SERVER: Token = Token(2);
+
+/// What a daemon is made of: what the commands that run the loop decide.
+pub struct Config {
+    /// The scheduler's bounds.
+    pub limits: Limits,
+    /// The socket of uevents; none for a tree that is not this machine's.
+    pub netlink: Option<Netlink>,
+    /// Requests come from udev; else from the kernel, and from /sys at the start.
+    pub with_udev: bool,
+    /// With udev: its queue is held while there is work.
+    pub holds: bool,
+    /// The SEQNUM of the event whose program has started us, and the newest when our socket was open: what was announced between
+    /// them is taken to be on its way.
+    pub presumed: Option<(u64, u64)>,
+    /// The control socket, and how its clients are bounded. None for a one-shot, which holds and remembers nothing either.
+    pub control: Option<(Listener, Bounds)>,
+    /// Who performs loads.
+    pub loader: Loader,
+    /// How long loads that run are waited for once addonce is to stop.
+    pub stop_timeout: Duration,
+    /// The end, where no signal says so: nothing has been left to do, and nobody was connected, for this long.
+    pub linger: Option<Duration>,
+}
 
 /// The loop and all it has.
 pub struct Daemon {
@@ -60,12 +82,11 @@ pub struct Daemon {
     core: Scheduler,
     events: Events,
     loads: Loads,
-    methods: Option<Methods>,
+    clients: Option<Clients>,
     /// None without udev, and where udev's queue is not ours to hold.
     hold: Option<(Hold, HoldFile)>,
-    situation: Situation,
     state_file: Option<StateFile>,
-    notifier: Option<Notifier>,
+    notifier: Notifier,
     shutdown: Shutdown,
 }
 
@@ -75,55 +96,54 @@ impl Daemon {
     /// # Errors
     /// [`Fatal::System`], naming what was refused.
     pub fn new(resolver: Resolver, config: Config) -> Result<Self, Fatal> {
-        let poll = Poll::new().map_err(refused)?;
-        let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])?;
-        watch(poll.registry(), &signals, SIGNALS)?;
-        if let Some(netlink) = &config.netlink {
-            watch(poll.registry(), netlink, NETLINK)?;
+        let mut daemon = Self {
+            poll: Poll::new().map_err(refused)?,
+            signals: Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])?,
+            core: Scheduler::new(config.limits),
+            events: Events::new(config.netlink, config.with_udev, resolver.tree().sysfs.clone()),
+            resolver,
+            loads: Loads::new(config.loader),
+            clients: None,
+            hold: None,
+            state_file: None,
+            notifier: Notifier::from_environment(),
+            shutdown: Shutdown::new(config.linger, config.stop_timeout),
+        };
+        daemon.watch(&daemon.signals, SIGNALS)?;
+        if let Some(netlink) = daemon.events.netlink() {
+            daemon.watch(netlink, NETLINK)?;
         }
         let now = clock::now();
-        let (with_udev, dry_run) = (config.with_udev, config.loader.dry_run);
-        let hold = config.control.as_ref().filter(|_| config.holds && with_udev).map(|(listener, _)| {
-            let (file, stale) = HoldFile::beside(listener.path());
-            if stale.is_some() {
-                log::warn!("the daemon before this one ended in the middle of work: asking udev for its devices again");
+        if let Some((listener, bounds)) = config.control {
+            if config.holds && config.with_udev {
+                let (file, stale) = HoldFile::beside(listener.path());
+                if stale.is_some() {
+                    log::warn!(
+                        "the daemon before this one ended in the middle of work: asking udev for its devices again"
+                    );
+                }
+                let mut hold = Hold::new(hold::TAKE_FROM, stale, now.as_nanos() as u64, now);
+                if let Some((requester, newest)) = config.presumed {
+                    hold.presume(requester, newest, now);
+                }
+                daemon.hold = Some((hold, file));
             }
-            let mut hold = Hold::new(hold::TAKE_FROM, stale, now.as_nanos() as u64, now);
-            if let Some((requester, newest)) = config.presumed {
-                hold.presume(requester, newest, now);
+            daemon.state_file = StateFile::beside(listener.path(), config.loader.dry_run);
+            if let Some(state_file) = &mut daemon.state_file {
+                daemon.core = state_file.restore(config.limits, now);
             }
-            (hold, file)
-        });
-        let methods = match config.control {
-            Some((listener, bounds)) => {
-                let registry = poll.registry().try_clone().map_err(refused)?;
-                Some(Methods::new(Server::new(listener, registry, SERVER, bounds)?, now))
-            }
-            None => None,
-        };
-        let mut events = Events::new(config.netlink, with_udev, resolver.tree().sysfs.clone());
-        if !with_udev {
-            events.scan();
+            let registry = daemon.poll.registry().try_clone().map_err(refused)?;
+            daemon.clients = Some(Clients::new(Server::new(listener, registry, SERVER, bounds)?, now));
         }
-        let mut state_file = config.state_file;
-        let core = match &mut state_file {
-            Some(state_file) => state_file.restore(config.limits, now),
-            None => Scheduler::new(config.limits),
-        };
-        Ok(Self {
-            loads: Loads::new(config.loader),
-            poll,
-            signals,
-            resolver,
-            core,
-            events,
-            methods,
-            hold,
-            situation: Situation { with_udev, dry_run, ..Situation::default() },
-            state_file,
-            notifier: config.notifier,
-            shutdown: Shutdown::new(config.until, config.stop_timeout),
-        })
+        if !config.with_udev {
+            daemon.events.scan();
+        }
+        Ok(daemon)
+    }
+
+    fn watch(&self, source: &impl AsFd, token: Token) -> Result<(), Fatal> {
+        let source = source.as_fd().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&source), token, Interest::READABLE).map_err(refused)
     }
 
     /// Runs the loop. Returns the scheduler, whose counters and failures tell what happened.
@@ -138,7 +158,7 @@ impl Daemon {
         // Started in a storm, it is to be spared programs before the first of them is answered.
         self.keep_hold();
         // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
-        self.notifier.iter_mut().for_each(Notifier::ready);
+        self.notifier.ready();
         loop {
             let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut occurred, timeout) {
@@ -147,35 +167,34 @@ impl Daemon {
             }
             let now = clock::now();
             for event in &occurred {
-                match event.token() {
-                    SIGNALS => self.take_signals()?,
-                    NETLINK => {}
-                    _ => self.methods.iter_mut().for_each(|methods| methods.event(event, now)),
+                match (event.token(), &mut self.clients) {
+                    (SIGNALS, _) => self.take_signals()?,
+                    (NETLINK, _) | (_, None) => {}
+                    (_, Some(clients)) => clients.server.event(event, now),
                 }
             }
             more = self.turn()?;
             let now = clock::now();
-            let settled = !more && self.is_settled();
-            if settled {
-                self.methods.iter_mut().for_each(|methods| methods.settled(now));
+            let is_settled = !more && self.is_settled();
+            if let Some(clients) = self.clients.as_mut().filter(|_| is_settled) {
+                clients.settled(now);
             }
-            let is_written = self.write_status(now);
-            // The next one is to have the lock: in an initramfs's udev, say, a load that hangs would keep us from ending.
-            if let Some(path) = self.methods.as_ref().filter(|_| is_written).and_then(Methods::lost) {
-                let path = path.display().to_string();
-                self.end();
-                return Err(Fatal::System(format!(
-                    "{path}: somebody has removed this socket or listens there: nobody can reach this daemon any more"
-                )));
-            }
-            if let Some(notifier) = &mut self.notifier {
-                notifier.beat(now);
-                if is_written {
-                    notifier.status(&self.core, self.loads.running().len());
+            if self.write_status(now) {
+                self.notifier.status(&self.core, self.loads.running().len());
+                // The next one is to have the lock: in an initramfs's udev, say, a load that hangs would keep us from ending.
+                if let Some(server) =
+                    self.clients.as_ref().map(|clients| &clients.server).filter(|server| server.is_lost())
+                {
+                    let path = server.path().display().to_string();
+                    self.end();
+                    return Err(Fatal::System(format!(
+                        "{path}: somebody has removed this socket or listens there: nobody can reach this daemon any more"
+                    )));
                 }
             }
-            let is_idle = settled
-                && self.methods.as_ref().is_none_or(Methods::is_deserted)
+            self.notifier.beat(now);
+            let is_idle = is_settled
+                && self.clients.as_ref().is_none_or(|clients| clients.server.stats().now == 0)
                 && self.hold.as_ref().is_none_or(|(hold, _)| hold.is_idle());
             if self.shutdown.is_over(is_idle, &self.loads, now) {
                 return Ok(self.end());
@@ -209,7 +228,7 @@ impl Daemon {
         Ok(more)
     }
 
-    fn take_events(&mut self, is_drained: &mut bool, now: Duration) -> Result<More, Fatal> {
+    fn take_events(&mut self, is_drained: &mut bool, now: Time) -> Result<More, Fatal> {
         let (core, resolver) = (&mut self.core, &mut self.resolver);
         let mut hold = self.hold.as_mut().map(|(hold, _)| hold);
         self.events.read(|event| match event {
@@ -237,19 +256,6 @@ impl Daemon {
         })
     }
 
-    fn take_calls(&mut self, now: Duration) -> More {
-        let Some(methods) = &mut self.methods else { return false };
-        let (core, resolver) = (&mut self.core, &mut self.resolver);
-        let hold = self.hold.as_mut().map(|(hold, _)| hold);
-        methods.serve(core, resolver, hold, &self.events, &self.situation, now)
-    }
-
-    /// After a turn: writes what everybody may read, if that is due. Whether it was.
-    fn write_status(&mut self, now: Time) -> bool {
-        let Some(methods) = &mut self.methods else { return false };
-        methods.write_status(&self.core, &self.events, &self.situation, now)
-    }
-
     /// Does what the hold wants. True where the socket is to be looked at once more before the loop sleeps.
     fn keep_hold(&mut self) -> More {
         let now = clock::now();
@@ -268,72 +274,56 @@ impl Daemon {
             }
             more = true;
         }
-        self.situation.outstanding = hold.outstanding();
         more
     }
 
     fn act_for_hold(&mut self) -> bool {
         let Some((hold, file)) = &mut self.hold else { return false };
+        let sysfs = &self.resolver.tree().sysfs;
         let mut acted = false;
         while let Some(action) = hold.next_action() {
             acted = true;
             let now = clock::now();
-            let result = match action {
-                hold::Action::WriteEvent(number) => {
-                    hold_file::write_event(&self.resolver.tree().sysfs, number)
-                }
-                hold::Action::Publish { recoveries } => {
-                    self.situation.held_since.get_or_insert(now);
-                    file.publish(recoveries)
-                }
-                hold::Action::Unpublish => {
-                    self.situation.held_since = None;
-                    file.unpublish();
-                    Ok(())
-                }
-                hold::Action::Fence => hold_file::write_fence(&self.resolver.tree().sysfs),
-                hold::Action::Forget => {
-                    file.forget();
-                    Ok(())
-                }
+            let mut result = Ok(());
+            match action {
+                hold::Action::WriteEvent(number) => result = hold_file::write_event(sysfs, number),
+                hold::Action::Publish { recoveries } => result = file.publish(recoveries, now),
+                hold::Action::Unpublish => file.unpublish(),
+                hold::Action::Fence => result = hold_file::write_fence(sysfs),
+                hold::Action::Forget => file.forget(),
                 hold::Action::Answer(client) => {
                     // udevd may kill what its programs have started as soon as its queue is empty.
-                    if let Some(state_file) = &mut self.state_file {
-                        state_file.write(&self.core);
-                    }
-                    self.methods.iter_mut().for_each(|methods| methods.end_hold(client, now));
-                    Ok(())
+                    self.state_file.iter_mut().for_each(|state_file| state_file.write(&self.core));
+                    self.clients.iter_mut().for_each(|clients| clients.end_hold(client, now));
                 }
-                hold::Action::Recover => {
-                    self.events.scan();
-                    Ok(())
-                }
-                hold::Action::GiveUp => {
-                    log::error!(
-                        "uevents were lost, and asking udev again came to nothing {} times: modules may be missing \
-                         until `udevadm trigger --action=add`",
-                        hold::RECOVERIES
-                    );
-                    Ok(())
-                }
-            };
-            log::trace!("hold: {action:?}: {result:?}");
-            if let Err(error) = &result {
-                log::debug!("hold: {action:?}: {error}");
+                hold::Action::Recover => self.events.scan(),
+                hold::Action::GiveUp => log::error!(
+                    "uevents were lost, and asking udev again came to nothing {} times: modules may be missing \
+                     until `udevadm trigger --action=add`",
+                    hold::RECOVERIES
+                ),
+            }
+            match &result {
+                Ok(()) => log::trace!("hold: {action:?}"),
+                Err(error) => log::debug!("hold: {action:?}: {error}"),
             }
             hold.performed(result.is_ok(), now);
         }
         acted
     }
 
+    /// Uevents that udev has not finished yet.
+    fn outstanding(&self) -> usize {
+        self.hold.as_ref().map_or(0, |(hold, _)| hold.outstanding())
+    }
+
     /// Nothing that was announced is on its way, and nothing is being loaded.
     fn is_settled(&self) -> bool {
-        let outstanding = self.hold.as_ref().map_or(0, |(hold, _)| hold.outstanding());
-        !self.shutdown.has_begun() && self.core.is_settled() && outstanding == 0
+        !self.shutdown.has_begun() && self.core.is_settled() && self.outstanding() == 0
     }
 
     /// Writes down what there is to remember, if it is time.
-    fn remember(&mut self, now: Duration) {
+    fn remember(&mut self, now: Time) {
         let Some(state_file) = &mut self.state_file else { return };
         if state_file.due(&self.core).is_some_and(|due| due <= now) {
             state_file.write(&self.core);
@@ -342,9 +332,7 @@ impl Daemon {
 
     /// The end: what is remembered is left to who comes next.
     fn end(mut self) -> Scheduler {
-        if let Some(state_file) = &mut self.state_file {
-            state_file.write(&self.core);
-        }
+        self.state_file.iter_mut().for_each(|state_file| state_file.write(&self.core));
         self.core
     }
 
@@ -352,17 +340,18 @@ impl Daemon {
     fn act(&mut self) {
         let now = clock::now();
         while let Some(action) = self.core.next_action() {
-            match action {
-                Action::Load(_) if self.shutdown.has_begun() => {}
-                Action::Load(plan) => self.loads.start(&plan),
-                Action::Publish(record) => {
+            match (action, &mut self.clients) {
+                (Action::Load(_), _) if self.shutdown.has_begun() => {}
+                (Action::Load(plan), _) => self.loads.start(&plan),
+                (Action::Publish(record), clients) => {
                     log_lines::finished(&record);
-                    self.methods.iter_mut().for_each(|methods| methods.publish(&record, now));
+                    clients.iter_mut().for_each(|clients| clients.publish(&record, now));
                 }
-                Action::Answer(client, answers) => {
-                    self.methods.iter_mut().for_each(|methods| methods.answer(client, &answers, now));
+                (Action::Answer(client, answers), Some(clients)) => {
+                    clients.reply(client, &json::answers(&answers, now), now);
                 }
-                Action::Disabled => log_lines::disabled(),
+                (Action::Answer(..), None) => {}
+                (Action::Disabled, _) => log_lines::disabled(),
             }
         }
     }
@@ -389,27 +378,23 @@ impl Daemon {
         if !waiting.is_empty() {
             log::warn!("asked for and not begun, left to the next daemon: {}", waiting.join(" "));
         }
-        self.shutdown.begin(clock::now());
-        if let Some((hold, _)) = &mut self.hold {
-            if hold.outstanding() > 0 {
-                log::info!(
-                    "{} uevents are on their way through udev: left to the next daemon",
-                    hold.outstanding()
-                );
-            }
-            hold.stop();
+        let outstanding = self.outstanding();
+        if outstanding > 0 {
+            log::info!("{outstanding} uevents are on their way through udev: left to the next daemon");
         }
+        self.shutdown.begin(clock::now());
+        self.hold.iter_mut().for_each(|(hold, _)| hold.stop());
         self.act_for_hold();
-        self.methods.iter_mut().for_each(Methods::stop);
-        self.notifier.iter_mut().for_each(Notifier::stopping);
+        self.clients.iter_mut().for_each(|clients| clients.server.stop());
+        self.notifier.stopping();
     }
 
     /// Indexes, modprobe.d and hwdb are looked at now, and what was made of them is dropped.
     fn reload(&mut self) {
-        self.notifier.iter_mut().for_each(Notifier::reloading);
+        self.notifier.reloading();
         let changed = self.core.reload(&mut self.resolver);
         log_lines::reloaded(changed, self.core.failures().count());
-        self.notifier.iter_mut().for_each(Notifier::ready);
+        self.notifier.ready();
     }
 
     /// How long the loop may sleep.
@@ -421,17 +406,13 @@ impl Daemon {
             self.core.next_deadline(now).filter(|_| goes_on),
             self.hold.as_ref().and_then(|(hold, _)| hold.deadline()).filter(|_| goes_on),
             self.shutdown.deadline(),
-            self.methods.as_ref().and_then(Methods::next_deadline),
+            self.clients.as_ref().and_then(Clients::next_deadline),
             self.state_file.as_ref().and_then(|state_file| state_file.due(&self.core)),
-            self.notifier.as_ref().and_then(Notifier::deadline),
+            self.notifier.deadline(),
         ];
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
         Some(next.into_iter().flatten().min()?.saturating_sub(now) + Duration::from_millis(1))
     }
-}
-
-fn watch(registry: &Registry, source: &impl AsFd, token: Token) -> Result<(), Fatal> {
-    registry.register(&mut SourceFd(&source.as_fd().as_raw_fd()), token, Interest::READABLE).map_err(refused)
 }
 
 fn refused(error: io::Error) -> Fatal {

@@ -6,84 +6,76 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::events::Events;
+use super::Daemon;
 use super::state_file::replace;
 use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::process::Process;
-use crate::control::server::Server;
 use crate::once::{Scheduler, Time};
 
 /// Between two writes of the file.
-const PAUSE: Duration = Duration::from_secs(1);
+pub const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the loop knows and the scheduler does not.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Situation {
-    /// Requests come from udev, not from the kernel and /sys.
-    pub with_udev: bool,
-    /// Nothing is loaded.
-    pub dry_run: bool,
-    /// Uevents that udev has not finished yet.
-    pub outstanding: usize,
-    /// Since when there is a hold.
-    pub held_since: Option<Time>,
-}
+impl Daemon {
+    /// The reply to `Status`.
+    pub(super) fn status(&self, now: Time) -> Value {
+        let (core, events) = (&self.core, &self.events);
+        let stats = core.stats();
+        let counters = events.counters();
+        let since = |then: Time| millis(now.saturating_sub(then));
+        let running = core.loads().filter_map(|load| Some((load.module, load.running?)));
+        let running: Vec<_> =
+            running.map(|(name, began)| json!({ "module": &**name, "ms": since(began) })).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_ms": self.clients.as_ref().map(|clients| since(clients.began)),
+            "with_udev": events.udev,
+            "dry_run": self.loads.loader.dry_run,
+            "disabled": core.is_disabled(),
+            "settled": core.is_settled(),
+            "outstanding": self.outstanding(),
+            "held_ms": self.hold.as_ref().and_then(|(_, file)| file.held_since()).map(since),
+            "loading": core.loads().count(),
+            "running": running,
+            "requests": stats.requests,
+            "no_module": stats.no_module,
+            "duplicates": {
+                "live": stats.duplicates_live,
+                "loading": stats.duplicates_loading,
+                "failed": stats.duplicates_failed,
+            },
+            "retries": stats.retries,
+            "attempts": stats.attempts,
+            "live": stats.live,
+            "failed": stats.failed,
+            "remembered": core.failures().count(),
+            "uevents": {
+                "read": counters.kernel, "from_udev": counters.udev,
+                "strangers": counters.strangers,
+                "truncated": counters.truncated,
+                "malformed": events.malformed,
+                "overflows": counters.overflows,
+                "drops": events.drops,
+            },
+            "clients": self.clients.as_ref().map(|clients| clients.server.stats()),
+        })
+    }
 
-/// The reply to `Status`.
-pub fn status(
-    core: &Scheduler,
-    events: &Events,
-    server: &Server,
-    situation: &Situation,
-    uptime: Time,
-    now: Time,
-) -> Value {
-    let stats = core.stats();
-    let counters = events.counters();
-    let (malformed, drops) = events.losses();
-    let running: Vec<_> = core
-        .loads()
-        .filter_map(|load| Some((load.module, load.running?)))
-        .map(|(name, since)| json!({ "module": &**name, "ms": millis(now.saturating_sub(since)) }))
-        .collect();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_ms": millis(uptime),
-        "with_udev": situation.with_udev,
-        "dry_run": situation.dry_run,
-        "disabled": core.is_disabled(),
-        "settled": core.is_settled(),
-        "outstanding": situation.outstanding,
-        "held_ms": situation.held_since.map(|since| millis(now.saturating_sub(since))),
-        "loading": core.loads().count(),
-        "running": running,
-        "requests": stats.requests,
-        "no_module": stats.no_module,
-        "duplicates": {
-            "live": stats.duplicates_live,
-            "loading": stats.duplicates_loading,
-            "failed": stats.duplicates_failed,
-        },
-        "retries": stats.retries,
-        "attempts": stats.attempts,
-        "live": stats.live,
-        "failed": stats.failed,
-        "remembered": core.failures().count(),
-        "uevents": {
-            "read": counters.kernel, "from_udev": counters.udev,
-            "strangers": counters.strangers,
-            "truncated": counters.truncated,
-            "malformed": malformed,
-            "overflows": counters.overflows,
-            "drops": drops,
-        },
-        "clients": server.stats(),
-    })
+    /// After a turn of the loop: says to who waits that we live, and writes what everybody may read, if that is due. Whether it was.
+    pub(super) fn write_status(&mut self, now: Time) -> bool {
+        let Some(clients) = &mut self.clients else { return false };
+        clients.server.beat(now);
+        if !clients.status_file.turn(now) {
+            return false;
+        }
+        let (status, failures) = (self.status(now), failures(&self.core, now));
+        self.clients.iter_mut().for_each(|clients| clients.status_file.write(&status, &failures, now));
+        true
+    }
 }
 
 /// What is remembered as failed, as `Failures` replies it.
-pub fn failures(core: &Scheduler, now: Time) -> Vec<Value> {
+pub(super) fn failures(core: &Scheduler, now: Time) -> Vec<Value> {
     core.failures().map(|(module, failure)| json::failure(module, failure, now)).collect()
 }
 
@@ -117,50 +109,18 @@ impl StatusFile {
     }
 
     /// Writes it, with these replies to `Status` and `Failures`.
-    pub fn write(&mut self, status: Value, failures: Vec<Value>, now: Time) {
+    pub fn write(&mut self, status: &Value, failures: &[Value], now: Time) {
         (self.stale, self.not_before) = (false, now + PAUSE);
         let text = Process::this().map(|Process { pid, started }| {
-            json!({ "pid": pid, "started": started, "status": status, "failures": failures })
+            let text = json!({ "pid": pid, "started": started, "status": status, "failures": failures });
+            format!("{text}\n").into_bytes()
         });
-        let result = text.and_then(|text| replace(&self.path, 0o644, format!("{text}\n").as_bytes()));
-        let failed = result.is_err();
-        match result {
-            Err(error) if !self.fails => log::warn!("{}: {error}", self.path.display()),
-            _ => {}
-        }
-        self.fails = failed;
+        replace(&self.path, 0o644, text, &mut self.fails);
     }
 }
 
 impl Drop for StatusFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn the_file_is_written_after_a_turn_and_once_a_second_at_most() {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let mut file = StatusFile::beside(&directory.path().join("io.addonce"));
-        let now = Duration::from_secs(5);
-        assert!(file.turn(now));
-        file.write(json!({}), Vec::new(), now);
-        assert_eq!(file.next_deadline(), None, "nothing to wake up for");
-        assert!(!file.turn(now + PAUSE / 2));
-        assert_eq!(file.next_deadline(), Some(now + PAUSE), "it is not forgotten");
-        assert!(file.turn(now + PAUSE));
-        let path = directory.path().join(STATUS);
-        let mode = std::fs::metadata(&path).expect("written").permissions().mode();
-        assert_eq!(mode & 0o777, 0o644, "everybody may read it");
-        let text = std::fs::read(&path).expect("read");
-        let text: Value = serde_json::from_slice(&text).expect("JSON");
-        assert_eq!(text["pid"], std::process::id());
-        drop(file);
-        assert_eq!(std::fs::read_dir(directory.path()).expect("read").count(), 0, "nothing is left");
     }
 }

@@ -4,6 +4,8 @@
 //! Breadth first over all states that can be reached. In each, what must always hold is checked; where nothing happens any
 //! more, what must hold in the end; and from each some end must be reachable, or something goes round in circles.
 
+mod file;
+mod rules;
 mod world;
 
 use std::collections::{HashMap, VecDeque};

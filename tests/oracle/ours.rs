@@ -24,7 +24,7 @@ pub fn flown(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
     let mut flight = Flight { seen: HashSet::new(), lines: Vec::new() };
     for candidate in resolver.resolve(alias) {
         if candidate.verdict == Verdict::Load {
-            flight.start(resolver, alias, &candidate.module, candidate.options.as_deref());
+            flight.start(resolver, &candidate.module, candidate.options.as_deref());
         }
     }
     flight.lines
@@ -36,29 +36,32 @@ struct Flight {
 }
 
 impl Flight {
-    fn start(&mut self, resolver: &mut Resolver, alias: &[u8], module: &Name, options: Option<&CString>) {
+    fn start(&mut self, resolver: &mut Resolver, module: &Name, options: Option<&CString>) {
         if !self.seen.insert(module.clone()) {
             return;
         }
         let plan = resolver.plan(module, options);
-        plan.deps.iter().chain(&plan.pre).for_each(|before| self.needs(resolver, before));
-        // A command is printed as modprobe prints it: as it stands in modprobe.d.
+        plan.deps.iter().chain(&plan.pre).for_each(|before| self.start(resolver, before, None));
+        let text = |options: CString| {
+            let blank = if options.is_empty() { "" } else { " " };
+            format!("{}{blank}", options.to_string_lossy())
+        };
         match plan.work {
             Work::Insert { file, options } => {
-                let blank = if options.is_empty() { "" } else { " " };
-                self.lines.push(format!("insmod {} {}{blank}", file.display(), options.to_string_lossy()));
+                self.lines.push(format!("insmod {} {}", file.display(), text(options)));
             }
-            Work::Install { .. } => {
-                let own = resolver.steps(alias, module);
-                self.lines.extend(own.into_iter().filter(|line| line.starts_with("install ")).next_back());
+            Work::Install { command, options } => {
+                // A command is printed as modprobe prints it: as it stands in modprobe.d.
+                let (command, options) = (command.to_string_lossy(), text(options));
+                let written = match options.as_str() {
+                    "" => command.into_owned(),
+                    options => command.replace(options, "$CMDLINE_OPTS"),
+                };
+                self.lines.push(format!("install {written} {options}"));
             }
             Work::Builtin | Work::Missing => {}
         }
-        plan.post.iter().for_each(|after| self.needs(resolver, after));
-    }
-
-    fn needs(&mut self, resolver: &mut Resolver, module: &Name) {
-        self.start(resolver, module.as_bytes(), module, None);
+        plan.post.iter().for_each(|after| self.start(resolver, after, None));
     }
 }
 

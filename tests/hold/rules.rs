@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the model leaves out of the hold: how long things take, and how an event is known again.
+
+use std::time::Duration;
+
+use addonce::daemon::hold::{Action, Broadcast, Hold, STALL, number, uuid};
+use addonce::daemon::outstanding::{GIVE_UP, Outstanding};
+use addonce::once::Time;
+
+const NOW: Time = Duration::from_secs(1);
+
+/// What it wants, all of which succeeds.
+fn act(hold: &mut Hold, youngest_load: Option<Time>, now: Time) -> Vec<Action> {
+    hold.update(youngest_load, now);
+    let mut actions = Vec::new();
+    while let Some(action) = hold.next_action() {
+        hold.performed(true, now);
+        actions.push(action);
+    }
+    actions
+}
+
+#[test]
+fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
+    let now = Duration::from_secs(1);
+    let mut hold = Hold::new(1, None, 100, now);
+    hold.announced(7, now);
+    act(&mut hold, None, now);
+    hold.hold(1, Some(101), None, now);
+    hold.broadcast(7, Broadcast::Request, now);
+    let three_minutes = now + Duration::from_secs(180);
+    let before = act(&mut hold, Some(now), three_minutes - Duration::from_secs(1));
+    assert!(!before.contains(&Action::Unpublish), "{before:?}");
+    assert!(act(&mut hold, Some(now), three_minutes).contains(&Action::Unpublish));
+}
+
+#[test]
+fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
+    let now = Duration::from_secs(1);
+    let mut hold = Hold::new(1, None, 100, now);
+    let act = |hold: &mut Hold, now| act(hold, None, now);
+    hold.announced(7, now);
+    assert!(act(&mut hold, now).contains(&Action::WriteEvent(101)));
+    hold.hold(1, Some(101), Some((500, 0)), now);
+    let later = now + STALL;
+    assert!(act(&mut hold, later).contains(&Action::WriteEvent(102)), "event 7 does not come");
+    hold.hold(2, Some(102), Some((600, 70)), later);
+    hold.drained(later + GIVE_UP / 2);
+    assert!(!act(&mut hold, later + GIVE_UP / 2).contains(&Action::Recover));
+    hold.broadcast(8, Broadcast::Other, later + GIVE_UP / 2);
+    hold.drained(later + GIVE_UP);
+    assert!(act(&mut hold, later + GIVE_UP).contains(&Action::Recover));
+}
+
+#[test]
+fn a_number_is_found_in_the_uuid_it_was_written_in() {
+    for event in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+        assert_eq!(number(&uuid(event)), Some(event), "{}", uuid(event));
+        assert_eq!(uuid(event).len(), 36);
+    }
+    assert_eq!(number("5b7b0b0e-1c5c-4c6e-9d5a-2f6f6a0f7c11"), None);
+    assert_eq!(number("addadd00-0ace-4000-0000-0000000000zz"), None);
+}
+
+#[test]
+fn an_event_that_is_announced_to_us_after_udevd_was_done_with_it_is_not_outstanding() {
+    let mut outstanding = Outstanding::new(NOW);
+    assert!(outstanding.broadcast(7, NOW), "nobody has asked for it");
+    outstanding.announced(7, NOW);
+    assert!(outstanding.is_empty());
+    outstanding.asked(8, NOW);
+    assert!(!outstanding.broadcast(8, NOW), "its program has asked for it");
+    outstanding.announced(8, NOW);
+    outstanding.announced(9, NOW);
+    assert_eq!(outstanding.len(), 1, "9");
+}
+
+#[test]
+fn what_was_over_before_the_socket_was_open_is_waited_for_half_a_second_though_udevd_has_others() {
+    let mut outstanding = Outstanding::new(NOW);
+    let at = |ms| NOW + Duration::from_millis(ms);
+    outstanding.presume(5, 8, NOW);
+    outstanding.asked(5, NOW);
+    outstanding.begun(at(100));
+    outstanding.broadcast(6, at(300));
+    outstanding.tick(at(900));
+    assert_eq!(outstanding.presumed(), 2, "5 is not done, and one of them may wait for it");
+    outstanding.broadcast(5, at(1000));
+    for (seqnum, ms) in [(20, 1200), (21, 1400)] {
+        outstanding.announced(seqnum, at(ms));
+        outstanding.broadcast(seqnum, at(ms));
+    }
+    outstanding.tick(at(1499));
+    assert_eq!(outstanding.presumed(), 2);
+    assert_eq!(outstanding.deadline(), Some(at(1500)));
+    outstanding.tick(at(1500));
+    assert!(outstanding.is_empty());
+}

@@ -29,15 +29,10 @@ const HWDB: [&str; 5] = [
     "/lib/udev/hwdb.bin",
 ];
 
-/// The identity and age of one file. Size and times alone are not enough: a file renamed over may keep them.
+/// The identity and age of one file: device, inode, size, and when content and inode changed. Size and times alone are not
+/// enough: a file renamed over may keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileStamp {
-    dev: u64,
-    ino: u64,
-    size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
-}
+pub struct FileStamp([u64; 3], [(i64, i64); 2]);
 
 /// The state of every file that answers are made from and that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +46,8 @@ impl FileStamp {
     /// its own times would only tell of files that do not matter.
     pub fn of(path: &Path) -> Option<Self> {
         let data = std::fs::metadata(path).ok().filter(|data| !data.is_dir())?;
-        Some(Self {
-            dev: data.dev(),
-            ino: data.ino(),
-            size: data.size(),
-            mtime: (data.mtime(), data.mtime_nsec()),
-            ctime: (data.ctime(), data.ctime_nsec()),
-        })
+        let times = [(data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec())];
+        Some(Self([data.dev(), data.ino(), data.size()], times))
     }
 }
 
@@ -65,10 +55,8 @@ impl Stamp {
     /// Stamps a module directory, the places where configuration may be, and hwdb.
     pub fn take(directory: &Path, config: &[PathBuf]) -> Self {
         let places = config.iter().flat_map(|place| conf_files(place).chain([place.clone()]));
-        Self {
-            indexes: of_all(indexes(directory)),
-            others: of_all(HWDB.map(PathBuf::from).into_iter().chain(places)),
-        }
+        let others = HWDB.map(PathBuf::from).into_iter().chain(places);
+        Self { indexes: of_all(indexes(directory)), others: of_all(others) }
     }
 
     /// Feeds the stamps of depmod's indexes to a fingerprint. Configuration is left out: of it a plan shows the part
@@ -93,8 +81,6 @@ pub(super) fn files(directory: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// The files of a directory that libkmod reads: `*.conf` (up to kmod 32 also `*.alias`), no dot files.
 pub(super) fn conf_files(place: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "conf" || extension == "alias"))
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "conf" || end == "alias"))
 }

@@ -63,27 +63,3 @@ pub mod escaped {
         unescape(&text).map(Into::into).ok_or_else(|| D::Error::custom("an escape that is none"))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_escaped_reads_back_exactly() {
-        let every: Vec<u8> = (0..=255).collect();
-        assert_eq!(unescape(&escape(&every)), Some(every));
-        assert_eq!(escape(b"dmi:svn\xc3\x9c\\x"), "dmi:svn\\xc3\\x9c\\x5cx");
-    }
-
-    #[test]
-    fn a_head_is_cut_only_where_there_is_more() {
-        assert_eq!([head("abc", 2), head("abc", 3), head("abc", 4)], ["ab...", "abc", "abc"]);
-    }
-
-    #[test]
-    fn an_escape_that_is_none_is_refused() {
-        for text in ["\\x", "\\x1", "\\xzz", "\\x+1", "a\\xé", "a\\b", "\\\\"] {
-            assert_eq!(unescape(text), None, "{text}");
-        }
-    }
-}

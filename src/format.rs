@@ -49,30 +49,12 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// A number of things: `1 device`, `2 devices`.
-pub fn count(n: u64, thing: &str) -> String {
-    let s = if n == 1 { "" } else { "s" };
-    format!("{n} {thing}{s}")
+/// A number, its thousands set apart.
+pub fn number(n: u64) -> String {
+    if n < 1000 { n.to_string() } else { format!("{},{:03}", number(n / 1000), n % 1000) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duration_reads_as_people_say_it() {
-        let told = [0, 340, 999, 1_479, 12_399, 125_000, 11_520_000, 187_200_000].map(duration);
-        assert_eq!(
-            told,
-            ["0 ms", "340 ms", "999 ms", "1.47 s", "12.3 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"]
-        );
-    }
-
-    #[test]
-    fn one_is_not_many() {
-        assert_eq!(
-            [count(0, "device"), count(1, "device"), count(2, "device")],
-            ["0 devices", "1 device", "2 devices"]
-        );
-    }
+/// A number of things: `1 device`, `2,000 devices`.
+pub fn count(n: u64, thing: &str) -> String {
+    format!("{} {thing}{}", number(n), if n == 1 { "" } else { "s" })
 }

@@ -13,7 +13,7 @@ use std::fmt::{Display, Write};
 
 use serde::Deserialize;
 
-use crate::format::duration;
+use crate::format::{count, duration, number};
 
 /// How wide a picture is.
 pub const WIDTH: f64 = 1320.0;
@@ -33,30 +33,7 @@ const MONOSPACE: f64 = 0.61;
 const WIDE: f64 = 0.7;
 
 /// The look of everything, by class.
-pub const STYLE: &str = "
-svg { font-family: system-ui, sans-serif; font-size: 12px; fill: #24292f }
-.paper { fill: #ffffff; stroke: #d0d7de }
-.title { font-size: 20px; font-weight: bold }
-.facts { font-size: 13px; fill: #57606a }
-.head { font-weight: bold; fill: #57606a }
-.tick, .level { fill: #57606a; font-size: 11px; text-anchor: middle }
-.level, .name { text-anchor: end }
-.name { font-family: ui-monospace, monospace }
-.note { fill: #57606a }
-.errno { fill: #a33c00; font-weight: bold }
-.grid { stroke: #e4e8ec; fill: none; shape-rendering: crispEdges }
-.axis { stroke: #8c959f; fill: none; shape-rendering: crispEdges }
-.row { fill: none; pointer-events: all }
-.band { fill: #f6f8fa }
-.requests { fill: none; stroke: #24292f; stroke-linejoin: round }
-.duplicates { fill: #9fb0c0 }
-.waiting { fill: #9ccbea }
-.live { fill: #0072b2 }
-.failed { fill: #d55e00 }
-.mark { fill: none; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round }
-.live.mark { stroke: #0072b2 }
-.failed.mark { stroke: #d55e00 }
-";
+pub const STYLE: &str = include_str!("plot.css");
 
 /// A storm. All times are milliseconds from the first request on.
 #[derive(Clone, Debug, Deserialize)]
@@ -153,10 +130,10 @@ fn facts(storm: &Timeline) -> String {
     [
         format!("began {} ago", duration(storm.began_ms_ago)),
         format!("{} {}", if storm.over { "lasted" } else { "has lasted" }, duration(storm.lasted_ms)),
-        counted(sum(&storm.requests), "request"),
-        format!("{} of them duplicates", count(sum(&storm.duplicates))),
-        format!("{} live", counted((storm.bars.len() - failed) as u64, "module")),
-        format!("{} failed", count(failed as u64)),
+        count(sum(&storm.requests), "request"),
+        format!("{} of them duplicates", number(sum(&storm.duplicates))),
+        format!("{} live", count((storm.bars.len() - failed) as u64, "module")),
+        format!("{} failed", number(failed as u64)),
     ]
     .join(" · ")
 }
@@ -170,7 +147,7 @@ fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
     svg.text("head", MARGIN, RATE_TOP - 16.0, "requests per second");
     for (place, label) in axis.ticks() {
         svg.path("grid", &[(page.left, place), (page.right, place)]);
-        svg.text("level", page.left - 8.0, place + 4.0, &label.parse().map_or(label, count));
+        svg.text("level", page.left - 8.0, place + 4.0, &label.parse().map_or(label, number));
     }
     // Steps over the columns, closed along the axis.
     let outline = |height: fn(&Column) -> f64| {
@@ -213,7 +190,7 @@ fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
     let mut note = bar.error.as_ref().map_or_else(String::new, |error| format!("{error} · "));
     note.push_str(&duration(bar.end_ms - bar.start_ms));
     if bar.asked > 1 {
-        note.push_str(&format!(" · ×{}", count(bar.asked)));
+        note.push_str(&format!(" · ×{}", number(bar.asked)));
     }
     if let Some(module) = &bar.pulled_in_by {
         note.push_str(&format!(" · for {module}"));
@@ -249,7 +226,7 @@ fn all_that_is_known(bar: &Bar) -> String {
         "{}: {came_to}\nasked for after {} by {}, waited {}, loaded {}\nalias {}",
         short(&bar.module, ALIAS),
         duration(bar.asked_ms),
-        counted(bar.asked, "request"),
+        count(bar.asked, "request"),
         duration(bar.start_ms - bar.asked_ms),
         duration(bar.end_ms - bar.start_ms),
         short(&bar.alias, ALIAS),
@@ -306,21 +283,23 @@ pub struct Axis {
     zero: f64,
     far: f64,
     span: f64,
+    /// Between two ticks: 1, 2 or 5 times a power of ten.
     step: f64,
+    /// With so many decimals a value at a tick is written.
+    decimals: usize,
 }
 
 impl Axis {
-    /// An axis from 0, drawn at `zero`, to `span`, drawn at `far`, with at most `most` steps, which are 1, 2 or 5 times a power
-    /// of ten.
+    /// An axis from 0, drawn at `zero`, to `span`, drawn at `far`, with at most `most` steps.
     pub fn new(zero: f64, far: f64, span: f64, most: u32) -> Self {
         // A span of nothing cannot be divided.
         let span = if span.is_finite() && span > 0.0 { span } else { 1.0 };
-        let least = span / f64::from(most.max(1));
-        let steps: [f64; 4] =
-            [1, 2, 5, 10].map(|factor| format!("{factor}e{}", exponent(least)).parse().expect("a number"));
         // What is beside a whole power by a bit means that power.
-        let step = steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(steps[3]);
-        Self { zero, far, span, step }
+        let least = span / f64::from(most.max(1)) * (1.0 - 1e-9);
+        let steps = (-320..).flat_map(|power| [1, 2, 5].map(|factor| (power, format!("{factor}e{power}"))));
+        let mut steps = steps.map(|(power, step): (i32, _)| (power, step.parse().expect("a number")));
+        let (power, step) = steps.find(|(_, step)| *step >= least).expect("a float is not without end");
+        Self { zero, far, span, step, decimals: power.min(0).unsigned_abs() as usize }
     }
 
     /// As [`Axis::new`], but ending at a tick.
@@ -334,19 +313,12 @@ impl Axis {
         self.zero + (self.far - self.zero) * (value / self.span).clamp(0.0, 1.0)
     }
 
-    /// The ticks from zero on: where they are, and their values, with as many decimals as the step between them has.
+    /// The ticks from zero on: where they are, and their values.
     pub fn ticks(&self) -> Vec<(f64, String)> {
-        let decimals = exponent(self.step).min(0).unsigned_abs() as usize;
-        let last = (self.span / self.step + 1e-9).floor() as u32;
+        let (last, decimals) = ((self.span / self.step + 1e-9).floor() as u32, self.decimals);
         let values = (0..=last).map(|n| f64::from(n) * self.step);
         values.map(|value| (self.at(value), format!("{value:.decimals$}"))).collect()
     }
-}
-
-/// The power of ten that a value is written with: its logarithm, rounded down, without libm.
-fn exponent(value: f64) -> i32 {
-    let text = format!("{value:e}");
-    text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).expect("a finite number")
 }
 
 /// A picture in the making. What is written in it is well-formed, whatever text it is given: classes and the style sheet are
@@ -359,20 +331,20 @@ pub struct Svg {
 impl Svg {
     /// An empty picture of this size, with a name for who cannot see it, and a style sheet.
     pub fn new(width: f64, height: f64, name: &str, style: &str) -> Self {
-        let [width, height] = [width, height].map(number);
+        let [width, height] = [width, height].map(coordinate);
         let mut svg = Self { text: String::new() };
         svg.line(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
             escape(name)
         ));
-        svg.line(format_args!("<style>{style}</style>"));
+        svg.line(format_args!("<style>\n{style}</style>"));
         svg
     }
 
     /// A rectangle.
     pub fn rect(&mut self, class: &str, x: f64, y: f64, width: f64, height: f64) {
-        let [x, y, width, height] = [x, y, width.max(0.0), height.max(0.0)].map(number);
+        let [x, y, width, height] = [x, y, width.max(0.0), height.max(0.0)].map(coordinate);
         self.line(format_args!(
             "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"
         ));
@@ -380,13 +352,14 @@ impl Svg {
 
     /// A line through these points.
     pub fn path(&mut self, class: &str, points: &[(f64, f64)]) {
-        let points: Vec<_> = points.iter().map(|&(x, y)| format!("{} {}", number(x), number(y))).collect();
+        let points: Vec<_> =
+            points.iter().map(|&(x, y)| format!("{} {}", coordinate(x), coordinate(y))).collect();
         self.line(format_args!("<path class=\"{class}\" d=\"M{}\"/>", points.join(" L")));
     }
 
     /// A text on one line; its class says whether it begins, ends or is centred here.
     pub fn text(&mut self, class: &str, x: f64, y: f64, text: &str) {
-        let [x, y] = [x, y].map(number);
+        let [x, y] = [x, y].map(coordinate);
         self.line(format_args!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", escape(text)));
     }
 
@@ -408,8 +381,8 @@ impl Svg {
     }
 }
 
-/// A coordinate: a tenth of a pixel is finer than anybody sees.
-fn number(value: f64) -> String {
+/// A tenth of a pixel is finer than anybody sees.
+fn coordinate(value: f64) -> String {
     let text = format!("{value:.1}");
     match text.strip_suffix(".0") {
         Some("-0") => "0".into(),
@@ -428,46 +401,10 @@ fn escape(text: &str) -> String {
     pairs.into_iter().fold(plain, |text, (character, reference)| text.replace(character, reference))
 }
 
-/// A count, its thousands set apart.
-fn count(n: u64) -> String {
-    if n < 1000 { n.to_string() } else { format!("{},{:03}", count(n / 1000), n % 1000) }
-}
-
-/// A count of something that has a plural in -s.
-fn counted(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
-}
-
 /// At most so many characters of a text; the last one tells that there was more.
 fn short(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_per_second_and_has_no_more_duplicates_than_requests() {
-        let rates = |bin_ms, requests: &[u64], duplicates: &[u64]| {
-            let [requests, duplicates] = [requests, duplicates].map(<[u64]>::to_vec);
-            let (began_ms_ago, lasted_ms, over, bars) = (0, 0, true, Vec::new());
-            let storm = Timeline { began_ms_ago, lasted_ms, over, bin_ms, requests, duplicates, bars };
-            columns(&storm, 1e9).into_iter().map(|(_, _, r, d)| (r, d)).collect::<Vec<_>>()
-        };
-        let expected = [(200.0, 180.0), (0.0, 0.0), (100.0, 100.0)];
-        assert_eq!(rates(50, &[10, 0, 5], &[9, 0, 70]), expected);
-        assert_eq!(rates(0, &[1, 2], &[5]), [(1000.0, 1000.0), (2000.0, 0.0)]);
-    }
-
-    #[test]
-    fn numbers_and_texts_are_told_as_far_as_one_cares() {
-        assert_eq!([0, 999, 1000, 1_234_067].map(count), ["0", "999", "1,000", "1,234,067"]);
-        assert_eq!([12.0, 12.34, -0.01, 0.05].map(number), ["12", "12.3", "0", "0.1"]);
-        assert_eq!([short("snd_hda_intel", 8), short("snd", 0)], ["snd_hda…", "…"]);
-        assert_eq!(plain("a\u{202e}b\0\n\\x5c<"), "a\\xe2\\x80\\xaeb\\x00\\x0a\\x5c<");
     }
 }

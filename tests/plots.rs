@@ -17,10 +17,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use addonce::plot::{Axis, Svg};
+use addonce::plot::{Axis, Svg, Timeline, draw};
 use common::running::addonce;
 use roxmltree::{Document, NodeType};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plots");
@@ -199,6 +199,44 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("wait");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+/// The picture of these requests and duplicates, with a load of this module that so many asked for.
+fn drawn(bin_ms: u64, requests: &[u64], duplicates: &[u64], module: &str, asked: u64) -> String {
+    let bar = json!({
+        "module": module, "error": null, "asked_ms": 0, "start_ms": 0, "end_ms": 0, "alias": "x",
+        "devpath": null, "pulled_in_by": null, "asked": asked,
+    });
+    let storm = json!({
+        "began_ms_ago": 0, "lasted_ms": 150, "over": true, "bin_ms": bin_ms, "requests": requests,
+        "duplicates": duplicates, "bars": [bar],
+    });
+    draw(&serde_json::from_value::<Timeline>(storm).expect("a storm"))
+}
+
+#[test]
+fn a_rate_is_per_second_and_has_no_more_duplicates_than_requests() {
+    let rate = |bin_ms, requests: &[u64], duplicates: &[u64]| {
+        let text = drawn(bin_ms, requests, duplicates, "x", 1);
+        let xml = Document::parse(&text).expect("XML");
+        let class = |class| xml.descendants().filter(move |node| node.attribute("class") == Some(class));
+        let paths = ["requests", "duplicates"].map(|name| class(name).find_map(|node| node.attribute("d")));
+        let highest = class("level").filter_map(|node| node.text()).next_back();
+        (paths.map(|path| path.expect("drawn").to_owned()), highest.expect("a level").to_owned())
+    };
+    let (paths, highest) = rate(50, &[10, 0, 5], &[9, 0, 70]);
+    assert_eq!((&paths, &*highest), (&rate(50, &[10, 0, 5], &[9, 0, 5]).0, "200"));
+    assert_ne!(paths, rate(50, &[10, 0, 5], &[9, 0, 4]).0);
+    assert_eq!(rate(0, &[1, 2], &[1]), rate(1, &[1, 2], &[1, 0]));
+    assert_eq!(rate(0, &[1, 2], &[1]).1, "2,000");
+}
+
+#[test]
+fn numbers_and_texts_are_told_as_far_as_one_cares() {
+    let text = drawn(50, &[1], &[0], "a_module_with_a_name_of_thirty_1", 1_234_067);
+    assert!(text.contains(" · ×1,234,067<") && text.contains(">a_module_with_a_name_of_thirt…<"), "{text}");
+    let text = drawn(50, &[1], &[0], "a\u{202e}b\0\n\\x5c<", 1);
+    assert!(text.contains(">a\\xe2\\x80\\xaeb\\x00\\x0a\\x5c&lt;<"), "{text}");
 }
 
 fn labels(span: f64, most: u32) -> String {

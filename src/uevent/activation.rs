@@ -6,10 +6,11 @@
 //! addonce runs and while it is replaced, and the control socket, where clients wait meanwhile. A descriptor that is neither is
 //! refused by its number.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::socket::{SockType, getsockopt, sockopt as option};
 
 use super::netlink::Netlink;
@@ -30,14 +31,12 @@ pub struct Given {
 /// # Errors
 /// [`Fatal::System`], naming the variable or the descriptor that makes no sense.
 pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
-    let refused = |error: std::io::Error| {
-        Fatal::System(format!("what LISTEN_PID and LISTEN_FDS say of handed over sockets is wrong: {error}"))
-    };
     let mut given = Given::default();
     // Sees to it that they are open, and closes them on exec.
-    let mut numbers = sd_notify::listen_fds().map_err(refused)?;
-    let Some(first) = numbers.next() else { return Ok(given) };
-    for descriptor in sockopt::claim(first..first + 1 + numbers.len() as i32) {
+    let descriptors = sd_notify::listen_fds().map_err(|error| {
+        Fatal::System(format!("what LISTEN_PID and LISTEN_FDS say of handed over sockets is wrong: {error}"))
+    })?;
+    for descriptor in sockopt::claim(descriptors) {
         let number = descriptor.as_raw_fd();
         adopt(&mut given, descriptor, socket, receive_buffer).map_err(|why| {
             Fatal::System(format!(
@@ -52,29 +51,26 @@ pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
 
 /// Takes over one of them. The error says why it is of no use.
 fn adopt(given: &mut Given, descriptor: OwnedFd, socket: &Path, receive_buffer: usize) -> Result<(), String> {
-    let (family, _) = sockopt::kind(descriptor.as_fd()).map_err(|error| error.to_string())?;
-    let before = match family {
+    let said = |errno: Errno| errno.desc().to_owned();
+    let before = match getsockopt(&descriptor, sockopt::Domain).map_err(said)? {
         libc::AF_NETLINK => given.netlink.replace(Netlink::adopt(descriptor, receive_buffer)?).is_some(),
-        libc::AF_UNIX => given.control.replace(listener(descriptor, socket)?).is_some(),
+        libc::AF_UNIX => {
+            let stream = getsockopt(&descriptor, option::SockType).map_err(said)?;
+            let listens = getsockopt(&descriptor, option::AcceptConn).map_err(said)?;
+            if (stream, listens) != (SockType::Stream, true) {
+                return Err("it is a socket of family 1 that does not listen for streams".into());
+            }
+            let listener = UnixListener::from(descriptor);
+            let address = listener.local_addr().map_err(|error| error.to_string())?;
+            let path = address.as_pathname().ok_or("it listens at no path")?;
+            if !is_same(path, socket) {
+                return Err(format!("it listens at {}, and clients are to come to --socket", path.display()));
+            }
+            given.control.replace(listener).is_some()
+        }
         family => return Err(format!("it is a socket of family {family}")),
     };
     if before { Err("it is the second of its kind".into()) } else { Ok(()) }
-}
-
-/// The control socket, if that is what it is; else why it is not.
-fn listener(descriptor: OwnedFd, socket: &Path) -> Result<UnixListener, String> {
-    let stream = getsockopt(&descriptor, option::SockType).map_err(|errno| errno.to_string())?;
-    let listens = getsockopt(&descriptor, option::AcceptConn).map_err(|errno| errno.to_string())?;
-    if (stream, listens) != (SockType::Stream, true) {
-        return Err("it is a socket of family 1 that does not listen for streams".into());
-    }
-    let listener = UnixListener::from(descriptor);
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
-    match address.as_pathname() {
-        Some(path) if is_same(path, socket) => Ok(listener),
-        Some(path) => Err(format!("it listens at {}, and clients are to come to --socket", path.display())),
-        None => Err("it listens at no path".into()),
-    }
 }
 
 /// /var/run is another name of /run.

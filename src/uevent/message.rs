@@ -92,18 +92,9 @@ pub fn parse(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
     if datagram.len() > LONGEST {
         return Err(Malformed::TooLong);
     }
-    let strings = terminated(datagram)?;
-    let (header, rest) = cut(strings);
+    let (header, strings) = cut(terminated(datagram)?);
     let at = memchr::memchr(b'@', header).filter(|&at| at > 0).ok_or(Malformed::NoHeader)?;
-    let (action, devpath) = (&header[..at], &header[at + 1..]);
-    let keys = Keys::read(rest);
-    if keys.action.is_some_and(|other| other != action) {
-        return Err(Malformed::Disagrees("ACTION"));
-    }
-    if keys.devpath.is_some_and(|other| other != devpath) {
-        return Err(Malformed::Disagrees("DEVPATH"));
-    }
-    keys.uevent()
+    read(strings, Some((&header[..at], &header[at + 1..])))
 }
 
 /// Reads a datagram of udevd: `struct monitor_netlink_header` of systemd's libsystemd/sd-device/device-monitor.c, the same
@@ -118,9 +109,11 @@ pub fn parse_udev(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
     if !datagram.starts_with(b"libudev\0") || word(8).map(u32::from_be_bytes) != Some(MAGIC) {
         return Err(Malformed::NoHeader);
     }
-    let (Some(begin), Some(length)) = (number(16), number(20)) else { return Err(Malformed::NoHeader) };
-    let end = begin.checked_add(length).ok_or(Malformed::NoHeader)?;
-    Keys::read(terminated(datagram.get(begin..end).ok_or(Malformed::NoHeader)?)?).uevent()
+    let properties = || {
+        let begin = number(16)?;
+        datagram.get(begin..begin.checked_add(number(20)?)?)
+    };
+    read(terminated(properties().ok_or(Malformed::NoHeader)?)?, None)
 }
 
 /// The strings, the last one without its end.
@@ -136,64 +129,52 @@ fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The values of the keys that mean something here.
-#[derive(Default)]
-struct Keys<'a> {
-    action: Option<&'a [u8]>,
-    devpath: Option<&'a [u8]>,
-    subsystem: Option<&'a [u8]>,
-    modalias: Option<&'a [u8]>,
-    other_modalias: Option<&'a [u8]>,
-    seqnum: Option<&'a [u8]>,
-    uuid: Option<&'a [u8]>,
-    argument: Option<&'a [u8]>,
-}
-
-impl<'a> Keys<'a> {
-    fn read(mut strings: &'a [u8]) -> Self {
-        let mut keys = Self::default();
-        while !strings.is_empty() {
-            let string;
-            (string, strings) = cut(strings);
-            let Some(at) = memchr::memchr(b'=', string) else { continue };
-            let value = &string[at + 1..];
-            let key = match &string[..at] {
-                b"MODALIAS" => {
-                    if keys.modalias != Some(value) {
-                        keys.other_modalias = keys.modalias;
-                    }
-                    &mut keys.modalias
+/// Reads the keys that mean something here; action and path of a header have to be the same.
+fn read<'a>(mut strings: &'a [u8], header: Option<(&'a [u8], &'a [u8])>) -> Result<Uevent<'a>, Malformed> {
+    let (mut action, mut devpath, mut subsystem, mut seqnum) = (None, None, None, None);
+    let (mut modalias, mut other_modalias, mut uuid, mut argument) = (None, None, None, None);
+    while !strings.is_empty() {
+        let string;
+        (string, strings) = cut(strings);
+        let Some(at) = memchr::memchr(b'=', string) else { continue };
+        let value = &string[at + 1..];
+        let key = match &string[..at] {
+            b"MODALIAS" => {
+                if modalias != Some(value) {
+                    other_modalias = modalias;
                 }
-                b"ACTION" => &mut keys.action,
-                b"DEVPATH" => &mut keys.devpath,
-                b"SUBSYSTEM" => &mut keys.subsystem,
-                b"SEQNUM" => &mut keys.seqnum,
-                b"SYNTH_UUID" => &mut keys.uuid,
-                b"SYNTH_ARG_ADDONCE" => &mut keys.argument,
-                _ => continue,
-            };
-            *key = Some(value);
-        }
-        keys
-    }
-
-    fn uevent(self) -> Result<Uevent<'a>, Malformed> {
-        let Self { subsystem, uuid, argument, .. } = self;
-        let action = match self.action.ok_or(Malformed::Missing("ACTION"))? {
-            b"add" => Action::Add,
-            b"remove" => Action::Remove,
-            _ => Action::Other,
+                &mut modalias
+            }
+            b"ACTION" => &mut action,
+            b"DEVPATH" => &mut devpath,
+            b"SUBSYSTEM" => &mut subsystem,
+            b"SEQNUM" => &mut seqnum,
+            b"SYNTH_UUID" => &mut uuid,
+            b"SYNTH_ARG_ADDONCE" => &mut argument,
+            _ => continue,
         };
-        let devpath = self.devpath.ok_or(Malformed::Missing("DEVPATH"))?;
-        if !devpath.starts_with(b"/") {
-            return Err(Malformed::DevpathNotAbsolute);
-        }
-        let seqnum = number(self.seqnum.ok_or(Malformed::Missing("SEQNUM"))?).ok_or(Malformed::BadSeqnum)?;
-        let [modalias, other_modalias] =
-            [self.modalias, self.other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
-        let synthetic = uuid.is_some();
-        Ok(Uevent { action, devpath, subsystem, modalias, other_modalias, seqnum, synthetic, uuid, argument })
+        *key = Some(value);
     }
+    let action = action.ok_or(Malformed::Missing("ACTION"))?;
+    let devpath = devpath.ok_or(Malformed::Missing("DEVPATH"))?;
+    match header {
+        Some((other, _)) if other != action => return Err(Malformed::Disagrees("ACTION")),
+        Some((_, other)) if other != devpath => return Err(Malformed::Disagrees("DEVPATH")),
+        _ => {}
+    }
+    if !devpath.starts_with(b"/") {
+        return Err(Malformed::DevpathNotAbsolute);
+    }
+    let action = match action {
+        b"add" => Action::Add,
+        b"remove" => Action::Remove,
+        _ => Action::Other,
+    };
+    let seqnum = number(seqnum.ok_or(Malformed::Missing("SEQNUM"))?).ok_or(Malformed::BadSeqnum)?;
+    let [modalias, other_modalias] =
+        [modalias, other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
+    let synthetic = uuid.is_some();
+    Ok(Uevent { action, devpath, subsystem, modalias, other_modalias, seqnum, synthetic, uuid, argument })
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

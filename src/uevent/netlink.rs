@@ -80,13 +80,26 @@ impl Netlink {
     /// # Errors
     /// [`Fatal::System`] with what the system says.
     pub fn open(receive_buffer: usize) -> Result<Netlink, Fatal> {
-        let socket = open_socket().map_err(refused)?;
-        set_receive_buffer(&socket, receive_buffer).map_err(refused)?;
-        // Before bind, so that nothing unwanted is queued.
-        attach_filter(&socket);
-        setsockopt(&socket, option::PassCred, &true).map_err(refused)?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP | UDEV_GROUP)).map_err(refused)?;
-        Ok(Netlink { socket, adopted: false, counters: Counters::default() })
+        let open = || {
+            let socket = open_socket()?;
+            set_receive_buffer(&socket, receive_buffer)?;
+            // Before bind, so that nothing unwanted is queued.
+            let netlink = Self::new(socket, false)?;
+            bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP | UDEV_GROUP))?;
+            Ok(netlink)
+        };
+        open().map_err(|errno: Errno| {
+            let way_out = match errno {
+                Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => {
+                    ": this kernel has no uevents (CONFIG_NET, CONFIG_UEVENT)"
+                }
+                Errno::EPERM | Errno::EACCES => {
+                    ": is it forbidden by a sandbox (RestrictAddressFamilies=AF_NETLINK)?"
+                }
+                _ => "",
+            };
+            Fatal::System(format!("cannot listen for uevents: {}{way_out}", errno.desc()))
+        })
     }
 
     /// Takes over a socket that a supervisor opened (`ListenNetlink=kobject-uevent 3`: the number is the mask of groups), with
@@ -95,27 +108,42 @@ impl Netlink {
     /// # Errors
     /// Why it is of no use: it is another kind of socket, or lacks one of the groups.
     pub fn adopt(socket: OwnedFd, receive_buffer: usize) -> Result<Netlink, String> {
-        match sockopt::kind(socket.as_fd()) {
-            Ok((libc::AF_NETLINK, libc::NETLINK_KOBJECT_UEVENT)) => {}
-            Ok((family, protocol)) => return Err(format!("it is of family {family}, protocol {protocol}")),
-            Err(error) => return Err(error.to_string()),
-        }
         let refused = |errno: Errno| errno.desc().to_owned();
+        let family = getsockopt(&socket, sockopt::Domain).map_err(refused)?;
+        let protocol = getsockopt(&socket, sockopt::Protocol).map_err(refused)?;
+        if (family, protocol) != (libc::AF_NETLINK, libc::NETLINK_KOBJECT_UEVENT) {
+            return Err(format!("it is of family {family}, protocol {protocol}"));
+        }
         let bound: NetlinkAddr = getsockname(socket.as_raw_fd()).map_err(refused)?;
         for (group, whose) in [(KERNEL_GROUP, "the kernel's"), (UDEV_GROUP, "udev's")] {
             if bound.groups() & group == 0 {
                 return Err(format!("it is not in {whose} group"));
             }
         }
-        let flags = fcntl(&socket, FcntlArg::F_GETFL).map_err(refused)?;
-        let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-        fcntl(&socket, FcntlArg::F_SETFL(flags)).map_err(refused)?;
-        fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(refused)?;
+        let take_over = || {
+            let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
+            fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+            fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+            // Without privilege SO_RCVBUF takes no more than `net.core.rmem_max`, and sets that even where there was more room before:
+            // so a socket without a past shows what would be granted.
+            let probe = open_socket()?;
+            set_receive_buffer(&probe, receive_buffer)?;
+            if granted(&probe)? > granted(&socket)? {
+                set_receive_buffer(&socket, receive_buffer)?;
+            }
+            Self::new(socket, true)
+        };
+        take_over().map_err(refused)
+    }
+
+    fn new(socket: OwnedFd, adopted: bool) -> nix::Result<Self> {
+        // A kernel without the filter sends more than we need, and nothing else changes.
+        if let Err(errno) = sockopt::attach_filter(&socket) {
+            log::debug!("cannot filter uevents in the kernel: {errno}");
+        }
         // Credentials go with what is queued already, too: the kernel keeps them with each datagram.
-        setsockopt(&socket, option::PassCred, &true).map_err(refused)?;
-        grow(&socket, receive_buffer).map_err(refused)?;
-        attach_filter(&socket);
-        Ok(Netlink { socket, adopted: true, counters: Counters::default() })
+        setsockopt(&socket, option::PassCred, &true)?;
+        Ok(Self { socket, adopted, counters: Counters::default() })
     }
 
     /// The next datagram, or why there is none. `buffer` wants [`BUFFER`] bytes.
@@ -133,24 +161,14 @@ impl Netlink {
                 Err(errno) => return Received::Failed(errno.into()),
             }
         };
-        match sender {
-            Origin::Stranger => {
-                self.counters.strangers += 1;
-                Received::Stranger
-            }
-            _ if length >= size => {
-                self.counters.truncated += 1;
-                Received::Truncated
-            }
-            Origin::Kernel => {
-                self.counters.kernel += 1;
-                Received::Kernel(&buffer[..length])
-            }
-            Origin::Udev => {
-                self.counters.udev += 1;
-                Received::Udev(&buffer[..length])
-            }
-        }
+        let (counter, received) = match sender {
+            Sender::Stranger => (&mut self.counters.strangers, Received::Stranger),
+            _ if length >= size => (&mut self.counters.truncated, Received::Truncated),
+            Sender::Kernel => (&mut self.counters.kernel, Received::Kernel(&buffer[..length])),
+            Sender::Udev => (&mut self.counters.udev, Received::Udev(&buffer[..length])),
+        };
+        *counter += 1;
+        received
     }
 
     /// What came so far.
@@ -169,10 +187,10 @@ impl Netlink {
     /// # Errors
     /// What the system says: SO_MEMINFO is there since Linux 4.12.
     pub fn drops(&self) -> io::Result<u32> {
-        sockopt::drops(self.as_fd())
+        Ok(sockopt::drops(&self.socket)?)
     }
 
-    /// The room for queued datagrams, in the unit of [`Netlink::open`]: SO_RCVBUF reads twice as much.
+    /// The room for queued datagrams, in the unit of [`Netlink::open`].
     ///
     /// # Errors
     /// What the system says.
@@ -194,30 +212,26 @@ impl AsRawFd for Netlink {
 }
 
 /// Who sent a datagram.
-enum Origin {
+enum Sender {
     Kernel,
     Udev,
     Stranger,
 }
 
-fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Origin)> {
+fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Sender)> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut control = nix::cmsg_space!(UnixCredentials);
     let received = recvmsg::<NetlinkAddr>(socket, &mut parts, Some(&mut control), MsgFlags::empty())?;
-    let address = received.address;
-    let sent = match address {
+    let is_root =
+        |message| matches!(message, ControlMessageOwned::ScmCredentials(sender) if sender.uid() == 0);
+    let sender = match received.address {
         // Nobody but the kernel has port 0: netlink_insert() gives it to no socket.
-        Some(address) if address.pid() == 0 => Origin::Kernel,
+        Some(address) if address.pid() == 0 => Sender::Kernel,
         // A multicast needs CAP_NET_ADMIN over the network namespace; the credentials are the kernel's word, too.
-        Some(address) if address.groups() == UDEV_GROUP => {
-            let root = received.cmsgs()?.any(|message| {
-                matches!(message, ControlMessageOwned::ScmCredentials(credentials) if credentials.uid() == 0)
-            });
-            if root { Origin::Udev } else { Origin::Stranger }
-        }
-        _ => Origin::Stranger,
+        Some(address) if address.groups() == UDEV_GROUP && received.cmsgs()?.any(is_root) => Sender::Udev,
+        _ => Sender::Stranger,
     };
-    Ok((received.bytes, sent))
+    Ok((received.bytes, sender))
 }
 
 fn open_socket() -> nix::Result<OwnedFd> {
@@ -233,34 +247,7 @@ fn set_receive_buffer(socket: &OwnedFd, size: usize) -> nix::Result<()> {
     }
 }
 
-/// Without privilege SO_RCVBUF takes no more than `net.core.rmem_max`, and sets that even where there was more room before: so
-/// a socket without a past shows what would be granted.
-fn grow(socket: &OwnedFd, size: usize) -> nix::Result<()> {
-    let probe = open_socket()?;
-    set_receive_buffer(&probe, size)?;
-    if granted(&probe)? > granted(socket)? { set_receive_buffer(socket, size) } else { Ok(()) }
-}
-
+/// SO_RCVBUF reads twice as much.
 fn granted(socket: &OwnedFd) -> nix::Result<usize> {
     Ok(getsockopt(socket, option::RcvBuf)? / 2)
-}
-
-/// A kernel without the filter sends more than we need, and nothing else changes.
-fn attach_filter(socket: &OwnedFd) {
-    if let Err(error) = sockopt::attach_filter(socket.as_fd()) {
-        log::debug!("cannot filter uevents in the kernel: {error}");
-    }
-}
-
-fn refused(errno: Errno) -> Fatal {
-    let way_out = match errno {
-        Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => {
-            ": this kernel has no uevents (CONFIG_NET, CONFIG_UEVENT)"
-        }
-        Errno::EPERM | Errno::EACCES => {
-            ": is it forbidden by a sandbox (RestrictAddressFamilies=AF_NETLINK)?"
-        }
-        _ => "",
-    };
-    Fatal::System(format!("cannot listen for uevents: {}{way_out}", errno.desc()))
 }

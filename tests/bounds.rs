@@ -337,7 +337,7 @@ fn replay(storm: &str, world: &str, flags: &[&str]) -> serde_json::Value {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [at, device, modalias] = words[..] else { panic!("{line}") };
         capture += &format!(
-            "\n{at} add@/{device}\nACTION=add\nDEVPATH=/{device}\nMODALIAS={modalias}\nSYNTH_UUID=0\nSEQNUM={seqnum}\n"
+            "{at} add@/{device} ACTION=add DEVPATH=/{device} MODALIAS={modalias} SYNTH_UUID=0 SEQNUM={seqnum}\n"
         );
     }
     let [storm, declared] = ["storm", "world"].map(|name| directory.path().join(name));

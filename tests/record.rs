@@ -50,7 +50,7 @@ fn records(path: &Path) -> Vec<Record> {
 /// Waits until so many records stand in the file.
 fn wait_for_records(path: &Path, count: usize) {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while fs::read_to_string(path).unwrap_or_default().matches("\nSEQNUM=").count() < count {
+    while fs::read_to_string(path).unwrap_or_default().matches(" SEQNUM=").count() < count {
         assert!(std::time::Instant::now() < deadline, "{count} records do not come");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -246,7 +246,7 @@ fn what_cannot_be_read_is_named_with_file_and_line() {
     };
     with_tree(&path("other", "something else\n"), &["other: line 1:", "addonce-capture 1"]);
     with_tree(&path("time", "addonce-capture 1\n\nadd@/d\n"), &["time: line 3:", "time in seconds"]);
-    with_tree(&path("byte", "addonce-capture 1\n0 add@/d\nX=\u{ff}\n"), &["byte: line 3:", "\\xc3"]);
+    with_tree(&path("byte", "addonce-capture 1\n\n0 add@/d X=\u{ff}\n"), &["byte: line 3:", "\\xc3"]);
     with_tree("/nowhere/x.capture", &["/nowhere/x.capture"]);
     let wrong = path("wrong", "a needs b\nc => ENOSUCH\n");
     refused(&[&good, "--world", &wrong], &["wrong: line 2:", "ENOSUCH"]);

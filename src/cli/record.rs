@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::num::NonZeroU64;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,12 +17,8 @@ use nix::sys::signal::Signal;
 use super::options::{BufferOption, seconds};
 use crate::daemon::signals::Signals;
 use crate::fatal::Fatal;
-use crate::uevent::capture::Writer;
-use crate::uevent::message::LONGEST;
+use crate::uevent::capture::{LINE_MAX, Writer};
 use crate::uevent::netlink::{BUFFER, Netlink, Received};
-
-/// A record goes out in one write: no record is longer, with every byte escaped.
-const RECORD: usize = 8 * LONGEST;
 
 /// Write the kernel's uevents to a file as they come, until a signal or a bound ends it: what `addonce replay` reads.
 ///
@@ -42,105 +38,84 @@ pub struct Command {
     buffer: BufferOption,
 }
 
-/// A capture being written.
-struct Recording {
-    netlink: Netlink,
-    writer: Writer<BufWriter<Box<dyn Write>>>,
-    origin: Instant,
-    count: u64,
-    drops: u32,
-}
-
 impl Command {
     /// Records until it is over.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let unwritable = |error: io::Error| Fatal::System(format!("{}: {error}", self.file.display()));
+        let file = self.file.display();
+        let unwritable = |error: io::Error| Fatal::System(format!("{file}: {error}"));
         let to: Box<dyn Write> = match self.file.as_os_str() == "-" {
             true => Box::new(io::stdout()),
             false => Box::new(File::create(&self.file).map_err(unwritable)?),
         };
         let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
-        let mut recording = Recording {
-            netlink: Netlink::open(self.buffer.receive_buffer.get())?,
-            writer: Writer::new(BufWriter::with_capacity(RECORD, to)).map_err(unwritable)?,
-            origin: Instant::now(),
-            count: 0,
-            drops: 0,
-        };
-        log::info!("recording uevents to {}", self.file.display());
-        match recording.writer.flush().and_then(|()| self.record(&signals, &mut recording)) {
+        let mut netlink = Netlink::open(self.buffer.receive_buffer.get())?;
+        // A record goes out in one write.
+        let mut writer = Writer::new(BufWriter::with_capacity(LINE_MAX, to)).map_err(unwritable)?;
+        log::info!("recording uevents to {file}");
+        let began = Instant::now();
+        match self.record(&signals, &mut netlink, &mut writer, began) {
             // A reader that has seen enough is no error.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             result => result.map_err(unwritable)?,
         }
-        log::info!(
-            "{} uevents were recorded in {:.1} s, {} were dropped by the kernel",
-            recording.count,
-            recording.origin.elapsed().as_secs_f64(),
-            recording.drops
-        );
+        let (count, drops) = (netlink.counters().kernel, netlink.drops().unwrap_or_default());
+        let seconds = began.elapsed().as_secs_f64();
+        log::info!("{count} uevents were recorded in {seconds:.1} s, {drops} were dropped by the kernel");
         Ok(ExitCode::SUCCESS)
     }
 
-    fn record(&self, signals: &Signals, recording: &mut Recording) -> io::Result<()> {
+    fn record(
+        &self,
+        signals: &Signals,
+        netlink: &mut Netlink,
+        writer: &mut Writer<impl Write>,
+        began: Instant,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
-        // The kernel tells of an overflow only once, so it is read until nothing is left, without waiting.
-        let mut drained = false;
-        while recording.count < self.count.get() {
-            let left = self.seconds.map(|seconds| seconds.saturating_sub(recording.origin.elapsed()));
-            let timeout = match left {
-                Some(Duration::ZERO) => break,
-                _ if !drained => PollTimeout::ZERO,
-                // A millisecond more, for it is rounded down.
-                Some(left) => (left + Duration::from_millis(1)).try_into().unwrap_or(PollTimeout::MAX),
-                None => PollTimeout::NONE,
-            };
-            let mut sources =
-                [signals.as_fd(), recording.netlink.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut sources, timeout) {
-                Err(errno) if errno != Errno::EINTR => return Err(errno.into()),
-                _ => {}
+        let mut dropped = 0;
+        loop {
+            writer.flush()?;
+            let left = self.seconds.map(|seconds| seconds.saturating_sub(began.elapsed()));
+            let is_full = netlink.counters().kernel >= self.count.get();
+            if is_full || left == Some(Duration::ZERO) || signals.next().map_err(io::Error::other)?.is_some()
+            {
+                return Ok(());
             }
-            if signals.next().map_err(io::Error::other)?.is_some() {
-                break;
+            match netlink.receive(&mut buffer) {
+                Received::Kernel(datagram) => writer.write(began.elapsed(), datagram)?,
+                Received::Udev(_) | Received::Stranger | Received::Truncated | Received::Overflow => {}
+                Received::Failed(error) => return Err(error),
+                Received::Drained => {
+                    let lost = netlink.drops().unwrap_or(dropped).wrapping_sub(dropped);
+                    dropped = dropped.wrapping_add(lost);
+                    match lost {
+                        0 => wait(&[signals.as_fd(), netlink.as_fd()], left)?,
+                        // Here, in the order of events, is what the kernel had to drop.
+                        _ => own_up(lost, netlink, writer)?,
+                    }
+                }
             }
-            drained = recording.take(&mut buffer)?;
         }
-        Ok(())
     }
 }
 
-impl Recording {
-    /// Takes what comes next; true where nothing does.
-    fn take(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        match self.netlink.receive(buffer) {
-            Received::Kernel(datagram) => {
-                self.writer.write(self.origin.elapsed(), datagram)?;
-                self.writer.flush()?;
-                self.count += 1;
-            }
-            Received::Drained => {
-                self.own_up()?;
-                return Ok(true);
-            }
-            Received::Failed(error) => return Err(error),
-            Received::Udev(_) | Received::Stranger | Received::Truncated | Received::Overflow => {}
-        }
-        Ok(false)
+/// Waits until there is something to read, or for so long.
+fn wait(sources: &[BorrowedFd<'_>; 2], left: Option<Duration>) -> io::Result<()> {
+    let timeout = match left {
+        // A millisecond more, for it is rounded down.
+        Some(left) => (left + Duration::from_millis(1)).try_into().unwrap_or(PollTimeout::MAX),
+        None => PollTimeout::NONE,
+    };
+    match poll(&mut sources.map(|source| PollFd::new(source, PollFlags::POLLIN)), timeout) {
+        Err(errno) if errno != Errno::EINTR => Err(errno.into()),
+        _ => Ok(()),
     }
+}
 
-    /// The queue was read empty: here, in the order of events, is what the kernel had to drop.
-    fn own_up(&mut self) -> io::Result<()> {
-        let drops = self.netlink.drops().unwrap_or(self.drops);
-        let lost = drops.wrapping_sub(std::mem::replace(&mut self.drops, drops));
-        if lost == 0 {
-            return Ok(());
-        }
-        let size = self.netlink.receive_buffer().unwrap_or_default();
-        log::warn!(
-            "{lost} uevents were dropped by the kernel and are missing: a --receive-buffer above {size} bytes helps"
-        );
-        self.writer.comment(&format!("{lost} uevents were dropped by the kernel about here"))?;
-        self.writer.flush()
-    }
+fn own_up(lost: u32, netlink: &Netlink, writer: &mut Writer<impl Write>) -> io::Result<()> {
+    let size = netlink.receive_buffer().unwrap_or_default();
+    log::warn!(
+        "{lost} uevents were dropped by the kernel and are missing: a --receive-buffer above {size} bytes helps"
+    );
+    writer.comment(&format!("{lost} uevents were dropped by the kernel about here"))
 }

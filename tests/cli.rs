@@ -5,12 +5,15 @@
 
 mod common;
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
 
+use addonce::cli::settings::Settings;
 use common::fixture::Fixture;
 use common::namespace::allowed;
 use common::running::addonce;
+use log::LevelFilter;
 
 /// The namespaces that a test needs which mounts something.
 const MOUNTS: [&str; 3] = ["--user", "--map-root-user", "--mount"];
@@ -117,8 +120,12 @@ fn a_daemon_that_does_not_answer_is_a_timeout() {
 }
 
 #[test]
-fn a_load_of_nothing_is_a_usage_error() {
-    refused(&run(&["load"]), 2, &["load what?"]);
+fn a_load_of_nothing_is_a_usage_error_whoever_runs_it() {
+    // As udev would run it: what udev runs is addonce-load.
+    let device = [("ACTION", "add"), ("DEVPATH", "/devices/test/0"), ("MODALIAS", "x:1")];
+    let output = addonce().arg("load").envs(device).output().expect("addonce");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("<ALIAS>"), "{output:?}");
 }
 
 #[test]
@@ -182,7 +189,7 @@ fn with_addonce_off_on_the_kernel_command_line_nothing_is_done() {
         assert!(error.contains("addonce=off"), "{error}");
     }
     // Who asks for a module by hand is not the boot.
-    refused(&booted_with("addonce=off", &["load"]), 2, &["load what?"]);
+    refused(&booted_with("addonce=off", &["settle", "--socket=/nowhere/x"]), 3, &["/nowhere/x"]);
 }
 
 #[test]
@@ -200,5 +207,85 @@ fn a_bad_setting_of_the_kernel_command_line_is_one_warning_each_and_no_more() {
     assert_eq!((output.status.code(), error.lines().count()), (Some(0), 3), "{error}");
     for word in ["addonce.jobs=2", "addonce.log=loud", "addonce=perhaps"] {
         assert!(error.contains(word), "no {word:?} in {error}");
+    }
+}
+
+/// What a kernel command line says.
+fn settings(line: &str, initramfs: bool) -> Settings {
+    let mut settings = Settings::default();
+    settings.parse(line, initramfs);
+    settings
+}
+
+#[test]
+fn the_last_word_counts_and_what_is_meant_for_others_is_left_to_them() {
+    assert_eq!(settings("addonce=off addonce=on", false).off, None);
+    assert_eq!(settings("addonce.log=warn addonce.log=debug\n", false).log, Some(LevelFilter::Debug));
+    let others = "root=/dev/sda addonceX=off addonce2.log=warn xaddonce=off nomodule";
+    assert_eq!(settings(others, false), Settings::default());
+}
+
+#[test]
+fn what_makes_no_sense_is_named_and_nothing_else_happens() {
+    let words = ["addonce.jobs=2", "addonce.log=loud", "addonce.log", "addonce=perhaps"];
+    let settings = settings(&words.join(" "), false);
+    assert_eq!((settings.off, settings.log, settings.complaints.len()), (None, None, words.len()));
+    for (complaint, word) in settings.complaints.iter().zip(words) {
+        assert!(complaint.contains(&format!(" {word}: ")), "{complaint}");
+    }
+}
+
+#[test]
+fn off_is_off_everywhere_and_rd_off_in_an_initramfs() {
+    for (line, on_the_host, in_an_initramfs) in [
+        ("addonce=off", true, true),
+        ("addonce=0", true, true),
+        ("rd.addonce=0", false, true),
+        ("rd.addonce=off", false, true),
+        ("addonce rd.addonce=1", false, false),
+        ("addonce=on addonce.off=1", false, false),
+    ] {
+        let is_off = |initramfs| settings(line, initramfs).off.is_some();
+        assert_eq!((is_off(false), is_off(true)), (on_the_host, in_an_initramfs), "{line}");
+    }
+}
+
+#[test]
+fn the_journal_gets_priorities_where_standard_error_is_its_stream() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("stderr");
+    for (inode, before) in [(0, "<3>/nowhere/x: "), (1, "addonce: /nowhere/x: ")] {
+        let stderr = std::fs::File::create(&path).expect("create");
+        let file = stderr.metadata().expect("stat");
+        let stream = format!("{}:{}", file.dev(), file.ino() + inode);
+        let mut addonce = addonce();
+        addonce.args(["settle", "--socket=/nowhere/x"]).env("JOURNAL_STREAM", stream).stderr(stderr);
+        addonce.status().expect("addonce");
+        let said = std::fs::read_to_string(&path).expect("read");
+        assert!(said.starts_with(before), "{said}");
+    }
+}
+
+#[test]
+fn what_nobody_would_read_goes_to_the_kernels_log() {
+    if !allowed(&MOUNTS) {
+        return;
+    }
+    let kernel = tempfile::NamedTempFile::new().expect("a file");
+    for (stderr, is_kernels) in [("/dev/null", true), ("/dev/zero", false)] {
+        let script = format!("mount --bind \"$LOG\" /dev/kmsg && exec \"$0\" \"$@\" 2>{stderr}");
+        let status = Command::new("unshare")
+            .args(MOUNTS)
+            .args(["sh", "-c", &script])
+            .args([env!("CARGO_BIN_EXE_addonce"), "settle", "--socket=/nowhere/x"])
+            .env("LOG", kernel.path())
+            .env_remove("JOURNAL_STREAM")
+            .status()
+            .expect("unshare (util-linux)");
+        assert_eq!(status.code(), Some(3));
+        let said = std::fs::read_to_string(kernel.path()).expect("read");
+        let is_said = said.starts_with("<3>addonce[") && said.contains("]: /nowhere/x: ");
+        assert_eq!(is_said, is_kernels, "{stderr}: {said}");
+        std::fs::write(kernel.path(), "").expect("write");
     }
 }

@@ -3,11 +3,12 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use addonce::control::lock::Lock;
+use addonce::fatal::Fatal;
 use addonce::uevent::message::parse;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use common::devices::Devices;
@@ -162,38 +163,50 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (directory, socket)
 }
 
+fn take(socket: &Path, patience: Duration) -> Result<Lock, Fatal> {
+    Lock::take(socket, patience, || false).map(|lock| lock.expect("there is need of it"))
+}
+
 #[test]
 fn one_holds_it_and_the_next_is_told_who_in_time() {
     let (_directory, socket) = place();
-    let lock = Lock::take(&socket, Duration::ZERO).expect("free");
+    let lock = take(&socket, Duration::ZERO).expect("free");
     let began = Instant::now();
-    let error = Lock::take(&socket, Duration::from_millis(100)).expect_err("held").to_string();
+    let error = take(&socket, Duration::from_millis(100)).expect_err("held").to_string();
     assert!(began.elapsed() >= Duration::from_millis(100));
     let pid = std::process::id();
     assert!(error.contains(&format!("another daemon (PID {pid}) listens here")), "{error}");
     drop(lock);
-    Lock::take(&socket, Duration::ZERO).expect("free again");
+    take(&socket, Duration::ZERO).expect("free again");
+}
+
+#[test]
+fn who_need_not_serve_any_more_waits_no_longer() {
+    let (_directory, socket) = place();
+    let _lock = take(&socket, Duration::ZERO).expect("free");
+    let lock = Lock::take(&socket, Duration::from_secs(1000), || true).expect("no error");
+    assert!(lock.is_none());
 }
 
 #[test]
 fn a_holder_that_is_about_to_end_is_waited_for() {
     let (_directory, socket) = place();
-    let lock = Lock::take(&socket, Duration::ZERO).expect("free");
+    let lock = take(&socket, Duration::ZERO).expect("free");
     let ends = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
         drop(lock);
     });
-    Lock::take(&socket, Duration::from_secs(20)).expect("free in a moment");
+    take(&socket, Duration::from_secs(20)).expect("free in a moment");
     ends.join().expect("ended");
 }
 
 #[test]
 fn a_file_that_was_removed_is_not_the_lock_any_more() {
     let (_directory, socket) = place();
-    let _lost = Lock::take(&socket, Duration::ZERO).expect("free");
+    let _lost = take(&socket, Duration::ZERO).expect("free");
     std::fs::remove_file(socket.with_file_name("lock")).expect("remove");
-    let _lock = Lock::take(&socket, Duration::ZERO).expect("another file");
-    assert!(Lock::take(&socket, Duration::ZERO).is_err(), "and that one is held");
+    let _lock = take(&socket, Duration::ZERO).expect("another file");
+    assert!(take(&socket, Duration::ZERO).is_err(), "and that one is held");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use addonce::control::client::call;
 use common::devices::Devices;
 use common::fixture::Fixture;
 use common::left_out::left_out;
@@ -27,6 +28,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use serde_json::json;
 
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -156,11 +158,9 @@ fn what_a_program_asks_and_udevd_broadcasts_is_one_request() {
         let fixture = Fixture::build("semantics");
         let machine = Machine::new();
         let running = machine.daemon(fixture.flags());
-        let mut program = addonce();
-        program.args(["load", "--socket"]).arg(running.socket());
-        program.envs([("ACTION", "add"), ("DEVPATH", "/devices/test/0"), ("MODALIAS", "fxopt:1")]);
-        let output = program.env("SEQNUM", "4711").output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "fx_opt: live\n", "{output:?}");
+        let load = json!({ "alias": "fxopt:1", "devpath": "/devices/test/0", "seqnum": 4711 });
+        let reply = call(running.socket(), "Load", load, None).unwrap();
+        assert_eq!(reply["answers"], json!([{ "module": "fx_opt", "state": "live" }]));
         machine.broadcast(4711, "/devices/test/0", "MODALIAS=fxopt:1\0");
         machine.broadcast(4712, "/devices/test/0", "MODALIAS=fxopt:1\0");
         until("both are heard", || running.json(&["status", "--json"])["uevents"]["from_udev"] == 2);

@@ -55,7 +55,7 @@ pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
     let socket = &options.socket.socket;
     let given = activation::take(socket, options.limits.buffer.receive_buffer.get())?;
     let loader = options.loader()?;
-    let lock = Lock::take(socket, STEP_DOWN)?;
+    let lock = Lock::take(socket, STEP_DOWN, || false)?;
     options.run(lock, loader, given, None, None)
 }
 
@@ -65,18 +65,17 @@ impl DaemonOptions {
         loader(self.dry_run, &self.tree, make_room(self.clients.get())?)
     }
 
-    /// Runs a daemon while the lock is held. `requester` is the SEQNUM of the event whose program wants it, where one does.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] where the system refuses.
+    /// Runs a daemon for as long as the lock is held, or none where there is no need of one. `requester` is the SEQNUM of the event
+    /// whose program wants it, where one does.
     pub fn run(
         self,
-        _lock: Lock,
+        lock: Option<Lock>,
         loader: Loader,
         given: Given,
         requester: Option<u64>,
         linger: Option<Duration>,
     ) -> Result<ExitCode, Fatal> {
+        let Some(_lock) = lock else { return Ok(ExitCode::SUCCESS) };
         // The socket first: what happens while the rest is set up waits there.
         let netlink =
             given.netlink.map_or_else(|| Netlink::open(self.limits.buffer.receive_buffer.get()), Ok)?;
@@ -85,10 +84,7 @@ impl DaemonOptions {
         let bounds = Bounds { clients: self.clients.get(), patience: self.patience };
         let resolver = self.tree.open()?;
         let path = self.socket.socket;
-        let listener = match given.control {
-            Some(listener) => Listener::adopt(listener, &path)?,
-            None => Listener::open(&path)?,
-        };
+        let listener = Listener::new(given.control, &path)?;
         let config = Config {
             limits: self.limits.core.limits(),
             netlink: Some(netlink),
@@ -131,31 +127,23 @@ fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
 
 /// Who performs loads: the kernel, if it can and we may. What is executed may open so many files, where that is another
 /// number than ours.
-///
-/// # Errors
-/// [`Fatal::System`] where it cannot or we may not, with the way out.
 pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Result<Loader, Fatal> {
     let loader = Loader { dry_run, open_files };
     if dry_run {
         return Ok(loader);
     }
     if !tree.is_this_machine() {
-        return Err(Fatal::Usage(
-            "--sysfs names another machine's devices: nothing is loaded for those, add --dry-run".into(),
-        ));
+        let why = "--sysfs names another machine's devices: nothing is loaded for those, add --dry-run";
+        return Err(Fatal::Usage(why.into()));
     }
     // Made by every kernel that has module support: kernel/module/procfs.c.
-    if !Path::new("/proc/modules").exists() {
-        return Err(Fatal::System(
-            "/proc/modules: not there: this kernel was built without module support (CONFIG_MODULES): \
-             there is nothing to load, use --dry-run to see what would be"
-                .into(),
-        ));
-    }
-    if !has_capability("/proc/self") {
-        return Err(Fatal::System(
-            "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run".into(),
-        ));
-    }
-    Ok(loader)
+    let why = if !Path::new("/proc/modules").exists() {
+        "/proc/modules: not there: this kernel was built without module support (CONFIG_MODULES): there is nothing to load, use \
+         --dry-run to see what would be"
+    } else if !has_capability("/proc/self") {
+        "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run"
+    } else {
+        return Ok(loader);
+    };
+    Err(Fatal::System(why.into()))
 }

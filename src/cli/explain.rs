@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::options::TreeOptions;
-use super::query::{print, print_json};
+use super::query::show;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::{Explanation, explain};
@@ -40,27 +40,20 @@ impl Command {
         };
         let modules = explain(&mut resolver, &alias);
         let alias = escape(&alias);
-        if self.json {
-            print_json(&json!({ "alias": alias, "modules": modules }))?;
-        } else {
-            print(&page(&alias, &modules))?;
-        }
+        show(self.json, &json!({ "alias": alias, "modules": modules }), |_| page(&alias, &modules))?;
         Ok(if modules.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
 fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
     let device = if device.is_file() { device.parent().unwrap_or(device) } else { device };
-    let found = modaliases(device, true).map_err(|error| {
-        Fatal::Usage(format!("{}: {error}: name a device's directory below /sys", device.display()))
-    })?;
+    let path = device.display();
+    let found = modaliases(device, true);
+    let found = found
+        .map_err(|error| Fatal::Usage(format!("{path}: {error}: name a device's directory below /sys")))?;
     // Of several udev keeps the last.
-    found.into_iter().next_back().ok_or_else(|| {
-        Fatal::Usage(format!(
-            "{}: this device has no MODALIAS, so no module is looked up for it",
-            device.display()
-        ))
-    })
+    let none = || format!("{path}: this device has no MODALIAS, so no module is looked up for it");
+    found.into_iter().next_back().ok_or_else(|| Fatal::Usage(none()))
 }
 
 fn page(alias: &str, modules: &[Explanation]) -> String {

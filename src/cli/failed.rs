@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::query::{Query, numbers};
+use super::query::{Query, list, number, show, text};
 use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{Colours, count, duration};
@@ -21,33 +21,29 @@ pub struct Command {
 impl Command {
     /// Asks and prints.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply =
-            self.query.look_or_read("Failures", |published| json!({ "failures": published.failures }))?;
+        let read = |published: Value| json!({ "failures": published["failures"] });
+        let reply = self.query.look_or_read("Failures", read)?;
         let colours = Colours::stdout();
-        let page = |reply: &Value| {
-            let failures = reply["failures"].as_array().into_iter().flatten();
-            failures.map(|failure| entry(failure, colours)).collect()
-        };
-        self.query.print(&reply, page)?;
-        Ok(ExitCode::SUCCESS)
+        show(self.query.json, &reply, |reply| {
+            list(reply, "/failures").iter().map(|failure| entry(failure, colours)).collect()
+        })
     }
 }
 
 /// Three lines: what the kernel said, who asked, and what comes next.
 fn entry(failure: &Value, colours: Colours) -> String {
-    let text = |key: &str| failure[key].as_str().unwrap_or_default();
-    let [attempts, ago, asked, devices] = numbers(failure, ["attempts", "failed_ms_ago", "asked", "devices"]);
-    let module = text("module");
-    let what = format!("{}{}", text("reason"), hint(text("error"), text("stage")));
-    let asked = format!(
-        "{} {} ago; {} by {} since, first for {}",
-        count(attempts, "attempt"),
-        duration(ago),
-        count(asked, "request"),
-        count(devices, "device"),
-        head(text("alias"), 48),
-    );
-    format!("{}: {what}\n    {asked}\n    {}\n", colours.bad(module), next(failure))
+    let [attempts, asked, devices] =
+        [("/attempts", "attempt"), ("/asked", "request"), ("/devices", "device")]
+            .map(|(place, thing)| count(number(failure, place), thing));
+    format!(
+        "{}: {}{}\n    {attempts} {} ago; {asked} by {devices} since, first for {}\n    {}\n",
+        colours.bad(text(failure, "/module")),
+        text(failure, "/reason"),
+        hint(text(failure, "/error"), text(failure, "/stage")),
+        duration(number(failure, "/failed_ms_ago")),
+        head(text(failure, "/alias"), 48),
+        next(failure)
+    )
 }
 
 /// What the errno usually means, where its own words do not say it: for a driver that the kernel refused.
@@ -71,19 +67,19 @@ fn hint(error: &str, stage: &str) -> &'static str {
 
 /// When it is tried again: the once rules, as far as they are open for this failure.
 fn next(failure: &Value) -> String {
-    let module = failure["module"].as_str().unwrap_or_default();
+    let now = format!("or now: addonce retry {}", text(failure, "/module"));
     if let Some(ms) = failure["again_in_ms"].as_u64() {
-        return format!("tried again in {}, or now: addonce retry {module}", duration(ms));
+        return format!("tried again in {}, {now}", duration(ms));
     }
     if let Some(root) = failure["because_of"].as_str() {
-        return format!("tried again with {root}: see there, or now: addonce retry {module}");
+        return format!("tried again with {root}: see there, {now}");
     }
-    let conflict = match failure["error"].as_str() {
-        Some("EEXIST" | "EBUSY" | "ENODEV") => "when a module was unloaded, ",
+    let conflict = match text(failure, "/error") {
+        "EEXIST" | "EBUSY" | "ENODEV" => "when a module was unloaded, ",
         _ => "",
     };
     format!(
         "tried again when its files, options or dependencies changed, {conflict}for new hardware, \
-         at the next `udevadm trigger --action=add`, or now: addonce retry {module}"
+         at the next `udevadm trigger --action=add`, {now}"
     )
 }

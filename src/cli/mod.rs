@@ -2,7 +2,6 @@
 //! The commands, a file each. Every command returns its exit code (0 done, 1 the module's answer is a failure) or a [`Fatal`],
 //! which has one of its own.
 
-mod cmdline;
 mod daemon;
 mod explain;
 mod failed;
@@ -17,16 +16,17 @@ mod replay;
 mod retry;
 mod scan;
 mod serve;
+pub mod settings;
 mod settle;
 mod status;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use log::LevelFilter;
 
-use crate::escape::escape;
 use crate::fatal::Fatal;
-use cmdline::Cmdline;
+use settings::Settings;
 
 /// Loads each kernel module once: collapses the storm of uevents into one load per module, and remembers failed
 /// loads such that a storm never repeats them while whoever fixed the cause can always retry.
@@ -36,7 +36,7 @@ pub struct Cli {
     /// What is said on standard error: error, warn, info, debug or trace [default: ADDONCE_LOG, then addonce.log of the
     /// kernel command line, then info].
     #[arg(long, global = true, value_name = "LEVEL")]
-    log: Option<log::LevelFilter>,
+    log: Option<LevelFilter>,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,19 +66,15 @@ enum Command {
 /// A [`Fatal`] with one line to print and an exit code of its own.
 pub fn run() -> Result<ExitCode, Fatal> {
     let cli = Cli::parse();
+    let mut settings = Settings::default();
     // Who asks for a module by hand is not the boot.
-    let kernel = match cli.command {
-        Command::Daemon(_) | Command::Serve(_) | Command::Scan(_) => Cmdline::read(),
-        _ => Cmdline::default(),
-    };
-    let variable = std::env::var("ADDONCE_LOG").ok();
-    let of_environment = variable.as_deref().and_then(|level| level.parse().ok());
-    logger::start(cli.log.or(of_environment).or(kernel.log).unwrap_or(log::LevelFilter::Info));
-    if let Some(level) = variable.filter(|_| of_environment.is_none()) {
-        log::warn!("ADDONCE_LOG={}: no such level: it is ignored", escape(level.as_bytes()));
+    if matches!(cli.command, Command::Daemon(_) | Command::Serve(_) | Command::Scan(_)) {
+        settings.read_kernel_command_line();
     }
-    kernel.complaints.iter().for_each(|complaint| log::warn!("{complaint}"));
-    if let Some(word) = kernel.off {
+    settings.read_environment();
+    logger::start(cli.log.or(settings.log).unwrap_or(LevelFilter::Info));
+    settings.complaints.iter().for_each(|complaint| log::warn!("{complaint}"));
+    if let Some(word) = settings.off {
         log::info!("kernel command line: {word}: nothing is done");
         return Ok(ExitCode::SUCCESS);
     }

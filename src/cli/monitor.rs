@@ -22,13 +22,11 @@ pub struct Command {
 impl Command {
     /// Asks, and prints until nobody listens or nobody tells.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let colours = Colours::stdout();
         let mut records = Conversation::open(&self.query.socket.socket)?;
         records.ask("Monitor", Value::Null, true)?;
         loop {
-            let reply = records.next(None)?;
-            let record = &reply["add_once"];
-            let line = if self.query.json { record.to_string() } else { coloured(record, colours) };
+            let record = records.next(None)?["add_once"].take();
+            let line = if self.query.json { record.to_string() } else { coloured(&record) };
             if !print(&format!("{line}\n"))? {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -36,8 +34,8 @@ impl Command {
     }
 }
 
-fn coloured(record: &Value, colours: Colours) -> String {
-    let line = log_lines::line(record);
+fn coloured(record: &Value) -> String {
+    let (line, colours) = (log_lines::line(record), Colours::stdout());
     match record["outcome"].as_str() {
         Some("failed") => line.replacen(" failed ", &format!(" {} ", colours.bad("failed")), 1),
         _ => line.replacen(" live ", &format!(" {} ", colours.good("live")), 1),

@@ -31,10 +31,7 @@ pub struct TreeOptions {
 }
 
 impl TreeOptions {
-    /// Opens the tree.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] where there is none.
+    /// Opens the tree. [`Fatal::System`] where there is none.
     pub fn open(&self) -> Result<Resolver, Fatal> {
         let Self { modules_dir, kernel, sysfs, config } = self.clone();
         Resolver::open(Tree::new(modules_dir, kernel, sysfs, config)?)
@@ -68,6 +65,17 @@ pub struct CoreOptions {
     aliases: NonZeroUsize,
 }
 
+impl CoreOptions {
+    /// As the core wants them.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            aliases: self.aliases,
+            jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
+            processes: self.processes.get(),
+        }
+    }
+}
+
 /// The bound of the uevent socket.
 #[derive(Args, Clone, Debug)]
 pub struct BufferOption {
@@ -88,31 +96,9 @@ pub struct LimitOptions {
     pub stop_timeout: Duration,
 }
 
-impl CoreOptions {
-    /// As the core wants them.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            aliases: self.aliases,
-            jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
-            processes: self.processes.get(),
-        }
-    }
-}
-
 /// Whole seconds.
-///
-/// # Errors
-/// What is no number.
 pub fn seconds(text: &str) -> Result<Duration, ParseIntError> {
     text.parse::<u32>().map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-/// Whole milliseconds.
-///
-/// # Errors
-/// What is no number.
-pub fn milliseconds(text: &str) -> Result<Duration, ParseIntError> {
-    text.parse().map(Duration::from_millis)
 }
 
 /// What is wrong with a file that an argument names.

@@ -2,7 +2,7 @@
 //! `addonce plot`: the last storm as a picture.
 
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::options::unreadable;
-use super::query::{Query, print, print_json};
+use super::query::{Query, print, show};
 use crate::fatal::Fatal;
 use crate::plot::{Timeline, draw};
 
@@ -31,7 +31,10 @@ impl Command {
     /// Asks or reads, draws, and writes.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let (source, reply) = match &self.from {
-            Some(path) => (path.display().to_string(), read(path)?),
+            Some(path) => {
+                let text = std::fs::read(path).map_err(unreadable(path))?;
+                (path.display().to_string(), serde_json::from_slice(&text).map_err(unreadable(path))?)
+            }
             None => ("Storm".to_owned(), self.query.look("Storm", Value::Null)?),
         };
         // A file is an argument; what a daemon says is not.
@@ -41,25 +44,18 @@ impl Command {
         let storm = reply.get("storm").ok_or_else(|| no_storm(&"there is no field `storm`"))?;
         let storm = Option::<Timeline>::deserialize(storm).map_err(|error| no_storm(&error))?;
         if self.query.json {
-            print_json(&reply)?;
+            show(true, &reply, |_| String::new())?;
         }
         let Some(storm) = storm else {
             log::error!("{source}: there was no storm yet: nothing has asked for a module");
             return Ok(ExitCode::FAILURE);
         };
-        if !self.query.json {
-            self.write(&draw(&storm))?;
+        match self.picture {
+            _ if self.query.json => {}
+            None => drop(print(&draw(&storm))?),
+            Some(path) => std::fs::write(&path, draw(&storm))
+                .map_err(|error| Fatal::System(format!("{}: {error}", path.display())))?,
         }
         Ok(ExitCode::SUCCESS)
     }
-
-    fn write(&self, picture: &str) -> Result<(), Fatal> {
-        let Some(path) = &self.picture else { return print(picture).map(drop) };
-        std::fs::write(path, picture).map_err(|error| Fatal::System(format!("{}: {error}", path.display())))
-    }
-}
-
-fn read(path: &Path) -> Result<Value, Fatal> {
-    let text = std::fs::read(path).map_err(unreadable(path))?;
-    serde_json::from_slice(&text).map_err(unreadable(path))
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::options::{CoreOptions, TreeOptions, unreadable};
-use super::query::{print, print_json};
+use super::query::{list, show};
 use crate::control::json;
 use crate::daemon::events::{Event, of_kernel};
 use crate::daemon::log_lines;
@@ -50,23 +50,18 @@ pub struct Command {
 impl Command {
     /// Replays and prints.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let declaration = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
-            FakeModules::parse(&text).map_err(unreadable(path))
-        };
-        let told = match &self.world {
-            Some(world) => self.simulate(declaration(world)?)?,
-            None => {
-                let kernel = self.kernel_answers.as_ref().map_or(Ok(FakeModules::default()), declaration)?;
-                self.simulate(TreeWorld::new(self.tree.open()?, kernel))?
+        let declared = match self.world.as_ref().or(self.kernel_answers.as_ref()) {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+                FakeModules::parse(&text).map_err(unreadable(path))?
             }
+            None => FakeModules::default(),
         };
-        if self.json {
-            print_json(&told)?
-        } else {
-            print(&page(&told))?
+        let told = match self.world {
+            Some(_) => self.simulate(declared)?,
+            None => self.simulate(TreeWorld::new(self.tree.open()?, declared))?,
         };
-        Ok(ExitCode::SUCCESS)
+        show(self.json, &told, page)
     }
 
     fn simulate<W: World>(&self, world: W) -> Result<Value, Fatal> {
@@ -111,19 +106,13 @@ impl Command {
 }
 
 fn page(told: &Value) -> String {
-    let records = told["add_once"].as_array().into_iter().flatten();
-    let lines: String = records.map(|record| log_lines::line(record) + "\n").collect();
+    let lines: String = list(told, "/add_once").iter().map(|load| log_lines::line(load) + "\n").collect();
+    let seconds = told["seconds"].as_f64().unwrap_or_default();
+    let [uevents, malformed, requests, no_module, duplicates, attempts, live, failed] =
+        ["uevents", "malformed", "requests", "no_module", "duplicates", "attempts", "live", "failed"]
+            .map(|key| &told[key]);
     format!(
-        "{lines}replay: {} uevents in {:.1} s, {} not understood: {} requests, {} without a module, \
-         {} duplicates, {} attempts, {} live, {} failed\n",
-        told["uevents"],
-        told["seconds"].as_f64().unwrap_or_default(),
-        told["malformed"],
-        told["requests"],
-        told["no_module"],
-        told["duplicates"],
-        told["attempts"],
-        told["live"],
-        told["failed"]
+        "{lines}replay: {uevents} uevents in {seconds:.1} s, {malformed} not understood: {requests} requests, \
+         {no_module} without a module, {duplicates} duplicates, {attempts} attempts, {live} live, {failed} failed\n"
     )
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::query::{Query, print_answers};
+use super::query::Query;
 use crate::fatal::Fatal;
 
 /// Attempt failed modules again, now, and wait for what each comes to.
@@ -22,6 +22,6 @@ impl Command {
     /// Asks and waits.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let reply = self.query.order("Retry", json!({ "modules": self.modules }))?;
-        print_answers(&reply, &self.modules.join(" "), self.query.json)
+        self.query.print_answers(&reply, &self.modules.join(" "))
     }
 }

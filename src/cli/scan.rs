@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::daemon::loader;
-use super::options::{LimitOptions, TreeOptions, milliseconds};
+use super::options::{LimitOptions, TreeOptions};
 use crate::daemon::{Config, Daemon};
 use crate::fatal::Fatal;
 use crate::uevent::netlink::Netlink;
@@ -20,8 +20,8 @@ pub struct Command {
     #[arg(long)]
     dry_run: bool,
     /// Milliseconds without any news that count as "nothing is left": devices are discovered in the background.
-    #[arg(long, value_name = "MS", default_value = "200", value_parser = milliseconds)]
-    idle: Duration,
+    #[arg(long, value_name = "MS", default_value = "200")]
+    idle: u64,
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
@@ -33,11 +33,10 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let loader = loader(self.dry_run, &self.tree, None)?;
         // Nothing appears because of loads that are not performed.
-        let netlink = match self.dry_run {
-            true => None,
-            false => Some(Netlink::open(self.limits.buffer.receive_buffer.get())?),
+        let (netlink, idle) = match self.dry_run {
+            true => (None, 0),
+            false => (Some(Netlink::open(self.limits.buffer.receive_buffer.get())?), self.idle),
         };
-        let idle = if self.dry_run { Duration::ZERO } else { self.idle };
         let config = Config {
             limits: self.limits.core.limits(),
             netlink,
@@ -47,7 +46,7 @@ impl Command {
             control: None,
             loader,
             stop_timeout: self.limits.stop_timeout,
-            linger: Some(idle),
+            linger: Some(Duration::from_millis(idle)),
         };
         let core = Daemon::new(self.tree.open()?, config)?.run()?;
         let stats = core.stats();

@@ -4,13 +4,12 @@
 //! `addonce-load` and `addonce load` start it where no daemon listens. Many may do so at once: all but one of them find that
 //! somebody has the lock, wait until he listens, and end.
 
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::daemon::DaemonOptions;
 use crate::control::listener;
-use crate::control::lock::{Lock, held};
+use crate::control::lock::Lock;
 use crate::fatal::Fatal;
 use crate::uevent::activation::Given;
 
@@ -18,34 +17,15 @@ use crate::uevent::activation::Given;
 const LINGER: Duration = Duration::from_secs(1);
 /// So long another daemon may have the lock and not listen, because it begins or ends.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Between two looks at who listens.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves, unless somebody does.
 pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
     // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
     let _ = nix::unistd::setsid();
     let loader = options.loader()?;
-    let Some(lock) = lock(&options.socket.socket)? else { return Ok(ExitCode::SUCCESS) };
+    let socket = &options.socket.socket;
+    let lock = Lock::take(socket, PATIENCE, || listener::is_open(socket))?;
     // As udev has it in the environment of a program, which hands it down to us.
     let requester = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
     options.run(lock, loader, Given::default(), requester, Some(LINGER))
-}
-
-/// The lock, unless somebody listens already.
-fn lock(socket: &Path) -> Result<Option<Lock>, Fatal> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if listener::is_open(socket) {
-            log::debug!("{}: somebody listens here already", socket.display());
-            return Ok(None);
-        }
-        if let Some(lock) = Lock::attempt(socket)? {
-            return Ok(Some(lock));
-        }
-        if Instant::now() >= deadline {
-            return Err(held(socket));
-        }
-        std::thread::sleep(PAUSE);
-    }
 }

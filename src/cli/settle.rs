@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::options::{SocketOption, seconds};
-use super::query::numbers;
+use super::query::{list, number, text};
 use crate::control::client::{Conversation, call};
 use crate::fatal::Fatal;
 use crate::format::duration;
@@ -31,18 +31,12 @@ pub struct Command {
 impl Command {
     /// Asks and waits.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let mut answer = Conversation::open(&self.socket.socket)?;
+        let socket = &self.socket.socket;
+        let mut answer = Conversation::open(socket)?;
         answer.ask("Settle", Value::Null, false)?;
-        if std::io::stderr().is_terminal() {
-            self.watch(&mut answer)?;
-        } else {
-            answer.next(Some(self.timeout))?;
+        if !std::io::stderr().is_terminal() {
+            return answer.next(Some(self.timeout)).map(|_| ExitCode::SUCCESS);
         }
-        Ok(ExitCode::SUCCESS)
-    }
-
-    /// Waits, and says what for.
-    fn watch(&self, answer: &mut Conversation) -> Result<(), Fatal> {
         let deadline = Instant::now() + self.timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -50,12 +44,12 @@ impl Command {
                 Err(Fatal::TimedOut(_)) if left > LOOK => {}
                 end => {
                     progress("");
-                    return end.map(drop);
+                    return end.map(|_| ExitCode::SUCCESS);
                 }
             }
             // Who cannot be asked will not settle either: that is said by the answer that does not come.
-            if let Ok(status) = call(&self.socket.socket, "Status", Value::Null, Some(LOOK)) {
-                progress(&waiting_for(&status));
+            if let Ok(status) = call(socket, "Status", Value::Null, Some(LOOK)) {
+                progress(&waiting_for(list(&status, "/running")));
             }
         }
     }
@@ -67,25 +61,14 @@ fn progress(line: &str) {
     let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
 }
 
-fn waiting_for(status: &Value) -> String {
-    let loads: Vec<String> = status["running"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|load| {
-            let [ms] = numbers(load, ["ms"]);
-            let module = load["module"].as_str().unwrap_or_default();
-            format!("{module} ({})", duration(ms))
-        })
-        .collect();
-    if loads.is_empty() {
-        return "nothing is loading; uevents, or devices in /sys, are still being read".into();
-    }
+fn waiting_for(running: &[Value]) -> String {
     // As much as fits a narrow terminal: a line that wraps could not be written over.
     const SHOWN: usize = 3;
-    let more = match loads.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("loading {}{more}", loads[..loads.len().min(SHOWN)].join(", "))
+    let load = |load| format!("{} ({})", text(load, "/module"), duration(number(load, "/ms")));
+    let shown: Vec<String> = running.iter().take(SHOWN).map(load).collect();
+    match running.len() {
+        0 => "nothing is loading; uevents, or devices in /sys, are still being read".into(),
+        1..=SHOWN => format!("loading {}", shown.join(", ")),
+        all => format!("loading {} and {} more", shown.join(", "), all - SHOWN),
+    }
 }

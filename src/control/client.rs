@@ -20,8 +20,8 @@ use crate::fatal::Fatal;
 
 /// The longest reply: some thousands of failures.
 const LONGEST: usize = 4 << 20;
-/// To connect and to send a call may take so long in all, where the backlog is full or the daemon is stopped.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// To connect and to send a call may take so many seconds in all, where the backlog is full or the daemon is stopped.
+const PATIENCE: u32 = 10;
 /// The least that a read may wait.
 const LEAST: Duration = Duration::from_millis(1);
 
@@ -54,9 +54,22 @@ impl Conversation {
     ///
     /// # Errors
     /// No daemon.
-    pub fn open(socket: &Path) -> Result<Self, Fatal> {
-        let stream = open(socket)?;
-        Ok(Self { socket: socket.to_owned(), method: "", stream, input: Vec::new() })
+    pub fn open(path: &Path) -> Result<Self, Fatal> {
+        let at = path.display();
+        let stream = connected(path).map_err(|errno| match errno {
+            Errno::ENOENT | Errno::ECONNREFUSED => Fatal::NoDaemon(format!(
+                "{at}: no daemon listens here: start one with `addonce daemon`, or name its socket with --socket"
+            )),
+            Errno::EACCES | Errno::EPERM => Fatal::System(format!(
+                "{at}: {}: only root may ask the daemon; `addonce status` and `addonce failed` work for everybody",
+                errno.desc()
+            )),
+            Errno::EAGAIN => Fatal::TimedOut(format!(
+                "{at}: the daemon accepts no connection within {PATIENCE} s: its log says why"
+            )),
+            _ => Fatal::System(format!("{at}: {}", errno.desc())),
+        })?;
+        Ok(Self { socket: path.to_owned(), method: "", stream, input: Vec::new() })
     }
 
     /// Asks, once the last call is answered; with `more`, for reply after reply.
@@ -119,41 +132,22 @@ impl Conversation {
             }
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Fatal::TimedOut(format!(
                 "{method}: no answer within {} s: `addonce status` names what is loading",
-                timeout.unwrap_or(PATIENCE).as_secs_f64()
+                timeout.map_or(PATIENCE.into(), |timeout| timeout.as_secs_f64())
             )),
             _ => Fatal::System(format!("{socket}: {error}")),
         }
     }
 }
 
-/// Connects, with a bound for connecting and sending.
-fn open(path: &Path) -> Result<UnixStream, Fatal> {
-    let refused = |errno: Errno| match errno {
-        Errno::ENOENT | Errno::ECONNREFUSED => Fatal::NoDaemon(format!(
-            "{}: no daemon listens here: start one with `addonce daemon`, or name its socket with --socket",
-            path.display()
-        )),
-        Errno::EACCES | Errno::EPERM => Fatal::System(format!(
-            "{}: {}: only root may ask the daemon; `addonce status` and `addonce failed` work for everybody",
-            path.display(),
-            errno.desc()
-        )),
-        Errno::EAGAIN => Fatal::TimedOut(format!(
-            "{}: the daemon accepts no connection within {} s: its log says why",
-            path.display(),
-            PATIENCE.as_secs()
-        )),
-        _ => Fatal::System(format!("{}: {}", path.display(), errno.desc())),
-    };
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let descriptor = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(refused)?;
-    // It bounds connect(2), too: unix(7), net/unix/af_unix.c `unix_wait_for_peer()`.
-    let patience = TimeVal::seconds(PATIENCE.as_secs() as i64);
-    setsockopt(&descriptor, sockopt::SendTimeout, &patience).map_err(refused)?;
-    loop {
-        match connect(descriptor.as_raw_fd(), &UnixAddr::new(path).map_err(refused)?) {
-            Err(Errno::EINTR) => {}
-            result => return result.map(|()| UnixStream::from(descriptor)).map_err(refused),
+/// Connects, with a bound for connecting and sending: unix(7), net/unix/af_unix.c `unix_wait_for_peer()`.
+fn connected(path: &Path) -> nix::Result<UnixStream> {
+    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&stream, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE.into()))?;
+    let address = UnixAddr::new(path)?;
+    while let Err(errno) = connect(stream.as_raw_fd(), &address) {
+        if errno != Errno::EINTR {
+            return Err(errno);
         }
     }
+    Ok(stream.into())
 }

@@ -38,12 +38,6 @@ pub(super) enum End {
     Slow,
 }
 
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
-        End::Gone
-    }
-}
-
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -53,8 +47,8 @@ pub(super) struct Connection {
     /// It is in the server's queue of connections that may have a message.
     pub(super) queued: bool,
     input: Vec<u8>,
-    /// The socket was read until there was nothing more in it.
-    drained: bool,
+    /// There may be more to read: the loop is told of that once.
+    unread: bool,
     frames: VecDeque<Vec<u8>>,
     /// So much of the first frame is written.
     written: usize,
@@ -68,31 +62,29 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            call: None,
-            queued: false,
-            input: Vec::new(),
-            drained: true,
-            frames: VecDeque::new(),
-            written: 0,
-            stuck: None,
-            at_end: false,
-            closed: false,
-        }
+        let (call, queued, input, unread, frames, written, stuck, at_end, closed) = Default::default();
+        Self { stream, call, queued, input, unread, frames, written, stuck, at_end, closed }
     }
 
     /// The socket may be written to or read from; or the client has closed its own.
     pub(super) fn ready(&mut self, closed: bool, now: Time) -> Result<(), End> {
         self.closed |= closed;
-        self.drained = false;
+        self.unread = true;
         // What a client sent before it closed still counts.
         if self.closed { Ok(()) } else { self.flush(now) }
     }
 
     /// The next message, unless a call is being carried out or replies lie unread.
     pub(super) fn next_message(&mut self) -> Result<Option<Vec<u8>>, End> {
-        self.fill()?;
+        // Up to the longest message.
+        let mut chunk = [0; 4096];
+        while self.unread && self.input.len() < LONGEST {
+            match unless_blocked(|| self.stream.read(&mut chunk))? {
+                Some(0) => (self.at_end, self.unread) = (true, false),
+                Some(read) => self.input.extend_from_slice(&chunk[..read]),
+                None => self.unread = false,
+            }
+        }
         if self.call.is_some() || !self.frames.is_empty() {
             // Nobody will read the reply.
             return if self.closed { Err(End::Gone) } else { Ok(None) };
@@ -118,40 +110,30 @@ impl Connection {
         self.stuck.map(|since| since + patience)
     }
 
-    /// Reads what is there, up to the longest message.
-    fn fill(&mut self) -> Result<(), End> {
-        let mut chunk = [0; 4096];
-        while !self.drained && self.input.len() < LONGEST {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => (self.at_end, self.drained) = (true, true),
-                Ok(read) => self.input.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.drained = true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+    fn flush(&mut self, now: Time) -> Result<(), End> {
+        while let Some(frame) = self.frames.front() {
+            let Some(written) = unless_blocked(|| self.stream.write(&frame[self.written..]))? else {
+                self.stuck.get_or_insert(now);
+                break;
+            };
+            self.stuck = None;
+            self.written += written;
+            if self.written == frame.len() {
+                self.written = 0;
+                self.frames.pop_front();
             }
         }
         Ok(())
     }
+}
 
-    fn flush(&mut self, now: Time) -> Result<(), End> {
-        while let Some(frame) = self.frames.front() {
-            match self.stream.write(&frame[self.written..]) {
-                Ok(written) => {
-                    self.stuck = None;
-                    self.written += written;
-                    if self.written == frame.len() {
-                        self.written = 0;
-                        self.frames.pop_front();
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.stuck.get_or_insert(now);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+/// None where nothing can be read or written now.
+fn unless_blocked(mut transfer: impl FnMut() -> io::Result<usize>) -> Result<Option<usize>, End> {
+    loop {
+        return match transfer() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some).map_err(|_| End::Gone),
+        };
     }
 }

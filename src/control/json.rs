@@ -3,8 +3,6 @@
 //!
 //! What each field means stands in io.addonce.varlink. Bytes that are no text stand as [`crate::escape`] writes them.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::protocol::Reply;
@@ -29,7 +27,7 @@ fn answer(module: &Name, status: &Status, now: Time) -> Value {
             let mut value = load_error(error);
             value["module"] = json!(&**module);
             value["state"] = json!("failed");
-            value["again_in_ms"] = json!(retry_at.map(|at| millis(at.saturating_sub(now))));
+            value["again_in_ms"] = json!(retry_at.map(|at| until(at, now)));
             return value;
         }
     };
@@ -38,14 +36,10 @@ fn answer(module: &Name, status: &Status, now: Time) -> Value {
 
 /// A load has ended: all of it, nothing shortened.
 pub fn add_once(record: &AddOnce) -> Value {
-    let error = match &record.outcome {
-        Outcome::Live => None,
-        Outcome::Failed(error) => Some(error),
-    };
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    let (state, error) = outcome(record);
     json!({
         "module": &*record.module,
-        "outcome": if error.is_some() { "failed" } else { "live" },
+        "outcome": state,
         "errno": error.map_or(0, |error| error.errno),
         "error": error.map(|error| errno_name(error.errno)),
         "stage": error.map(|error| error.stage.word()),
@@ -55,27 +49,23 @@ pub fn add_once(record: &AddOnce) -> Value {
         "first_seqnum": record.seqnums.0,
         "last_seqnum": record.seqnums.1,
         "asked": record.asked,
-        "waited_us": micros(record.waited),
-        "load_us": micros(record.load),
+        "waited_us": record.waited.as_micros() as u64,
+        "load_us": record.load.as_micros() as u64,
         "pulled_in_by": record.pulled_in_by.as_deref(),
     })
 }
 
 /// A load that ended, as a bar of a timeline.
 pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
-    let since_began = |at: Time| millis(at.saturating_sub(began));
+    let (state, error) = outcome(record);
     let started = ended.saturating_sub(record.load);
-    let (state, error) = match &record.outcome {
-        Outcome::Live => ("live", None),
-        Outcome::Failed(error) => ("failed", Some(errno_name(error.errno))),
-    };
     json!({
         "module": &*record.module,
         "state": state,
-        "error": error,
-        "asked_ms": since_began(started.saturating_sub(record.waited)),
-        "start_ms": since_began(started),
-        "end_ms": since_began(ended),
+        "error": error.map(|error| errno_name(error.errno)),
+        "asked_ms": until(started.saturating_sub(record.waited), began),
+        "start_ms": until(started, began),
+        "end_ms": until(ended, began),
         "alias": escape(&record.alias),
         "devpath": record.devpath.as_deref().map(escape),
         "pulled_in_by": record.pulled_in_by.as_deref(),
@@ -83,18 +73,26 @@ pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
     })
 }
 
+fn outcome(record: &AddOnce) -> (&'static str, Option<&LoadError>) {
+    match &record.outcome {
+        Outcome::Live => ("live", None),
+        Outcome::Failed(error) => ("failed", Some(error)),
+    }
+}
+
 /// A remembered failure.
 pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
     let mut value = load_error(&failure.error);
+    let (asked, devices) = failure.asked();
+    let backoff = until(failure.retry_at, now);
     value["module"] = json!(&**module);
     value["alias"] = json!(escape(&failure.alias));
     value["attempts"] = json!(failure.attempts);
-    let (asked, devices) = failure.asked();
-    (value["asked"], value["devices"]) = (json!(asked), json!(devices));
-    value["failed_ms_ago"] = json!(millis(now.saturating_sub(failure.failed_at)));
-    value["backoff_ms"] = json!(millis(failure.retry_at.saturating_sub(now)));
-    value["again_in_ms"] =
-        json!(failure.pending.as_ref().map(|_| millis(failure.retry_at.saturating_sub(now))));
+    value["asked"] = json!(asked);
+    value["devices"] = json!(devices);
+    value["failed_ms_ago"] = json!(until(now, failure.failed_at));
+    value["backoff_ms"] = json!(backoff);
+    value["again_in_ms"] = json!(failure.pending.as_ref().map(|_| backoff));
     value
 }
 
@@ -114,6 +112,11 @@ fn because_of(error: &LoadError) -> Option<&str> {
         Stage::Dependency(root) => Some(root),
         _ => None,
     }
+}
+
+/// Whole milliseconds from one time until another.
+fn until(then: Time, now: Time) -> u64 {
+    millis(then.saturating_sub(now))
 }
 
 /// Whole milliseconds.

@@ -26,43 +26,22 @@ pub struct Listener {
 
 /// Whether somebody listens at a path.
 pub fn is_open(path: &Path) -> bool {
-    match UnixStream::connect(path) {
-        Ok(_) => true,
-        // The backlog is full.
-        Err(error) => error.kind() == ErrorKind::WouldBlock,
-    }
+    // WouldBlock: the backlog is full.
+    UnixStream::connect(path).map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |_| true)
 }
 
 impl Listener {
-    /// Listens at `path`; the caller holds its [lock](super::lock). A socket that nobody listens at any more is replaced.
+    /// Takes over the socket that a supervisor listens at, or opens one: the caller holds its [lock](super::lock).
     ///
     /// # Errors
     /// [`Fatal::System`], naming the path.
-    pub fn open(path: &Path) -> Result<Self, Fatal> {
-        let refused = refused(path);
-        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(&refused)?;
-        if is_open(path) {
-            let who = "somebody listens here already (if it is systemd: systemctl stop addonce.socket)";
-            return Err(refused(io::Error::other(who)));
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(refused(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(&refused)?;
-        // Who was quicker than this is found out by its credentials.
-        std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(&refused)?;
-        let name = file(path);
+    pub fn new(given: Option<StdListener>, path: &Path) -> Result<Self, Fatal> {
+        let is_given = given.is_some();
+        let listener = given.map_or_else(|| open(path), Ok);
+        let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+        let listener = UnixListener::from_std(listener.map_err(refused(path))?);
+        let name = if is_given { None } else { file(path) };
         Ok(Self { listener, path: path.into(), name })
-    }
-
-    /// Takes over a socket that a supervisor listens at.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming the path.
-    pub fn adopt(listener: StdListener, path: &Path) -> Result<Self, Fatal> {
-        listener.set_nonblocking(true).map_err(refused(path))?;
-        Ok(Self { listener: UnixListener::from_std(listener), path: path.into(), name: None })
     }
 
     /// Has the loop get an event of this token when somebody has connected, those included who have before.
@@ -95,6 +74,23 @@ impl Listener {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Listens here. A socket that nobody listens at any more is replaced.
+fn open(path: &Path) -> io::Result<StdListener> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    if is_open(path) {
+        let who = "somebody listens here already (if it is systemd: systemctl stop addonce.socket)";
+        return Err(io::Error::other(who));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = StdListener::bind(path)?;
+    // Who was quicker than this is found out by its credentials.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 fn file(path: &Path) -> Option<(u64, u64)> {

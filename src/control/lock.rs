@@ -4,10 +4,10 @@
 //! It is held by flock(2), which the kernel takes back however the holder ends; loads do not inherit it. It says who holds it, and
 //! counts only while the path still leads to the file that is locked: one that was removed and made anew is another one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -25,60 +25,57 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock beside this socket. A daemon that holds it may be about to end, so it is waited for this long.
+    /// Takes the lock beside this socket; None as soon as there is no need of it. A daemon that holds it may be about to end, so it
+    /// is waited for this long.
     ///
     /// # Errors
-    /// [`Fatal::System`], naming the file, and who holds it.
-    pub fn take(socket: &Path, patience: Duration) -> Result<Self, Fatal> {
+    /// [`Fatal::System`], naming the file, or who holds it.
+    pub fn take(
+        socket: &Path,
+        patience: Duration,
+        is_needless: impl Fn() -> bool,
+    ) -> Result<Option<Self>, Fatal> {
+        let path = socket.with_file_name("lock");
         let deadline = Instant::now() + patience;
-        loop {
-            if let Some(lock) = Self::attempt(socket)? {
-                return Ok(lock);
+        while !is_needless() {
+            let taken = attempt(&path);
+            if let Some(lock) =
+                taken.map_err(|error| Fatal::System(format!("{}: {error}", path.display())))?
+            {
+                return Ok(Some(lock));
             }
             if Instant::now() >= deadline {
-                return Err(held(socket));
+                // It may not have written who it is yet.
+                let pid = fs::read_to_string(&path).ok().and_then(|pid| pid.trim_end().parse::<u32>().ok());
+                let who = pid.map_or_else(String::new, |pid| format!(" (PID {pid})"));
+                let socket = socket.display();
+                return Err(Fatal::System(format!(
+                    "{socket}: another daemon{who} listens here: stop it first"
+                )));
             }
             std::thread::sleep(PAUSE);
         }
+        Ok(None)
     }
+}
 
-    /// Takes the lock beside this socket, unless somebody holds it.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming the file: there can be no lock, and another try would come to the same.
-    pub fn attempt(socket: &Path) -> Result<Option<Self>, Fatal> {
-        let path = path(socket);
-        let refused = |error: io::Error| Fatal::System(format!("{}: {error}", path.display()));
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(refused)?;
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        match Flock::lock(file.map_err(refused)?, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) if is_at(&file, &path) => {
-                let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-                written.map_err(refused)?;
-                Ok(Some(Self { _file: file }))
-            }
-            Ok(_) | Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(refused(errno.into())),
+/// Takes the lock, unless somebody holds it. After an error another try would come to the same.
+fn attempt(path: &Path) -> io::Result<Option<Lock>> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut file) if is_at(&file, path) => {
+            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))?;
+            Ok(Some(Lock { _file: file }))
         }
+        Ok(_) | Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
     }
-}
-
-/// That another daemon holds the lock beside this socket.
-pub fn held(socket: &Path) -> Fatal {
-    // It may not have written who it is yet.
-    let pid = fs::read_to_string(path(socket)).ok().and_then(|pid| pid.trim_end().parse::<u32>().ok());
-    let who = pid.map_or_else(String::new, |pid| format!(" (PID {pid})"));
-    Fatal::System(format!("{}: another daemon{who} listens here: stop it first", socket.display()))
-}
-
-fn path(socket: &Path) -> PathBuf {
-    socket.with_file_name("lock")
 }
 
 /// Whether the path leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
-    let name = |file: fs::Metadata| (file.dev(), file.ino());
+    let name = |file: Metadata| (file.dev(), file.ino());
     let (ours, there) = (file.metadata().map(name), fs::symlink_metadata(path).map(name));
     matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
 }

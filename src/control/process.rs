@@ -8,12 +8,13 @@ use std::{fs, io};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
+use serde::Deserialize;
 
 /// CAP_SYS_MODULE: include/uapi/linux/capability.h.
 const CAP_SYS_MODULE: u32 = 16;
 
 /// A process, by what no other one ever has: a PID is given again, but not with the same time of start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Process {
     /// Its PID.
     pub pid: u32,
@@ -22,10 +23,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// This process.
-    ///
-    /// # Errors
-    /// What reading /proc says.
+    /// This process; the error is that of reading /proc.
     pub fn this() -> io::Result<Self> {
         let pid = std::process::id();
         Ok(Self { pid, started: parent_and_start("self")?.1 })
@@ -49,12 +47,12 @@ fn parent_and_start(pid: impl Display) -> io::Result<(i32, u64)> {
 }
 
 /// Whether the client was uid 0 when it connected.
-pub(super) fn is_root(stream: &impl AsFd) -> bool {
+pub fn is_root(stream: &impl AsFd) -> bool {
     getsockopt(stream, sockopt::PeerCredentials).is_ok_and(|client| client.uid() == 0)
 }
 
 /// Whether the client has CAP_SYS_MODULE, so that it could load a module without us. Where that cannot be found out, it has not.
-pub(super) fn may_load(stream: &impl AsFd) -> bool {
+pub fn may_load(stream: &impl AsFd) -> bool {
     let Ok(client) = getsockopt(stream, sockopt::PeerCredentials) else { return false };
     // 0: a process of a PID namespace that ours does not see.
     if client.pid() <= 0 {
@@ -77,7 +75,7 @@ pub(super) fn may_load(stream: &impl AsFd) -> bool {
 }
 
 /// The parent of the client's parent: its PID, and when it was started, in clock ticks since boot.
-pub(super) fn grandparent(stream: &impl AsFd) -> Option<(i32, u64)> {
+pub fn grandparent(stream: &impl AsFd) -> Option<(i32, u64)> {
     let client = getsockopt(stream, sockopt::PeerCredentials).ok()?;
     let (parent, _) = parent_and_start(client.pid()).ok()?;
     let (grandparent, _) = parent_and_start(parent).ok()?;
@@ -95,7 +93,7 @@ pub fn has_capability(process: &str) -> bool {
 /// A capability counts in its user namespace only, and who makes a new one has all of them there. To follow the link takes
 /// CAP_SYS_PTRACE, or no fewer capabilities than the client has; the mapping can always be read, and is another one in a
 /// namespace that was made without CAP_SETUID.
-fn is_in_our_user_namespace(process: &str) -> bool {
+pub fn is_in_our_user_namespace(process: &str) -> bool {
     let link = |process: &str| fs::read_link(format!("{process}/ns/user"));
     match (link(process), link("/proc/self")) {
         (Ok(theirs), Ok(ours)) => theirs == ours,
@@ -103,42 +101,5 @@ fn is_in_our_user_namespace(process: &str) -> bool {
             let map = |process: &str| fs::read(format!("{process}/uid_map")).ok();
             map(process).is_some() && map(process) == map("/proc/self")
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::net::UnixStream;
-
-    #[test]
-    fn a_client_may_what_its_process_may() {
-        let (ours, _theirs) = UnixStream::pair().expect("a pair");
-        // The client is this process: whatever it is, the answers have to agree.
-        assert_eq!(is_root(&ours), nix::unistd::geteuid().is_root());
-        assert_eq!(may_load(&ours), has_capability("/proc/self"));
-    }
-
-    #[test]
-    fn the_clients_grandparent_is_known_and_when_it_was_started() {
-        let (ours, _theirs) = UnixStream::pair().expect("a pair");
-        let (pid, started) = grandparent(&ours).expect("a grandparent");
-        let (parent, _) =
-            parent_and_start(std::os::unix::process::parent_id().cast_signed()).expect("a parent");
-        assert_eq!(pid, parent);
-        let started_ourselves = parent_and_start(std::process::id().cast_signed()).expect("this process").1;
-        assert!(started <= started_ourselves, "{started} {started_ourselves}");
-    }
-
-    #[test]
-    fn a_process_is_known_by_more_than_its_pid() {
-        let this = Process::this().expect("we run");
-        assert!(this.is_alive());
-        assert!(!Process { started: this.started + 1, ..this }.is_alive());
-    }
-
-    #[test]
-    fn a_process_that_is_not_there_may_nothing() {
-        assert!(!has_capability("/proc/0") && !is_in_our_user_namespace("/proc/0"));
     }
 }

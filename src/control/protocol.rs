@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::interface;
+use super::interface::{self, SERVICE, Service};
 
 /// A call, as it comes in.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -18,10 +18,10 @@ pub struct Call {
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub parameters: Value,
     /// The caller takes more replies than one.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
     /// The caller takes no reply.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub oneway: bool,
 }
 
@@ -32,69 +32,37 @@ pub struct Reply {
     #[serde(default)]
     pub parameters: Value,
     /// More replies to the same call follow.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
     /// The error's name, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What a call asks for: the methods of io.addonce, with their parameters.
+/// What a call asks for. What the methods and their parameters mean stands in io.addonce.varlink.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub enum Method {
-    /// Answer when all uevents are taken in and nothing is being loaded.
     Settle {},
-    /// Load the modules of an alias or of a name, and answer with what became of them. Where udev waits, say every second until
-    /// then that we live.
     Load(Load),
-    /// Attempt what failed again.
-    Retry {
-        /// All of it where no module is named.
-        modules: Option<Vec<String>>,
-    },
-    /// Answer when the hold ends or is renewed, and say every second until then that we live.
-    Hold {
-        /// The SYNTH_UUID of the event that the program was run for.
-        uuid: Option<String>,
-    },
-    /// The counters and what is going on.
+    Retry { modules: Option<Vec<String>> },
+    Hold { uuid: Option<String> },
     Status {},
-    /// The modaliases asked for most.
-    Top {
-        /// So many.
-        limit: Option<usize>,
-    },
-    /// What is remembered as failed.
+    Top { limit: Option<usize> },
     Failures {},
-    /// Every load that ends from now on.
     Monitor {},
-    /// The last storm as a timeline.
     Storm {},
 }
 
-/// The methods of org.varlink.service.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-enum Service {
-    GetInfo {},
-    GetInterfaceDescription { interface: String },
-}
-
 /// The parameters of `Load`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
-    /// A modalias or a module's name.
     pub alias: String,
-    /// The device that asks, where udev runs the client; an administrator has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devpath: Option<String>,
-    /// The SEQNUM of that device's uevent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seqnum: Option<u64>,
-    /// Whether somebody wrote to the device's `uevent` file, as `udevadm trigger` does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<bool>,
 }
 
@@ -116,14 +84,12 @@ impl Call {
             given => given,
         };
         let (interface, method) = self.method.rsplit_once('.').unwrap_or_default();
-        let description = interface::description(interface)
-            .ok_or_else(|| Reply::error("InterfaceNotFound", json!({ "interface": interface })))?;
-        if !description.contains(&format!("\nmethod {method}(")) {
+        if !interface::description(interface)?.contains(&format!("\nmethod {method}(")) {
             return Err(Reply::error("MethodNotFound", json!({ "method": self.method })));
         }
         let call = json!({ method: parameters });
-        if interface == interface::SERVICE {
-            return Err(read(call).map_or_else(|error| error, Service::reply));
+        if interface == SERVICE {
+            return Err(read::<Service>(call)?.reply());
         }
         match read(call)? {
             Method::Monitor {} if !self.more => Err(Reply::error("ExpectedMore", json!({}))),
@@ -134,18 +100,6 @@ impl Call {
 
 fn read<T: DeserializeOwned>(call: Value) -> Result<T, Reply> {
     serde_json::from_value(call).map_err(|error| Reply::invalid_parameter(&error.to_string()))
-}
-
-impl Service {
-    fn reply(self) -> Reply {
-        match self {
-            Service::GetInfo {} => Reply::of(interface::info()),
-            Service::GetInterfaceDescription { interface } => match interface::description(&interface) {
-                Some(description) => Reply::of(json!({ "description": description })),
-                None => Reply::error("InterfaceNotFound", json!({ "interface": interface })),
-            },
-        }
-    }
 }
 
 impl Method {
@@ -168,7 +122,7 @@ impl Reply {
 
     /// An error of org.varlink.service.
     pub fn error(name: &str, parameters: Value) -> Self {
-        Self { parameters, continues: false, error: Some(format!("{}.{name}", interface::SERVICE)) }
+        Self { parameters, continues: false, error: Some(format!("{SERVICE}.{name}")) }
     }
 
     /// The error for a parameter that cannot be.
@@ -190,10 +144,4 @@ pub(super) fn take(input: &mut Vec<u8>) -> Option<Vec<u8>> {
     let mut message = std::mem::replace(input, rest);
     message.pop();
     Some(message)
-}
-
-// serde's skip_serializing_if gives a reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }

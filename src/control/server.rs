@@ -5,7 +5,7 @@
 //! takes so many messages, and says whether there is more.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,9 +22,8 @@ use super::protocol::{Call, Method, Reply};
 use crate::fatal::Fatal;
 use crate::once::{ClientId, Time};
 
-/// Connections accepted in a turn of the loop.
+/// Connections accepted, and messages taken, in a turn of the loop.
 const ACCEPTS: usize = 16;
-/// Messages taken in a turn of the loop.
 const MESSAGES: usize = 16;
 /// After accepting failed (too many open files, say) it is tried again so much later, or when a connection goes.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -59,11 +58,11 @@ pub struct ConnectionStats {
 pub struct Server {
     listener: Listener,
     registry: Registry,
+    /// The listener's. Those above it are clients': the token is a client's number, and is not given twice.
     token: Token,
-    /// Tokens from here on are clients: a token is a client's number, and is not given twice.
-    next: usize,
+    next: ClientId,
     bounds: Bounds,
-    connections: HashMap<Token, Connection>,
+    connections: HashMap<ClientId, Connection>,
     stats: ConnectionStats,
     /// There may be connections to accept. The loop is told of each once, so this is true until there are none.
     unaccepted: bool,
@@ -73,7 +72,7 @@ pub struct Server {
     beat_at: Time,
     stopped: bool,
     /// Connections that may have a message.
-    ready: VecDeque<Token>,
+    ready: VecDeque<ClientId>,
     calls: VecDeque<(Option<ClientId>, Method)>,
     gone: Vec<ClientId>,
 }
@@ -94,7 +93,7 @@ impl Server {
             listener,
             registry,
             token,
-            next: token.0 + 1,
+            next: token.0 as ClientId + 1,
             bounds,
             connections: HashMap::new(),
             stats: ConnectionStats { limit: bounds.clients, ..ConnectionStats::default() },
@@ -126,24 +125,21 @@ impl Server {
 
     /// The loop has an event of one of the server's tokens.
     pub fn event(&mut self, event: &Event, now: Time) {
-        let token = event.token();
-        if token == self.token {
-            self.unaccepted = true;
-            return;
-        }
-        let Some(connection) = self.connections.get_mut(&token) else { return };
-        match connection.ready(event.is_write_closed(), now) {
-            Ok(()) => self.enqueue(token),
-            Err(end) => self.close(token, &end),
+        match event.token() {
+            token if token == self.token => self.unaccepted = true,
+            Token(client) => {
+                self.with(client as ClientId, |connection| connection.ready(event.is_write_closed(), now));
+            }
         }
     }
 
     /// Accepts connections and takes messages, some of each. True where there is more to be done at once.
     pub fn turn(&mut self, now: Time) -> bool {
-        self.close_slow(now);
-        if self.accept_at.is_some_and(|at| at <= now) {
-            self.accept_at = None;
+        let patience = self.bounds.patience;
+        for client in self.clients(|connection| connection.deadline(patience).is_some_and(|at| at <= now)) {
+            self.close(client, &End::Slow);
         }
+        self.accept_at = self.accept_at.filter(|at| *at > now);
         for _ in 0..ACCEPTS {
             if !self.may_accept() || !self.unaccepted {
                 break;
@@ -151,8 +147,8 @@ impl Server {
             self.accept(now);
         }
         for _ in 0..MESSAGES {
-            let Some(token) = self.ready.pop_front() else { break };
-            self.take_message(token, now);
+            let Some(client) = self.ready.pop_front() else { break };
+            self.take_message(client, now);
         }
         self.has_more()
     }
@@ -169,13 +165,10 @@ impl Server {
 
     /// Replies to a call, for the last time. A client that is gone is not missed.
     pub fn reply(&mut self, client: ClientId, reply: &Reply, now: Time) {
-        let token = token(client);
-        let Some(connection) = self.connections.get_mut(&token) else { return };
-        connection.call = None;
-        match connection.send(reply, now) {
-            Ok(()) => self.enqueue(token),
-            Err(end) => self.close(token, &end),
-        }
+        self.with(client, |connection| {
+            connection.call = None;
+            connection.send(reply, now)
+        });
     }
 
     /// Says that we live to all who take more replies than one and wait for the last, if that is due.
@@ -188,12 +181,12 @@ impl Server {
 
     /// Whose worker started this client, where udev runs it: udevd's PID, and when it was started, in clock ticks since boot.
     pub fn grandparent(&self, client: ClientId) -> Option<(i32, u64)> {
-        process::grandparent(&self.connections.get(&token(client))?.stream)
+        process::grandparent(&self.connections.get(&client)?.stream)
     }
 
     /// From now on the client gets what is [published](Self::publish).
     pub fn subscribe(&mut self, client: ClientId) {
-        if let Some(connection) = self.connections.get_mut(&token(client)) {
+        if let Some(connection) = self.connections.get_mut(&client) {
             connection.call = Some(ReplyMode::Stream);
         }
     }
@@ -204,17 +197,12 @@ impl Server {
     }
 
     fn send_to(&mut self, mode: ReplyMode, parameters: impl FnOnce() -> Value, now: Time) {
-        let tokens = self.tokens(|connection| connection.call == Some(mode));
-        if tokens.is_empty() {
+        let clients = self.clients(|connection| connection.call == Some(mode));
+        if clients.is_empty() {
             return;
         }
         let reply = Reply::continued(parameters());
-        for token in tokens {
-            let Some(connection) = self.connections.get_mut(&token) else { continue };
-            if let Err(end) = connection.send(&reply, now) {
-                self.close(token, &end);
-            }
-        }
+        clients.into_iter().for_each(|client| self.with(client, |connection| connection.send(&reply, now)));
     }
 
     /// When [`Server::turn`] or [`Server::beat`] has something to do that no event tells of.
@@ -245,115 +233,100 @@ impl Server {
     }
 
     fn accept(&mut self, now: Time) {
-        match self.listener.accept() {
-            Ok(stream) if process::is_root(&stream) => self.connect(stream),
-            Ok(_) => {
-                // Said once, counted always.
-                let level = if self.stats.strangers == 0 { log::Level::Warn } else { log::Level::Debug };
-                self.stats.strangers += 1;
+        let result = self.listener.accept().and_then(|stream| match process::is_root(&stream) {
+            true => self.connect(stream),
+            false => {
+                let level = level(&mut self.stats.strangers);
                 log::log!(level, "{}: a client that is not root is disconnected", self.path().display());
+                Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.unaccepted = false,
+        });
+        let Err(error) = result else { return };
+        match error.kind() {
+            ErrorKind::WouldBlock => self.unaccepted = false,
             // Gone before it was accepted.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            Err(error) => {
+            ErrorKind::ConnectionAborted => {}
+            _ => {
                 self.accept_at = Some(now + PAUSE);
                 log::warn!("{}: no connection can be accepted: {error}", self.path().display());
             }
         }
     }
 
-    fn connect(&mut self, mut stream: UnixStream) {
-        let token = Token(self.next);
+    fn connect(&mut self, mut stream: UnixStream) -> io::Result<()> {
+        let client = self.next;
         self.next += 1;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.registry.register(&mut stream, token, interest) {
-            return log::warn!("{}: a client cannot be served: {error}", self.path().display());
-        }
-        self.connections.insert(token, Connection::new(stream));
+        self.registry.register(&mut stream, Token(client as usize), interest)?;
+        self.connections.insert(client, Connection::new(stream));
+        Ok(())
     }
 
-    fn enqueue(&mut self, token: Token) {
-        if let Some(connection) = self.connections.get_mut(&token).filter(|connection| !connection.queued) {
-            connection.queued = true;
-            self.ready.push_back(token);
+    /// Does something with a connection, which may have a message then. If it fails, that is the end of the connection.
+    fn with(&mut self, client: ClientId, act: impl FnOnce(&mut Connection) -> Result<(), End>) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        match act(connection) {
+            Err(end) => self.close(client, &end),
+            Ok(()) if connection.queued => {}
+            Ok(()) => {
+                connection.queued = true;
+                self.ready.push_back(client);
+            }
         }
     }
 
     /// Takes one message of a client, where it may call.
-    fn take_message(&mut self, token: Token, now: Time) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
+    fn take_message(&mut self, client: ClientId, now: Time) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
         connection.queued = false;
         let message = match connection.next_message() {
             Ok(Some(message)) => message,
             Ok(None) => return,
-            Err(end) => return self.close(token, &end),
+            Err(end) => return self.close(client, &end),
         };
         let (call, method) = Call::parse(&message);
-        let method = method.and_then(|method| {
-            match !method.is_privileged() || process::may_load(&connection.stream) {
-                true => Ok(method),
-                false => Err(Reply::error("PermissionDenied", json!({}))),
+        let reply = match method {
+            Ok(method) if method.is_privileged() && !process::may_load(&connection.stream) => {
+                Some(Reply::error("PermissionDenied", json!({})))
             }
-        });
-        let sent = match method {
             Ok(method) => {
                 let mode = if call.more { ReplyMode::More } else { ReplyMode::Once };
                 connection.call = (!call.oneway).then_some(mode);
-                let accepted = connection.call == Some(ReplyMode::More) && matches!(method, Method::Load(_));
-                self.calls.push_back((connection.call.map(|_| token.0 as ClientId), method));
-                if accepted { connection.send(&Reply::continued(json!({})), now) } else { Ok(()) }
+                let is_accepted = call.more && matches!(method, Method::Load(_));
+                self.calls.push_back((connection.call.map(|_| client), method));
+                is_accepted.then(|| Reply::continued(json!({})))
             }
-            Err(_) if call.oneway => Ok(()),
-            Err(reply) => connection.send(&reply, now),
+            Err(reply) => Some(reply),
         };
-        match sent {
-            Ok(()) => self.enqueue(token),
-            Err(end) => self.close(token, &end),
-        }
+        let reply = reply.filter(|_| !call.oneway);
+        self.with(client, |connection| reply.map_or(Ok(()), |reply| connection.send(&reply, now)));
     }
 
-    fn tokens(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<Token> {
+    fn clients(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<ClientId> {
         let connections = self.connections.iter().filter(|(_, connection)| wanted(connection));
-        connections.map(|(&token, _)| token).collect()
+        connections.map(|(&client, _)| client).collect()
     }
 
-    fn close_slow(&mut self, now: Time) {
-        let patience = self.bounds.patience;
-        let late =
-            self.tokens(|connection| connection.deadline(patience).is_some_and(|deadline| deadline <= now));
-        for token in late {
-            self.close(token, &End::Slow);
-        }
-    }
-
-    fn close(&mut self, token: Token, end: &End) {
-        let Some(mut connection) = self.connections.remove(&token) else { return };
+    fn close(&mut self, client: ClientId, end: &End) {
+        let Some(mut connection) = self.connections.remove(&client) else { return };
         let path = self.listener.path().display();
         match end {
             End::Gone => {}
             End::TooLong => log::debug!("{path}: a client sent more than {LONGEST} bytes: it is cut off"),
-            End::Slow => {
-                let level = if self.stats.slow == 0 { log::Level::Warn } else { log::Level::Debug };
-                self.stats.slow += 1;
-                log::log!(
-                    level,
-                    "{path}: a client left {UNREAD} replies unread, or one for {} s: it is cut off (see `addonce status`)",
-                    self.bounds.patience.as_secs()
-                );
-            }
+            End::Slow => log::log!(
+                level(&mut self.stats.slow),
+                "{path}: a client left {UNREAD} replies unread, or one for {} s: it is cut off (see `addonce status`)",
+                self.bounds.patience.as_secs()
+            ),
         }
         if let Err(error) = self.registry.deregister(&mut connection.stream) {
             log::debug!("{path}: deregistering a client: {error}");
         }
-        let client = token.0 as ClientId;
         // What it asked to be loaded is loaded; what it only wanted to know is not looked up.
         self.calls.retain_mut(|(caller, method)| {
-            let theirs = *caller == Some(client);
-            if theirs {
-                *caller = None;
-            }
-            !theirs || method.is_privileged()
+            let is_theirs = *caller == Some(client);
+            *caller = caller.filter(|_| !is_theirs);
+            !is_theirs || method.is_privileged()
         });
         self.gone.push(client);
         // Its descriptor is free.
@@ -361,6 +334,8 @@ impl Server {
     }
 }
 
-fn token(client: ClientId) -> Token {
-    Token(usize::try_from(client).unwrap_or(usize::MAX))
+/// Counts what is said once and counted always.
+fn level(count: &mut u64) -> log::Level {
+    *count += 1;
+    if *count == 1 { log::Level::Warn } else { log::Level::Debug }
 }

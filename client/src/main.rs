@@ -22,7 +22,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -61,17 +61,15 @@ const LONGEST: usize = 1 << 20;
 const MODPROBE: [&str; 4] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "modprobe"];
 
 fn main() -> ExitCode {
-    let socket = env::var_os("ADDONCE_SOCKET").unwrap_or_else(|| OsString::from(SOCKET));
-    let socket = Path::new(&socket);
+    let socket = env::var_os("ADDONCE_SOCKET").map_or_else(|| SOCKET.into(), PathBuf::from);
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     match (arguments.as_slice(), variable("MODALIAS")) {
         ([argument], _) if argument == "--hold" => {
             // Where nobody can be asked there is nothing to wait for.
-            let _ =
-                answered(socket, &hold(variable("SYNTH_UUID").as_deref()), ACCEPT_HOLD, Some(LONGEST_HOLD));
+            let _ = Question { socket, call: hold(), is_hold: true }.ask();
             ExitCode::SUCCESS
         }
-        ([], Some(alias)) => match answered(socket, &load(&alias), ACCEPT, None) {
+        ([], Some(alias)) => match (Question { socket, call: load(&alias), is_hold: false }).ask() {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 eprintln!("addonce-load: {why}: loading with modprobe");
@@ -91,56 +89,16 @@ fn usage(what: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Waits until this call is answered. The error says why nobody answers it.
-fn answered(socket: &Path, call: &[u8], accept: Duration, longest: Option<Duration>) -> Result<(), String> {
-    // The event of a hold is not broadcast before the daemon has answered us.
-    let is_hold = u64::from(longest.is_some());
-    let mut starter = Starter { requester: seqnum().map(|seqnum| seqnum + is_hold), ..Starter::default() };
-    for _ in 0..LIVES {
-        let deadline = Instant::now() + accept;
-        let mut pause = PAUSE;
-        loop {
-            let stream = match reach(socket, deadline) {
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                    starter.start(socket)?;
-                    None
-                }
-                // Its queue of connections is full.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-                Err(error) => return Err(format!("{}: {error}", socket.display())),
-                Ok(stream) => Some(stream),
-            };
-            if let Some(stream) = stream {
-                (starter.turn, starter.child) = (None, None);
-                match converse(stream, socket, call, deadline, longest) {
-                    Said::Answer => return Ok(()),
-                    Said::Error => return Err("addonce cannot".into()),
-                    Said::Nothing => {}
-                    // What it knew, the next one is told by us.
-                    Said::Accepted => break,
-                }
-            }
-            if Instant::now() + pause >= deadline {
-                return Err(format!("{}: nobody answers", socket.display()));
-            }
-            sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-    Err("one daemon after the other was killed".into())
-}
-
-/// Connects. Where the queue of connections is full it waits, until the deadline.
-fn reach(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
-    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let left = i64::try_from(left(deadline)?.as_micros()).unwrap_or(i64::MAX);
-    setsockopt(&stream, sockopt::SendTimeout, &TimeVal::microseconds(left))?;
-    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(stream.into())
+/// What is to be answered.
+struct Question {
+    socket: PathBuf,
+    call: Vec<u8>,
+    /// It waits for the end of a hold, and else for the modules of a device.
+    is_hold: bool,
 }
 
 /// What comes of a conversation.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Said {
     /// The answer.
     Answer,
@@ -152,63 +110,102 @@ enum Said {
     Nothing,
 }
 
-/// Calls, and waits for the answer: until the deadline for the first reply, or so long for the end of a hold.
-fn converse(
-    mut stream: UnixStream,
-    socket: &Path,
-    call: &[u8],
-    deadline: Instant,
-    longest: Option<Duration>,
-) -> Said {
-    let sent = left(deadline).and_then(|left| stream.set_write_timeout(Some(left)));
-    if sent.and_then(|()| stream.write_all(call)).is_err() {
-        return Said::Nothing;
-    }
-    let mut replies = Replies { stream, read: Vec::new() };
-    if let Some(longest) = longest {
-        return hold_on(&mut replies, socket, Instant::now() + longest);
-    }
-    let Ok(mut reply) = replies.next(deadline) else { return Said::Nothing };
-    while is_continued(&reply) {
-        reply = match replies.next(Instant::now() + DEATH) {
-            Ok(reply) => reply,
-            Err(error) if is_timeout(&error) => return Said::Nothing,
-            Err(_) => return Said::Accepted,
-        };
-    }
-    said(&reply)
-}
-
-/// Waits for the end of a hold, for as long as the daemon says that it lives.
-fn hold_on(replies: &mut Replies, socket: &Path, longest: Instant) -> Said {
-    let mut heard = Instant::now();
-    let mut silence = Some(SILENCE);
-    loop {
-        let deadline = silence.map_or(longest, |silence| longest.min(heard + silence));
-        match replies.next(deadline) {
-            Ok(reply) if is_continued(&reply) => (heard, silence) = (Instant::now(), Some(SILENCE)),
-            Ok(reply) => return said(&reply),
-            Err(error) if !is_timeout(&error) => return Said::Accepted,
-            Err(_) if Instant::now() >= longest => return Said::Accepted,
-            Err(_) if silence == Some(SILENCE) => {
-                eprintln!(
-                    "addonce-load: the daemon holds and has said nothing for {SILENCE:?}: it holds no more"
-                );
-                // By this name its successor finds it.
-                let _ = fs::rename(socket.with_file_name("hold"), socket.with_file_name("hold.released"));
-                silence = Some(DEATH);
+impl Question {
+    /// Waits until it is answered. The error says why nobody answers it.
+    fn ask(&self) -> Result<(), String> {
+        // The event of a hold is not broadcast before the daemon has answered us.
+        let requester = seqnum().map(|seqnum| seqnum + u64::from(self.is_hold));
+        let mut starter = Starter { requester, ..Starter::default() };
+        for _ in 0..LIVES {
+            let deadline = Instant::now() + if self.is_hold { ACCEPT_HOLD } else { ACCEPT };
+            let mut pause = PAUSE;
+            loop {
+                match reach(&self.socket, deadline) {
+                    Ok(stream) => {
+                        (starter.turn, starter.child) = (None, None);
+                        match self.converse(stream, deadline) {
+                            Said::Answer => return Ok(()),
+                            Said::Error => return Err("addonce cannot".into()),
+                            Said::Nothing => {}
+                            // What it knew, the next one is told by us.
+                            Said::Accepted => break,
+                        }
+                    }
+                    Err(error) => match error.kind() {
+                        ErrorKind::NotFound | ErrorKind::ConnectionRefused => starter.start(&self.socket)?,
+                        // Its queue of connections is full.
+                        ErrorKind::WouldBlock => {}
+                        _ => return Err(format!("{}: {error}", self.socket.display())),
+                    },
+                }
+                if Instant::now() + pause >= deadline {
+                    return Err(format!("{}: nobody answers", self.socket.display()));
+                }
+                sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            Err(_) => {
-                silence = None;
-                if let Some(pid) = started_by_a_program(&replies.stream) {
+        }
+        Err("one daemon after the other was killed".into())
+    }
+
+    /// Calls, and waits for the answer: until the deadline for the first reply, and then for as long as the daemon says that it
+    /// lives. A hold is accepted with the call, and its end is waited for in any case.
+    fn converse(&self, mut stream: UnixStream, deadline: Instant) -> Said {
+        let sent = left(deadline).and_then(|left| stream.set_write_timeout(Some(left)));
+        if sent.and_then(|()| stream.write_all(&self.call)).is_err() {
+            return Said::Nothing;
+        }
+        let longest = Instant::now() + LONGEST_HOLD;
+        let mut replies = Replies { stream, read: Vec::new() };
+        let (mut heard, mut silence) = (Instant::now(), SILENCE);
+        let mut gone = if self.is_hold { Said::Accepted } else { Said::Nothing };
+        loop {
+            let until = match (self.is_hold, &gone) {
+                (true, _) => longest.min(heard + silence),
+                (false, Said::Accepted) => heard + DEATH,
+                (false, _) => deadline,
+            };
+            match replies.next(until) {
+                Ok(reply) if reply.contains("\"continues\":true") => {
+                    (heard, silence, gone) = (Instant::now(), SILENCE, Said::Accepted);
+                }
+                Ok(reply) => return said(&reply),
+                Err(error) if !matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+                    return gone;
+                }
+                Err(_) if !self.is_hold => return Said::Nothing,
+                Err(_) if Instant::now() >= longest => return gone,
+                Err(_) if silence == SILENCE => {
+                    silence = DEATH;
                     eprintln!(
-                        "addonce-load: the daemon, PID {pid}, has said nothing for {DEATH:?}: it is killed"
+                        "addonce-load: the daemon holds and has said nothing for {SILENCE:?}: it holds no more"
                     );
-                    let _ = kill(pid, Signal::SIGKILL);
+                    // By this name its successor finds it.
+                    let [hold, released] =
+                        ["hold", "hold.released"].map(|name| self.socket.with_file_name(name));
+                    let _ = fs::rename(hold, released);
+                }
+                Err(_) => {
+                    silence = LONGEST_HOLD;
+                    if let Some(pid) = started_by_a_program(&replies.stream) {
+                        eprintln!(
+                            "addonce-load: the daemon, PID {pid}, has said nothing for {DEATH:?}: it is killed"
+                        );
+                        let _ = kill(pid, Signal::SIGKILL);
+                    }
                 }
             }
         }
     }
+}
+
+/// Connects. Where the queue of connections is full it waits, until the deadline.
+fn reach(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let left = i64::try_from(left(deadline)?.as_micros()).unwrap_or(i64::MAX);
+    setsockopt(&stream, sockopt::SendTimeout, &TimeVal::microseconds(left))?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(stream.into())
 }
 
 /// The daemon, unless a service manager listens for it: then it is that one's to kill.
@@ -226,15 +223,14 @@ struct Replies {
 }
 
 impl Replies {
-    /// The next message, without the NUL that ends it.
-    fn next(&mut self, deadline: Instant) -> io::Result<Vec<u8>> {
+    /// The next message.
+    fn next(&mut self, deadline: Instant) -> io::Result<String> {
         let mut chunk = [0; 4096];
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == 0) {
                 let rest = self.read.split_off(end + 1);
-                let mut message = std::mem::replace(&mut self.read, rest);
-                message.pop();
-                return Ok(message);
+                let message = std::mem::replace(&mut self.read, rest);
+                return Ok(String::from_utf8_lossy(&message).into_owned());
             }
             if self.read.len() > LONGEST {
                 return Err(ErrorKind::InvalidData.into());
@@ -256,19 +252,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// Whether nothing was said in time.
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
-}
-
-/// Whether another reply follows.
-fn is_continued(reply: &[u8]) -> bool {
-    String::from_utf8_lossy(reply).contains("\"continues\":true")
-}
-
 /// A reply is an answer, or an error. Answers have fields of that name, too, but none with a dotted name.
-fn said(reply: &[u8]) -> Said {
-    let reply = String::from_utf8_lossy(reply);
+fn said(reply: &str) -> Said {
     let errors = ["\"error\":\"org.varlink.service.", "\"error\":\"io.addonce."];
     if errors.iter().any(|error| reply.contains(error)) { Said::Error } else { Said::Answer }
 }
@@ -363,10 +348,10 @@ fn load(alias: &[u8]) -> Vec<u8> {
     call("Load", &format!("{parameters},\"synthetic\":{is_synthetic}"))
 }
 
-/// `io.addonce.Hold` for the event with this SYNTH_UUID.
-fn hold(uuid: Option<&[u8]>) -> Vec<u8> {
-    let uuid = uuid.map_or_else(String::new, |uuid| format!("\"uuid\":{}", json(uuid)));
-    call("Hold", &uuid)
+/// `io.addonce.Hold` for the event in the environment.
+fn hold() -> Vec<u8> {
+    let uuid = variable("SYNTH_UUID").map(|uuid| format!("\"uuid\":{}", json(&uuid)));
+    call("Hold", &uuid.unwrap_or_default())
 }
 
 /// A message of io.addonce.varlink.
@@ -396,23 +381,4 @@ fn seqnum() -> Option<u64> {
 
 fn variable(name: &str) -> Option<Vec<u8>> {
     env::var_os(name).map(OsString::into_vec).filter(|value| !value.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_json_whatever_they_are() {
-        assert_eq!(json(b"acpi:\"\\\xff"), r#""acpi:\"\\x5c\\xff""#);
-    }
-
-    #[test]
-    fn a_modules_failure_is_no_error_of_the_call() {
-        assert_eq!(said(b"{\"parameters\":{\"answers\":[{\"error\":\"ENODEV\"}]}}"), Said::Answer);
-        assert_eq!(
-            said(b"{\"parameters\":{},\"error\":\"org.varlink.service.PermissionDenied\"}"),
-            Said::Error
-        );
-    }
 }

@@ -11,8 +11,10 @@ mod namespace;
 #[allow(dead_code)]
 mod tool;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use addonce::control::protocol::{Call, Method};
+use addonce::escape::unescape;
 
 /// A script that is still open for writing in a child of another test's cannot be executed: one test at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -163,6 +166,19 @@ fn it_asks_for_its_device_and_goes_when_it_is_answered() {
         assert_eq!((load.seqnum, load.synthetic), (Some(17), Some(synthetic)));
     }
     assert_eq!(place.calls(), [""; 0]);
+}
+
+#[test]
+fn a_modalias_of_any_bytes_is_asked_for() {
+    let place = Place::new("bytes", "");
+    let listener = place.listen();
+    let mut command = place.command(&[]);
+    let mut program = command.env("MODALIAS", OsStr::from_bytes(b"acpi:\"\\\xff")).spawn().expect("it runs");
+    let asked = replies(&listener, &[ANSWER]);
+    assert_eq!(program.wait().expect("an end").code(), Some(0));
+    assert!(asked.contains(r#""alias":"acpi:\"\\x5c\\xff""#), "{asked}");
+    let Method::Load(load) = method(&asked) else { panic!("{asked}") };
+    assert_eq!(unescape(&load.alias).as_deref(), Some(&b"acpi:\"\\\xff"[..]));
 }
 
 #[test]

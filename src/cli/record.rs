@@ -13,9 +13,10 @@ use clap::Args;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 
 use super::options::{BufferOption, seconds};
-use crate::daemon::signals::Signals;
+use crate::daemon::signals;
 use crate::fatal::Fatal;
 use crate::uevent::capture::{LINE_MAX, Writer};
 use crate::uevent::netlink::{BUFFER, Netlink, Received};
@@ -47,7 +48,7 @@ impl Command {
             true => Box::new(io::stdout()),
             false => Box::new(File::create(&self.file).map_err(unwritable)?),
         };
-        let signals = Signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
+        let signals = signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
         let mut netlink = Netlink::open(self.buffer.receive_buffer.get())?;
         // A record goes out in one write.
         let mut writer = Writer::new(BufWriter::with_capacity(LINE_MAX, to)).map_err(unwritable)?;
@@ -66,7 +67,7 @@ impl Command {
 
     fn record(
         &self,
-        signals: &Signals,
+        signals: &SignalFd,
         netlink: &mut Netlink,
         writer: &mut Writer<impl Write>,
         began: Instant,
@@ -77,7 +78,7 @@ impl Command {
             writer.flush()?;
             let left = self.seconds.map(|seconds| seconds.saturating_sub(began.elapsed()));
             let is_full = netlink.counters().kernel >= self.count.get();
-            if is_full || left == Some(Duration::ZERO) || signals.next().map_err(io::Error::other)?.is_some()
+            if is_full || left == Some(Duration::ZERO) || signals::next(signals).map_err(io::Error::other)?.is_some()
             {
                 return Ok(());
             }

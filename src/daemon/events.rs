@@ -6,12 +6,10 @@
 //! /sys is read at the start, and after an overflow. Nothing takes more than a budget at a time, so that clients and loads get
 //! their turn.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::hold::{self, Broadcast};
-use super::hold_file::ask_again;
+use super::hold_file;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::once::{Origin, Request};
@@ -85,8 +83,7 @@ impl Events {
     /// lost events before, and whoever had it then may not have lived to make good for that: that is an overflow, too.
     pub fn new(netlink: Option<Netlink>, udev: bool, sysfs: PathBuf) -> Self {
         let drops = netlink.as_ref().and_then(|netlink| netlink.drops().ok());
-        let lost = drops.is_some_and(|drops| drops > 0);
-        let buffer = vec![0; netlink::BUFFER];
+        let (lost, buffer) = (drops.is_some_and(|drops| drops > 0), vec![0; netlink::BUFFER]);
         let (scan, scan_again, episode, drops, malformed) = Default::default();
         Self { netlink, udev, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer }
     }
@@ -184,57 +181,47 @@ impl Events {
     }
 
     fn read_devices(&mut self, tell: &mut impl FnMut(Event<'_>)) -> More {
-        for _ in 0..LINKS {
-            match self.next_device() {
-                Some(Some(device)) => {
-                    let origin = Origin::Scan { devpath: &device.devpath };
-                    for alias in &device.modaliases {
-                        tell(Event::Request(Request { alias, origin, client: None }));
-                    }
-                }
-                Some(None) => {}
-                None => break,
-            }
-        }
-        self.scan.is_some()
+        self.devices(|device| {
+            let origin = Origin::Scan { devpath: &device.devpath };
+            device
+                .modaliases
+                .iter()
+                .for_each(|alias| tell(Event::Request(Request { alias, origin, client: None })));
+            true
+        })
     }
 
     /// Asks udev again for as many devices of the scan as there is `room` for. Returns how many were, and whether all have been
     /// gone through.
     pub fn ask_again(&mut self, room: usize) -> (usize, bool) {
-        let mut asked = 0;
-        for _ in 0..LINKS {
-            if asked == room {
-                break;
+        let (mut asked, sysfs) = (0, self.sysfs.clone());
+        let more = self.devices(|device| {
+            match hold_file::ask_again(&sysfs, &device.devpath) {
+                Ok(()) => asked += 1,
+                // Gone, most likely.
+                Err(error) => log::debug!("{}: {error}: not asked for again", escape(&device.devpath)),
             }
-            match self.next_device() {
-                Some(Some(Device { devpath, .. })) => {
-                    match ask_again(&self.sysfs.join(OsStr::from_bytes(&devpath[1..]))) {
-                        Ok(()) => asked += 1,
-                        // Gone, most likely.
-                        Err(error) => log::debug!("{}: {error}: not asked for again", escape(&devpath)),
-                    }
-                }
-                Some(None) => {}
-                None => break,
-            }
-        }
-        (asked, self.scan.is_none())
+            asked < room
+        });
+        (asked, !more)
     }
 
-    fn next_device(&mut self) -> Option<Option<Device>> {
-        let step = self.scan.as_mut()?.next();
-        if step.is_none() {
-            self.scanned();
+    /// Goes on with the scan, within a turn's budget, for as long as this wants another device. True where it is not at its end.
+    fn devices(&mut self, mut wants_more: impl FnMut(&Device) -> bool) -> More {
+        for _ in 0..LINKS {
+            let Some(scan) = &mut self.scan else { break };
+            match scan.next() {
+                Some(Some(device)) if !wants_more(&device) => break,
+                Some(_) => {}
+                None => self.scanned(),
+            }
         }
-        step
+        self.scan.is_some()
     }
 
     /// A scan is at its end. Where events were lost meanwhile, it may have passed their devices by before they came.
     fn scanned(&mut self) {
-        let again = !self.udev && std::mem::take(&mut self.scan_again);
-        let again = again.then(|| Scan::new(&self.sysfs));
-        let Some(scan) = std::mem::replace(&mut self.scan, again) else { return };
+        let Some(scan) = self.scan.take() else { return };
         let sysfs = self.sysfs.display();
         log::debug!("scan of {sysfs}: {} links", scan.links());
         if scan.unreadable() > 0 || scan.truncated() {
@@ -245,8 +232,10 @@ impl Events {
             );
         }
         self.episode.iter_mut().for_each(|episode| episode.scans += 1);
-        if !self.udev && self.scan.is_none() {
-            self.recovered();
+        match self.udev {
+            true => {}
+            false if std::mem::take(&mut self.scan_again) => self.scan = Some(Scan::new(&self.sysfs)),
+            false => self.recovered(),
         }
     }
 
@@ -266,7 +255,7 @@ impl Events {
 }
 
 /// What a person can do about drops.
-pub fn larger_buffer(netlink: &Netlink) -> String {
+fn larger_buffer(netlink: &Netlink) -> String {
     let size = netlink.receive_buffer().unwrap_or_default();
     match netlink.is_adopted() {
         true => format!("a ReceiveBuffer= above {size} bytes in addonce.socket"),

@@ -91,8 +91,8 @@ pub enum Broadcast {
 /// The state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hold {
-    /// What is on its way through udevd.
-    outstanding: Outstanding,
+    /// What is on its way through udevd. That the kernel announced something is told to it.
+    pub outstanding: Outstanding,
     take_from: usize,
     phase: Phase,
     /// The program of the newest event, or of an older one where that does not come.
@@ -198,16 +198,6 @@ impl Hold {
         hold
     }
 
-    /// How many events are outstanding.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding.len()
-    }
-
-    /// How many of them are only presumed: see [`Outstanding::presume`].
-    pub fn presumed(&self) -> usize {
-        self.outstanding.presumed()
-    }
-
     /// Whether nothing is left to do or to wait for, so that a daemon that was started on demand may go.
     pub fn is_idle(&self) -> bool {
         self.phase == Phase::Idle
@@ -217,16 +207,6 @@ impl Hold {
     }
 
     // Facts from the socket.
-
-    /// See [`Outstanding::presume`].
-    pub fn presume(&mut self, requester: u64, newest: u64, now: Time) {
-        self.outstanding.presume(requester, newest, now);
-    }
-
-    /// The kernel announced an `add` event with a MODALIAS.
-    pub fn announced(&mut self, seqnum: u64, now: Time) {
-        self.outstanding.announced(seqnum, now);
-    }
 
     /// udevd broadcasts an event. Returns whether it is news: no program has asked for it before.
     pub fn broadcast(&mut self, seqnum: u64, what: Broadcast, now: Time) -> bool {
@@ -599,13 +579,11 @@ impl Hold {
 
 /// The SYNTH_UUID of the event with this number.
 pub fn uuid(number: u64) -> String {
-    let text = format!("{number:016x}");
-    format!("addadd00-0ace-4000-{}-{}", &text[..4], &text[4..])
+    format!("addadd00-0ace-4000-{:04x}-{:012x}", number >> 48, number & 0xffff_ffff_ffff)
 }
 
 /// The number of the event with this SYNTH_UUID; none where it is not one of ours.
-pub fn number(uuid: &str) -> Option<u64> {
-    let (high, low) = uuid.strip_prefix("addadd00-0ace-4000-")?.split_once('-')?;
-    let text = format!("{high}{low}");
-    (high.len() == 4 && low.len() == 12).then(|| u64::from_str_radix(&text, 16).ok()).flatten()
+pub fn number(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("addadd00-0ace-4000-")?.replace('-', "");
+    u64::from_str_radix(&digits, 16).ok().filter(|&number| uuid(number) == text)
 }

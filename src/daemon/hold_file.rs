@@ -8,15 +8,19 @@
 //!
 //! Only who has the lock touches any of this.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::hold::uuid;
 use crate::once::Time;
 
+/// Whose events they are: no device depends on it.
+const KERNEL: &[u8] = b"/module/kernel";
 /// What udev's rules look at.
 const HOLD: &str = "hold";
 /// What it is called while it is released.
@@ -48,16 +52,14 @@ impl HoldFile {
         self.held.as_ref().map(|(_, since)| *since)
     }
 
-    /// Makes `hold` appear, with this number in it: as many times `./` as it says.
-    ///
-    /// # Errors
-    /// Those of the system, where the directory is full or may not be written.
+    /// Makes `hold` appear, with this number in it: as many times `./` as it says. It fails where the directory is full or may not
+    /// be written.
     pub fn publish(&mut self, recoveries: u32, now: Time) -> io::Result<()> {
         let (directory, since) = match self.held.take() {
             Some(held) => held,
             None => (File::open(self.path("."))?, now),
         };
-        let name = self.socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let name = self.socket.file_name().ok_or(ErrorKind::InvalidInput)?;
         let here = format!("/proc/{}/fd/{}", std::process::id(), directory.as_raw_fd());
         let target = Path::new(&here).join("./".repeat(recoveries as usize) + &name.to_string_lossy());
         let new = self.path(NEW);
@@ -84,7 +86,7 @@ impl HoldFile {
         self.held = None;
         for name in [HOLD, RELEASED] {
             match fs::remove_file(self.path(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
                     log::warn!("{}: {error}", self.path(name).display());
                 }
                 _ => {}
@@ -97,31 +99,23 @@ impl HoldFile {
     }
 }
 
-/// Writes the event of a hold. When this returns, it is in udevd's socket.
-///
-/// # Errors
-/// Those of the system: a /sys that may not be written.
-pub fn write_event(sysfs: &Path, number: u64) -> io::Result<()> {
-    trigger(&sysfs.join("module/kernel"), &format!("change {} ADDONCE=hold", uuid(number)))
+/// Writes the event of a hold. When this returns, it is in udevd's socket. It fails where /sys may not be written.
+pub(super) fn write_event(sysfs: &Path, number: u64) -> io::Result<()> {
+    trigger(sysfs, KERNEL, &format!("change {} ADDONCE=hold", uuid(number)))
 }
 
 /// Writes an event that no rule is for. When this returns, all earlier ones are in our socket.
-///
-/// # Errors
-/// Those of the system: a /sys that may not be written.
-pub fn write_fence(sysfs: &Path) -> io::Result<()> {
-    trigger(&sysfs.join("module/kernel"), &format!("change {} ADDONCE=fence", uuid(0)))
+pub(super) fn write_fence(sysfs: &Path) -> io::Result<()> {
+    trigger(sysfs, KERNEL, &format!("change {} ADDONCE=fence", uuid(0)))
 }
 
-/// Has udev look at a device again.
-///
-/// # Errors
-/// Those of the system: a device that is gone.
-pub fn ask_again(device: &Path) -> io::Result<()> {
-    trigger(device, &format!("add {} ADDONCE=again", uuid(0)))
+/// Has udev look again at the device with this DEVPATH. It fails where that is gone.
+pub(super) fn ask_again(sysfs: &Path, devpath: &[u8]) -> io::Result<()> {
+    trigger(sysfs, devpath, &format!("add {} ADDONCE=again", uuid(0)))
 }
 
 /// One write(2) is one event: Documentation/ABI/testing/sysfs-uevent, since Linux 4.13.
-fn trigger(device: &Path, event: &str) -> io::Result<()> {
+fn trigger(sysfs: &Path, devpath: &[u8], event: &str) -> io::Result<()> {
+    let device = sysfs.join(OsStr::from_bytes(&devpath[1..]));
     File::options().write(true).open(device.join("uevent"))?.write_all(event.as_bytes())
 }

@@ -5,7 +5,6 @@
 //! [scheduler](crate::once) and does what that wants, and keeps the [hold] of udev's queue. A load is a [process](loads), so
 //! nothing here waits for one, and nothing needs a lock. The loop opens no file that may block.
 
-pub mod clock;
 pub mod events;
 pub mod fork;
 pub mod history;
@@ -28,6 +27,9 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
 
 use crate::control::json;
 use crate::control::listener::Listener;
@@ -43,7 +45,6 @@ use loads::Loads;
 use methods::Clients;
 use notify::Notifier;
 use shutdown::Shutdown;
-use signals::Signals;
 use state_file::StateFile;
 
 const SIGNALS: Token = Token(0);
@@ -77,7 +78,7 @@ pub struct Config {
 /// The loop and all it has.
 pub struct Daemon {
     poll: Poll,
-    signals: Signals,
+    signals: SignalFd,
     resolver: Resolver,
     core: Scheduler,
     events: Events,
@@ -98,7 +99,7 @@ impl Daemon {
     pub fn new(resolver: Resolver, config: Config) -> Result<Self, Fatal> {
         let mut daemon = Self {
             poll: Poll::new().map_err(refused)?,
-            signals: Signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])?,
+            signals: signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])?,
             core: Scheduler::new(config.limits),
             events: Events::new(config.netlink, config.with_udev, resolver.tree().sysfs.clone()),
             resolver,
@@ -113,7 +114,7 @@ impl Daemon {
         if let Some(netlink) = daemon.events.netlink() {
             daemon.watch(netlink, NETLINK)?;
         }
-        let now = clock::now();
+        let now = clock();
         if let Some((listener, bounds)) = config.control {
             if config.holds && config.with_udev {
                 let (file, stale) = HoldFile::beside(listener.path());
@@ -124,7 +125,7 @@ impl Daemon {
                 }
                 let mut hold = Hold::new(hold::TAKE_FROM, stale, now.as_nanos() as u64, now);
                 if let Some((requester, newest)) = config.presumed {
-                    hold.presume(requester, newest, now);
+                    hold.outstanding.presume(requester, newest, now);
                 }
                 daemon.hold = Some((hold, file));
             }
@@ -154,18 +155,18 @@ impl Daemon {
         let mut occurred = mio::Events::with_capacity(128);
         let mut more = true;
         // Who was told that we are ready finds it.
-        self.write_status(clock::now());
+        self.write_status(clock());
         // Started in a storm, it is to be spared programs before the first of them is answered.
         self.keep_hold();
         // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
-        self.notifier.ready();
+        self.notifier.say(&[NotifyState::Ready]);
         loop {
             let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut occurred, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(refused(error)),
                 _ => {}
             }
-            let now = clock::now();
+            let now = clock();
             for event in &occurred {
                 match (event.token(), &mut self.clients) {
                     (SIGNALS, _) => self.take_signals()?,
@@ -174,13 +175,16 @@ impl Daemon {
                 }
             }
             more = self.turn()?;
-            let now = clock::now();
+            let now = clock();
             let is_settled = !more && self.is_settled();
             if let Some(clients) = self.clients.as_mut().filter(|_| is_settled) {
                 clients.settled(now);
             }
             if self.write_status(now) {
-                self.notifier.status(&self.core, self.loads.running().len());
+                let (live, failed) = (self.core.stats().live, self.core.failures().count());
+                let status =
+                    format!("{live} modules live, {failed} failed, {} loading", self.loads.running().len());
+                self.notifier.say(&[NotifyState::Status(&status)]);
                 // The next one is to have the lock: in an initramfs's udev, say, a load that hangs would keep us from ending.
                 if let Some(server) =
                     self.clients.as_ref().map(|clients| &clients.server).filter(|server| server.is_lost())
@@ -204,7 +208,7 @@ impl Daemon {
 
     /// Takes in what there is, and does what it takes.
     fn turn(&mut self) -> Result<More, Fatal> {
-        let now = clock::now();
+        let now = clock();
         while let Some((module, outcome)) = self.loads.next_finished() {
             self.core.finished(&mut self.resolver, &module, outcome, now);
         }
@@ -235,7 +239,7 @@ impl Daemon {
             Event::Request(request) => core.request(resolver, request, now),
             Event::Announced(seqnum) => {
                 if let Some(hold) = &mut hold {
-                    hold.announced(seqnum, now);
+                    hold.outstanding.announced(seqnum, now);
                 }
             }
             Event::Broadcast { seqnum, what, request } => {
@@ -258,7 +262,7 @@ impl Daemon {
 
     /// Does what the hold wants. True where the socket is to be looked at once more before the loop sleeps.
     fn keep_hold(&mut self) -> More {
-        let now = clock::now();
+        let now = clock();
         let Some((hold, _)) = &mut self.hold else { return false };
         hold.update(self.core.loads().map(|load| load.since).max(), now);
         let mut more = self.act_for_hold();
@@ -283,7 +287,7 @@ impl Daemon {
         let mut acted = false;
         while let Some(action) = hold.next_action() {
             acted = true;
-            let now = clock::now();
+            let now = clock();
             let mut result = Ok(());
             match action {
                 hold::Action::WriteEvent(number) => result = hold_file::write_event(sysfs, number),
@@ -314,7 +318,7 @@ impl Daemon {
 
     /// Uevents that udev has not finished yet.
     fn outstanding(&self) -> usize {
-        self.hold.as_ref().map_or(0, |(hold, _)| hold.outstanding())
+        self.hold.as_ref().map_or(0, |(hold, _)| hold.outstanding.len())
     }
 
     /// Nothing that was announced is on its way, and nothing is being loaded.
@@ -338,7 +342,7 @@ impl Daemon {
 
     /// Does what the scheduler wants.
     fn act(&mut self) {
-        let now = clock::now();
+        let now = clock();
         while let Some(action) = self.core.next_action() {
             match (action, &mut self.clients) {
                 (Action::Load(_), _) if self.shutdown.has_begun() => {}
@@ -357,7 +361,7 @@ impl Daemon {
     }
 
     fn take_signals(&mut self) -> Result<(), Fatal> {
-        while let Some(signal) = self.signals.next()? {
+        while let Some(signal) = signals::next(&self.signals)? {
             match signal {
                 Signal::SIGCHLD => self.loads.reap(),
                 _ if self.shutdown.has_begun() => {}
@@ -382,11 +386,11 @@ impl Daemon {
         if outstanding > 0 {
             log::info!("{outstanding} uevents are on their way through udev: left to the next daemon");
         }
-        self.shutdown.begin(clock::now());
+        self.shutdown.begin(clock());
         self.hold.iter_mut().for_each(|(hold, _)| hold.stop());
         self.act_for_hold();
         self.clients.iter_mut().for_each(|clients| clients.server.stop());
-        self.notifier.stopping();
+        self.notifier.say(&[NotifyState::Stopping]);
     }
 
     /// Indexes, modprobe.d and hwdb are looked at now, and what was made of them is dropped.
@@ -394,12 +398,12 @@ impl Daemon {
         self.notifier.reloading();
         let changed = self.core.reload(&mut self.resolver);
         log_lines::reloaded(changed, self.core.failures().count());
-        self.notifier.ready();
+        self.notifier.say(&[NotifyState::Ready]);
     }
 
     /// How long the loop may sleep.
     fn timeout(&self) -> Option<Duration> {
-        let now = clock::now();
+        let now = clock();
         let goes_on = !self.shutdown.has_begun();
         let next = [
             // What these would do next is the next daemon's, once we are to stop.
@@ -413,6 +417,13 @@ impl Daemon {
         // Epoll counts milliseconds and rounds down: a millisecond more, or the loop would spin towards the deadline.
         Some(next.into_iter().flatten().min()?.saturating_sub(now) + Duration::from_millis(1))
     }
+}
+
+/// The time the loop goes by: CLOCK_BOOTTIME, which is the same for every process of one boot, so that a time that was remembered
+/// means something to the next process, too. It goes on while the machine is suspended.
+fn clock() -> Time {
+    // Since Linux 2.6.39.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel has CLOCK_BOOTTIME").into()
 }
 
 fn refused(error: io::Error) -> Fatal {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::once::{Scheduler, Time};
+use crate::once::Time;
 
 /// The service manager, if one has started us.
 #[derive(Debug)]
@@ -31,28 +31,12 @@ impl Notifier {
         Self { beat, next_beat: Time::ZERO, warned: false }
     }
 
-    /// We listen.
-    pub fn ready(&mut self) {
-        self.say(&[NotifyState::Ready]);
-    }
-
-    /// We read everything anew; [`Notifier::ready`] follows.
+    /// We read everything anew; [`NotifyState::Ready`] is to follow.
     pub fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.say(&[NotifyState::Reloading, now]),
             Err(error) => log::warn!("CLOCK_MONOTONIC: {error}"),
         }
-    }
-
-    /// We were told to stop.
-    pub fn stopping(&mut self) {
-        self.say(&[NotifyState::Stopping]);
-    }
-
-    /// What `systemctl status` shows; so many loads run.
-    pub fn status(&mut self, core: &Scheduler, loading: usize) {
-        let (live, failed) = (core.stats().live, core.failures().count());
-        self.say(&[NotifyState::Status(&format!("{live} modules live, {failed} failed, {loading} loading"))]);
     }
 
     /// Gives a sign of life, if that is due.
@@ -68,8 +52,8 @@ impl Notifier {
         self.beat.map(|_| self.next_beat)
     }
 
-    /// A manager that is gone is one line in the log, once.
-    fn say(&mut self, what: &[NotifyState<'_>]) {
+    /// Tells it. A manager that is gone is one line in the log, once.
+    pub fn say(&mut self, what: &[NotifyState<'_>]) {
         match sd_notify::notify(what) {
             Err(error) if !std::mem::replace(&mut self.warned, true) => {
                 log::warn!("the service manager cannot be told of us: {error}");

@@ -1,48 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Signals as events of a loop. They are blocked from then on; what is executed begins with none blocked.
 
-use std::os::fd::{AsFd, BorrowedFd};
-
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::fatal::Fatal;
 
-/// Signals that come as news.
-#[derive(Debug)]
-pub struct Signals {
-    descriptor: SignalFd,
+/// Blocks these signals and has them come as news.
+///
+/// # Errors
+/// [`Fatal::System`], with what the system says.
+pub fn block(signals: &[Signal]) -> Result<SignalFd, Fatal> {
+    let set: SigSet = signals.iter().copied().collect();
+    set.thread_block().map_err(refused)?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(refused)
 }
 
-impl Signals {
-    /// Blocks these signals and has them come as news.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], with what the system says.
-    pub fn block(signals: &[Signal]) -> Result<Self, Fatal> {
-        let set: SigSet = signals.iter().copied().collect();
-        set.thread_block().map_err(refused)?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self { descriptor: SignalFd::with_flags(&set, flags).map_err(refused)? })
-    }
-
-    /// The next one that has come. Of one signal that came several times there may be only one.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], with what the system says.
-    pub fn next(&self) -> Result<Option<Signal>, Fatal> {
-        let Some(info) = self.descriptor.read_signal().map_err(refused)? else { return Ok(None) };
-        Signal::try_from(info.ssi_signo as i32).map(Some).map_err(refused)
-    }
+/// The next one that has come. Of one signal that came several times there may be only one.
+///
+/// # Errors
+/// [`Fatal::System`], with what the system says.
+pub fn next(signals: &SignalFd) -> Result<Option<Signal>, Fatal> {
+    let Some(info) = signals.read_signal().map_err(refused)? else { return Ok(None) };
+    Signal::try_from(info.ssi_signo as i32).map(Some).map_err(refused)
 }
 
 fn refused(errno: Errno) -> Fatal {
     Fatal::System(format!("signalfd: {errno}"))
-}
-
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
-    }
 }

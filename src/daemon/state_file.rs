@@ -103,7 +103,7 @@ impl StateFile {
             return;
         }
         self.written = core.changes();
-        let began = clock::now();
+        let began = clock();
         let content = Content { header: self.header.clone(), memory: core.snapshot() };
         let text = serde_json::to_vec(&content).map_err(io::Error::from);
         let text = text.and_then(|text| match text.len() as u64 {
@@ -111,7 +111,7 @@ impl StateFile {
             size => Err(io::Error::other(format!("{size} bytes are too many"))),
         });
         replace(&self.path, 0o600, text, &mut self.fails);
-        let now = clock::now();
+        let now = clock();
         self.not_before = now + PAUSE.max(now.saturating_sub(began) * SHARE);
     }
 

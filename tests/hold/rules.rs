@@ -24,7 +24,7 @@ fn act(hold: &mut Hold, youngest_load: Option<Time>, now: Time) -> Vec<Action> {
 fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
     let now = Duration::from_secs(1);
     let mut hold = Hold::new(1, None, 100, now);
-    hold.announced(7, now);
+    hold.outstanding.announced(7, now);
     act(&mut hold, None, now);
     hold.hold(1, Some(101), None, now);
     hold.broadcast(7, Broadcast::Request, now);
@@ -39,7 +39,7 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
     let now = Duration::from_secs(1);
     let mut hold = Hold::new(1, None, 100, now);
     let act = |hold: &mut Hold, now| act(hold, None, now);
-    hold.announced(7, now);
+    hold.outstanding.announced(7, now);
     assert!(act(&mut hold, now).contains(&Action::WriteEvent(101)));
     hold.hold(1, Some(101), Some((500, 0)), now);
     let later = now + STALL;

@@ -283,8 +283,9 @@ impl World {
         } else if self.races > 0 {
             // That nobody does anything for so long is a fault of its own. So is a worker that stays in its rules for as long as
             // what is presumed is waited for: a load may take any time.
-            let presumed =
-                |world: &World| world.daemons.iter().map(|daemon| daemon.hold.presumed()).sum::<usize>();
+            let presumed = |world: &World| {
+                world.daemons.iter().map(|daemon| daemon.hold.outstanding.presumed()).sum::<usize>()
+            };
             let early = self.tick(case).filter(|(_, world)| {
                 let is_over_rules = steps.iter().any(|(name, _)| RULES.contains(&name.0));
                 world.now - self.now < GIVE_UP && (presumed(world) == presumed(self) || !is_over_rules)
@@ -552,7 +553,7 @@ impl World {
         let stale = stale.filter(|_| case.wrong != Some(Wrong::EvidenceIgnored));
         let mut hold = Hold::new(case.take_from, stale, u64::from(self.pids) * 100, self.now);
         if let Some(asker) = asker.filter(|_| case.wrong != Some(Wrong::NothingPresumed)) {
-            hold.presume(asker, self.seqnum, self.now);
+            hold.outstanding.presume(asker, self.seqnum, self.now);
         }
         let known = if self.pids == 1 { 0 } else { self.seqnum + 1 };
         self.daemons.push(Daemon {
@@ -693,7 +694,7 @@ impl World {
         daemon.is_news = true;
         match message {
             Message::Announced(_) if case.wrong == Some(Wrong::NotOutstanding) && is_held => {}
-            Message::Announced(event) => daemon.hold.announced(event.seqnum, now),
+            Message::Announced(event) => daemon.hold.outstanding.announced(event.seqnum, now),
             Message::Overflow => daemon.hold.overflow(),
             Message::Broadcast(Event { seqnum, kind: Kind::Hold(number) }) => {
                 daemon.hold.broadcast(seqnum, Broadcast::Ours(number), now);

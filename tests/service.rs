@@ -6,7 +6,6 @@
 
 mod common;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
@@ -92,7 +91,7 @@ fn what_comes_after_a_sigterm_is_the_next_daemons() {
         assert_eq!(answer(late), (Some(0), "fx_twin: live\n".into()));
         assert_eq!(running.settled()["uevents"]["read"], 20);
         running.signal(Signal::SIGHUP);
-        running.wait_for("SIGHUP");
+        running.wait_for("SIGHUP: stopping, 0 loads are still running");
     });
 }
 
@@ -154,28 +153,6 @@ fn a_stop_waits_no_longer_than_it_may_and_who_has_no_answer_is_disconnected() {
     });
 }
 
-#[test]
-fn a_sighup_has_a_fix_seen_at_once_and_forgets_no_other_failure() {
-    alone("a_sighup_has_a_fix_seen_at_once_and_forgets_no_other_failure", || {
-        let fixture = Fixture::build("semantics");
-        let mut running = Running::start(&fixture.flags());
-        running.ask(&["load", "fx_needs_gone"]);
-        running.ask(&["load", "fx_gone"]);
-        assert_eq!(running.settled()["remembered"], 1, "libkmod drops the dependencies of the other");
-        appear("/devices/x", "fxnew:1");
-        running.settle();
-        fs::write(fixture.config().join("new.conf"), "alias fxnew:* fx_twin\n").expect("write");
-        running.signal(Signal::SIGHUP);
-        let line = running.wait_for("SIGHUP");
-        assert!(line.contains("have changed") && line.contains("the causes of 1 failures"), "{line}");
-        appear("/devices/x", "fxnew:1");
-        running.wait_for("add_once fx_twin live");
-        assert_eq!(running.settled()["remembered"], 1);
-        let log = running.stop();
-        assert_eq!(log.iter().filter(|line| line.contains("SIGHUP")).count(), 1, "{log:#?}");
-    });
-}
-
 /// What a daemon says to the manager that started it, until it says this.
 fn heard(manager: &UnixDatagram, until: &str) -> Vec<String> {
     manager.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout");
@@ -204,10 +181,6 @@ fn a_service_manager_is_told_of_every_change() {
         let began = Instant::now();
         (0..4).for_each(|_| drop(heard(&manager, "WATCHDOG=1")));
         assert!(began.elapsed() > Duration::from_millis(500), "no more often than every 200 ms");
-        running.signal(Signal::SIGHUP);
-        let said = heard(&manager, "RELOADING=1\nMONOTONIC_USEC=");
-        assert!(!said.contains(&"READY=1\n".to_owned()), "{said:#?}");
-        assert_eq!(heard(&manager, "READY=1").len(), 1, "right behind");
         running.signal(Signal::SIGTERM);
         heard(&manager, "STOPPING=1");
     });

@@ -78,7 +78,9 @@ impl Command {
             writer.flush()?;
             let left = self.seconds.map(|seconds| seconds.saturating_sub(began.elapsed()));
             let is_full = netlink.counters().kernel >= self.count.get();
-            if is_full || left == Some(Duration::ZERO) || signals::next(signals).map_err(io::Error::other)?.is_some()
+            if is_full
+                || left == Some(Duration::ZERO)
+                || signals::next(signals).map_err(io::Error::other)?.is_some()
             {
                 return Ok(());
             }

@@ -16,21 +16,6 @@ pub fn finished(record: &AddOnce) {
     log::info!("{}", line(&json::add_once(record)));
 }
 
-/// No load can succeed any more.
-pub fn disabled() {
-    log::error!(
-        "kernel.modules_disabled is 1: this kernel loads no module until the next boot; nothing is attempted any more"
-    );
-}
-
-/// Everything that answers are made from was looked at anew.
-pub fn reloaded(changed: bool, remembered: usize) {
-    let what = if changed { "have changed and were read again" } else { "have not changed" };
-    log::info!(
-        "SIGHUP: indexes, modprobe.d and hwdb {what}; the causes of {remembered} failures are compared with the next request"
-    );
-}
-
 /// The end of a load as a line.
 pub fn line(ended: &Value) -> String {
     let text = |key: &str| ended[key].as_str();

@@ -355,7 +355,10 @@ impl Daemon {
                     clients.reply(client, &json::answers(&answers, now), now);
                 }
                 (Action::Answer(..), None) => {}
-                (Action::Disabled, _) => log_lines::disabled(),
+                (Action::Disabled, _) => log::error!(
+                    "kernel.modules_disabled is 1: this kernel loads no module until the next boot; nothing is attempted \
+                     any more"
+                ),
             }
         }
     }
@@ -365,7 +368,6 @@ impl Daemon {
             match signal {
                 Signal::SIGCHLD => self.loads.reap(),
                 _ if self.shutdown.has_begun() => {}
-                Signal::SIGHUP => self.reload(),
                 signal => self.stop(signal),
             }
         }
@@ -391,14 +393,6 @@ impl Daemon {
         self.act_for_hold();
         self.clients.iter_mut().for_each(|clients| clients.server.stop());
         self.notifier.say(&[NotifyState::Stopping]);
-    }
-
-    /// Indexes, modprobe.d and hwdb are looked at now, and what was made of them is dropped.
-    fn reload(&mut self) {
-        self.notifier.reloading();
-        let changed = self.core.reload(&mut self.resolver);
-        log_lines::reloaded(changed, self.core.failures().count());
-        self.notifier.say(&[NotifyState::Ready]);
     }
 
     /// How long the loop may sleep.

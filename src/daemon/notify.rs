@@ -31,14 +31,6 @@ impl Notifier {
         Self { beat, next_beat: Time::ZERO, warned: false }
     }
 
-    /// We read everything anew; [`NotifyState::Ready`] is to follow.
-    pub fn reloading(&mut self) {
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.say(&[NotifyState::Reloading, now]),
-            Err(error) => log::warn!("CLOCK_MONOTONIC: {error}"),
-        }
-    }
-
     /// Gives a sign of life, if that is due.
     pub fn beat(&mut self, now: Time) {
         if let Some(beat) = self.beat.filter(|_| self.next_beat <= now) {

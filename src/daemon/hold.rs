@@ -2,21 +2,19 @@
 //! The hold: one event kept in udevd's queue while there is work, so that `udevadm settle` waits for it.
 //!
 //! The event is a `change` of /sys/module/kernel that we write ourselves ([`Action::WriteEvent`]); the rule for it runs
-//! `addonce-load --hold`, which connects and waits for our answer. While the file `hold` is there ([`Action::Publish`]), the
-//! rules run no program for a MODALIAS and leave it to udevd's broadcast. Without it, each event runs a program that asks and
-//! waits for its own modules: that is always right, and the hold only makes a storm cheaper. So it is taken when
-//! [`TAKE_FROM`] events are outstanding, and whatever cannot be done (no event can be written, no program comes) ends in the
-//! way without it.
+//! `addonce-load --hold`, which waits for our answer. While the file `hold` is there ([`Action::Publish`]), the rules run no program
+//! for a MODALIAS and leave it to udevd's broadcast. Without it, each event runs a program that waits for its own modules: that is
+//! always right, and a hold only makes a storm cheaper. So whatever cannot be done ends in the way without it.
 //!
 //! The one idea: whoever saw `hold` was announced before `hold` went, so after [`Action::Unpublish`], a [`Action::Fence`] and one
 //! drain of the socket all of them are known; only then the waiting programs are answered. A hold is never ended because nothing
 //! moves: it is renewed, and the next event is in udevd's queue before the present one leaves it.
 //!
-//! What remains of `hold` when a daemon dies (a dangling link, or the name it has while it is released) tells the next one
-//! that there may be requests which only the dead one knew: it asks udev for all devices again ([`Action::Recover`]).
+//! What remains of `hold` when a daemon dies tells the next one that there may be requests which only the dead one knew: it asks
+//! udev for all devices again ([`Action::Recover`]).
 //!
 //! Pure: no descriptor, no clock, no thread. Facts and time go in, [`Action`]s come out. docs/DESIGN.md has the protocol and
-//! why it is right; tests/hold.rs runs this machine against a model of udevd.
+//! why it is right; tests/hold/ runs this machine against a model of udevd.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -89,7 +87,7 @@ pub enum Broadcast {
 }
 
 /// The state machine.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Hold {
     /// What is on its way through udevd. That the kernel announced something is told to it.
     pub outstanding: Outstanding,
@@ -127,13 +125,12 @@ pub struct Hold {
     not_before: Time,
     pause: Duration,
     actions: VecDeque<Action>,
-    /// Being performed by the loop.
-    current: Option<Action>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Phase {
     /// There is no hold: programs ask.
+    #[default]
     Idle,
     /// `hold` is there.
     Held,
@@ -143,9 +140,10 @@ enum Phase {
     Stopped,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Program {
     /// None is expected.
+    #[default]
     None,
     /// Its event is in udevd's queue since then.
     Pending(Time),
@@ -153,8 +151,9 @@ enum Program {
     Here(ClientId, Time),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Recovery {
+    #[default]
     None,
     /// Something is lost, and udevd gives no sign of life.
     Owed,
@@ -171,26 +170,15 @@ impl Hold {
         let mut hold = Self {
             outstanding: Outstanding::new(now),
             take_from,
-            phase: Phase::Idle,
-            program: Program::None,
             newest: first,
-            udevd: None,
-            holders: Vec::new(),
-            recovery: Recovery::None,
-            once_more: false,
             at_once: AGAIN_AT_ONCE,
             recoveries: stale.unwrap_or(0),
             evidence: stale.is_some(),
-            unread: false,
-            unasked: false,
-            youngest_load: None,
             renewed: now,
             stall: STALL,
-            losses: 0,
             not_before: now,
             pause: PAUSE,
-            actions: VecDeque::new(),
-            current: None,
+            ..Self::default()
         };
         if stale.is_some() {
             hold.recover();
@@ -250,7 +238,7 @@ impl Hold {
             }
         }
         if let Phase::Releasing { drained } = &mut self.phase {
-            *drained |= self.actions.is_empty() && self.current.is_none();
+            *drained |= self.actions.is_empty();
         }
         self.unread = false;
         if self.recovery == Recovery::Walked {
@@ -271,7 +259,7 @@ impl Hold {
 
     /// A hold program came, of the event with this number; this udevd runs it.
     pub fn hold(&mut self, client: ClientId, event: Option<u64>, udevd: Option<Udevd>, now: Time) {
-        self.outstanding.alive(now);
+        self.outstanding.alive = now;
         self.revive();
         if udevd.is_some() && self.udevd.is_some() && udevd != self.udevd {
             // What the last one had in its queue is in no queue any more.
@@ -282,23 +270,21 @@ impl Hold {
         if is_newest {
             self.outstanding.begun(now);
         }
-        match self.phase {
-            // The successor's.
-            Phase::Stopped if self.evidence => {}
+        let waits = match self.phase {
+            // For the successor.
+            Phase::Stopped if self.evidence => return,
+            Phase::Stopped => false,
             // Until there is an event in the queue that is ours.
-            Phase::Idle if self.is_recovering() && self.holders.len() < MOST_HOLDERS => {
-                self.holders.push(client)
-            }
-            Phase::Idle | Phase::Stopped => self.actions.push_back(Action::Answer(client)),
-            // An old one. The newest is in udevd's queue.
-            _ if !is_newest && self.program != Program::None => {
-                self.actions.push_back(Action::Answer(client))
-            }
-            _ if self.holders.len() >= MOST_HOLDERS => self.actions.push_back(Action::Answer(client)),
-            _ => {
-                self.holders.push(client);
-                self.program = Program::Here(client, now);
-            }
+            Phase::Idle => self.is_recovering(),
+            // An old one goes: the newest is in udevd's queue.
+            Phase::Held | Phase::Releasing { .. } => is_newest || self.program == Program::None,
+        };
+        if !waits || self.holders.len() >= MOST_HOLDERS {
+            return self.actions.push_back(Action::Answer(client));
+        }
+        self.holders.push(client);
+        if self.phase != Phase::Idle {
+            self.program = Program::Here(client, now);
         }
     }
 
@@ -388,29 +374,28 @@ impl Hold {
 
     /// The next thing to do.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.current = self.actions.pop_front();
-        self.current
+        self.actions.pop_front()
     }
 
-    /// The action that [`Self::next_action`] gave last was performed, or failed.
-    pub fn performed(&mut self, success: bool, now: Time) {
-        match self.current.take() {
-            Some(Action::WriteEvent(number)) if success => self.written(number, now),
-            Some(Action::Publish { .. }) if success => {
+    /// An action was performed, or failed; before the next one is asked for, and before anything else is told.
+    pub fn performed(&mut self, action: Action, success: bool, now: Time) {
+        match action {
+            Action::WriteEvent(number) if success => self.written(number, now),
+            Action::Publish { .. } if success => {
                 (self.phase, self.evidence) = (Phase::Held, true);
             }
-            Some(Action::WriteEvent(_) | Action::Publish { .. }) => {
+            Action::WriteEvent(_) | Action::Publish { .. } => {
                 self.back_off(now);
                 if self.phase == Phase::Idle && self.is_recovering() {
                     // What is asked for again needs udevd's workers.
                     self.answer();
                 }
             }
-            Some(Action::Unpublish) if self.phase == Phase::Held => {
+            Action::Unpublish if self.phase == Phase::Held => {
                 self.phase = Phase::Releasing { drained: false };
                 self.actions.push_back(Action::Fence);
             }
-            Some(Action::Forget) => self.evidence = false,
+            Action::Forget => self.evidence = false,
             _ => {}
         }
     }
@@ -418,7 +403,7 @@ impl Hold {
     fn written(&mut self, number: u64, now: Time) {
         self.newest = number;
         // Without progress since the last renewal the next one takes longer.
-        let moved = self.outstanding.progress() > self.renewed;
+        let moved = self.outstanding.progress > self.renewed;
         self.stall =
             if moved || self.holders.is_empty() { STALL } else { (self.stall * 2).min(LONGEST_STALL) };
         self.renewed = now;
@@ -451,23 +436,23 @@ impl Hold {
     pub fn deadline(&self) -> Option<Time> {
         // When it would act, and has work then.
         let at = |due: Time| Some(due).filter(|due| self.has_work(*due));
-        let writes = Some(self.not_before);
-        let mut due = [self.outstanding.deadline(), None, None, None];
-        match self.phase {
+        let (writes, given_up) = (Some(self.not_before), self.outstanding.deadline());
+        let due = match self.phase {
             Phase::Idle => {
-                due[1] = writes.filter(|at| self.is_wanted(*at) || self.recovery == Recovery::Owed)
+                let is_meant = |at: &Time| self.is_wanted(*at) || self.recovery == Recovery::Owed;
+                [given_up, writes.filter(is_meant), None, None]
             }
             Phase::Held | Phase::Releasing { .. } => {
-                due[1] = self.youngest_load.map(|began| began + Limits::HOLD);
-                due[2] = match self.program {
+                let loads = self.youngest_load.map(|began| began + Limits::HOLD);
+                let program = match self.program {
                     Program::None => None,
                     Program::Pending(since) => at(since + START),
                     Program::Here(..) => self.renewal().and_then(|due| at(due.max(self.not_before))),
                 };
-                due[3] = writes.filter(|_| self.phase != Phase::Held).and_then(at);
+                [given_up, loads, program, writes.filter(|_| self.phase != Phase::Held).and_then(at)]
             }
             Phase::Stopped => return None,
-        }
+        };
         due.into_iter().flatten().min()
     }
 
@@ -524,7 +509,7 @@ impl Hold {
         if self.outstanding.is_empty() {
             return Some(age);
         }
-        let progress = self.outstanding.progress();
+        let progress = self.outstanding.progress;
         let stall = if progress > self.renewed { STALL } else { self.stall };
         Some(age.min(progress.max(self.renewed).max(since) + stall))
     }

@@ -311,7 +311,7 @@ impl Daemon {
                 Ok(()) => log::trace!("hold: {action:?}"),
                 Err(error) => log::debug!("hold: {action:?}: {error}"),
             }
-            hold.performed(result.is_ok(), now);
+            hold.performed(action, result.is_ok(), now);
         }
         acted
     }

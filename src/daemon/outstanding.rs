@@ -43,9 +43,9 @@ pub struct Outstanding {
     /// Since when udevd has begun all that is presumed, if it has and no program keeps a device behind which one may wait.
     begun: Option<Time>,
     /// udevd's last sign of life; or, where that is later, when nothing was outstanding.
-    alive: Time,
+    pub(super) alive: Time,
     /// The last that came; or, where that is later, when nothing was outstanding.
-    progress: Time,
+    pub(super) progress: Time,
     /// The last in doubt or presumed that came; or, where that is later, when doubt arose.
     doubt_progress: Time,
 }
@@ -80,11 +80,6 @@ impl Outstanding {
     /// Whether none is outstanding.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// When one last came, or the first of the present ones was announced.
-    pub fn progress(&self) -> Time {
-        self.progress
     }
 
     /// The kernel announced an `add` event with a MODALIAS.
@@ -145,7 +140,7 @@ impl Outstanding {
 
     /// Returns whether it was outstanding.
     fn came(&mut self, seqnum: u64, now: Time) -> bool {
-        self.alive(now);
+        self.alive = now;
         let was_certain = self.certain.remove(&seqnum);
         let was_doubtful = self.doubtful.remove(&seqnum) || self.presumed.remove(&seqnum);
         if was_certain || was_doubtful {
@@ -155,11 +150,6 @@ impl Outstanding {
             self.doubt_progress = now;
         }
         was_certain || was_doubtful
-    }
-
-    /// udevd gave a sign of life.
-    pub fn alive(&mut self, now: Time) {
-        self.alive = now;
     }
 
     /// What is on its way now may have been lost by udevd.

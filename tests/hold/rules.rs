@@ -14,7 +14,7 @@ fn act(hold: &mut Hold, youngest_load: Option<Time>, now: Time) -> Vec<Action> {
     hold.update(youngest_load, now);
     let mut actions = Vec::new();
     while let Some(action) = hold.next_action() {
-        hold.performed(true, now);
+        hold.performed(action, true, now);
         actions.push(action);
     }
     actions

@@ -801,7 +801,7 @@ impl World {
         let daemon = &mut self.daemons[at];
         daemon.is_news = true;
         let pid = daemon.pid;
-        daemon.hold.performed(true, now);
+        daemon.hold.performed(action, true, now);
         match action {
             Action::WriteEvent(number) => {
                 if case.wrong == Some(Wrong::PublishedBeforeWritten) && !is_held {
@@ -904,12 +904,12 @@ impl World {
                 steps.push((("the daemon is stopped", 0), world));
             }
             let mut failed = less.clone();
-            match failed.daemons[at].hold.next_action() {
-                Some(Action::WriteEvent(_)) if is_possible(Fault::NoEvent) => {}
-                Some(Action::Publish { .. }) if is_possible(Fault::NoFile) => {}
+            let action = match failed.daemons[at].hold.next_action() {
+                Some(action @ Action::WriteEvent(_)) if is_possible(Fault::NoEvent) => action,
+                Some(action @ Action::Publish { .. }) if is_possible(Fault::NoFile) => action,
                 _ => continue,
-            }
-            failed.daemons[at].hold.performed(false, self.now);
+            };
+            failed.daemons[at].hold.performed(action, false, self.now);
             failed.daemons[at].is_news = true;
             steps.push((("that fails", 0), failed));
         }

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::options::TreeOptions;
 use super::query::show;
 use crate::escape::escape;
 use crate::fatal::Fatal;
-use crate::kmod::{Explanation, explain};
+use crate::kmod::Resolver;
+use crate::once::{Candidate, InitState, Mode, Modules, Verdict};
 use crate::uevent::sysfs::modaliases;
 
 /// Show what a modalias, a module's name or a device below /sys resolves to and, for each module, the steps that
@@ -38,7 +39,8 @@ impl Command {
             true => modalias_of(Path::new(&self.what))?,
             false => self.what.into_vec(),
         };
-        let modules = explain(&mut resolver, &alias);
+        let candidates = resolver.resolve(&alias).into_iter();
+        let modules: Vec<_> = candidates.map(|candidate| explain(&mut resolver, &alias, candidate)).collect();
         let alias = escape(&alias);
         show(self.json, &json!({ "alias": alias, "modules": modules }), |_| page(&alias, &modules))?;
         Ok(if modules.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -56,25 +58,45 @@ fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
     found.into_iter().next_back().ok_or_else(|| Fatal::Usage(none()))
 }
 
-fn page(alias: &str, modules: &[Explanation]) -> String {
+/// What would become of one of an alias' modules.
+fn explain(resolver: &mut Resolver, alias: &[u8], candidate: Candidate) -> Value {
+    let Candidate { module, verdict, policy, .. } = candidate;
+    let steps = resolver.steps(alias, &module);
+    let is_live = verdict == Verdict::Load && resolver.initstate(&module) == InitState::Live;
+    let unless = policy.unless.as_deref();
+    let verdict = match verdict {
+        Verdict::Builtin => "builtin",
+        Verdict::Blacklisted => "blacklisted",
+        Verdict::Load if policy.mode == Mode::Never => "ruled_out",
+        Verdict::Load if unless.is_some_and(|path| resolver.exists(path)) => "ruled_out",
+        Verdict::Load => "load",
+    };
+    let steps: Vec<_> = steps.iter().map(|step| step.trim_end()).collect();
+    json!({ "module": &*module, "verdict": verdict, "live": is_live, "unless": unless, "plan": steps })
+}
+
+fn page(alias: &str, modules: &[Value]) -> String {
     let mut page = match modules.len() {
         0 => format!("{alias}: no module\n"),
         1 => format!("{alias}: 1 module\n"),
         n => format!("{alias}: {n} modules, tried in this order\n"),
     };
-    for Explanation { module, verdict, live, unless, plan } in modules {
-        let why = match (*verdict, unless) {
+    for module in modules {
+        let text = |key: &str| module[key].as_str();
+        let verdict = text("verdict").unwrap_or_default();
+        let why = match (verdict, text("unless")) {
             ("blacklisted", _) => {
                 " (modprobe.d or the kernel command line; loads by its own name only)".into()
             }
             ("builtin", _) => " (part of the kernel image)".into(),
-            ("ruled_out", Some(path)) => format!(" (hwdb: {} exists)", path.display()),
+            ("ruled_out", Some(path)) => format!(" (hwdb: {path} exists)"),
             ("ruled_out", None) => " (hwdb: ADDONCE=never)".into(),
-            _ if *live => " (it is live already)".into(),
+            _ if module["live"] == true => " (it is live already)".into(),
             _ => String::new(),
         };
-        page += &format!("{module}: {}{why}\n", verdict.replace('_', " "));
-        plan.iter().for_each(|step| page += &format!("  {step}\n"));
+        page += &format!("{}: {}{why}\n", text("module").unwrap_or_default(), verdict.replace('_', " "));
+        let steps = module["plan"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        steps.for_each(|step| page += &format!("  {step}\n"));
     }
     page
 }

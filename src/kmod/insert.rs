@@ -18,8 +18,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::once::{InitState, LoadError, Plan, Stage, Work};
 
-use super::initstate::initstate;
 use super::sys::Ctx;
+use super::tree::initstate;
 
 /// Neither a file nor an install command is known.
 const MISSING: LoadError = LoadError { errno: libc::ENOENT, stage: Stage::Plan };

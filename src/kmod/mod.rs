@@ -4,9 +4,7 @@
 //! Everything libkmod knows is asked in one thread and leaves the room as owned values; a load is performed by a process that is
 //! given such a value. The only `unsafe` of the room is in `sys`.
 
-pub mod explain;
 pub mod hwdb;
-pub mod initstate;
 pub mod insert;
 pub mod resolver;
 pub mod stamp;
@@ -14,8 +12,6 @@ mod sys;
 pub mod tree;
 pub mod watch;
 
-pub use explain::{Explanation, explain};
-pub use initstate::initstate;
 pub use insert::Loader;
 pub use resolver::Resolver;
-pub use tree::Tree;
+pub use tree::{Tree, initstate};

@@ -17,10 +17,9 @@ use crate::fatal::Fatal;
 use crate::once::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Work};
 
 use super::hwdb::Policies;
-use super::initstate::initstate;
 use super::stamp::{FileStamp, Stamp};
 use super::sys::{Ctx, Module};
-use super::tree::Tree;
+use super::tree::{Tree, initstate};
 use super::watch::{News, Watch};
 
 /// What libkmod replaces in an install command: `module_do_install_commands()`.

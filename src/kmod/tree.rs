@@ -5,9 +5,12 @@
 //! By default it is this machine; any other tree serves `explain`, `--dry-run` and the tests as well. A tree that has not been
 //! through depmod has nothing to resolve, and the error says how to get there.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::fatal::Fatal;
+use crate::once::InitState;
 
 use super::stamp::{self, Stamp};
 use super::sys::Ctx;
@@ -89,7 +92,7 @@ impl Tree {
     /// [`Fatal::System`] when depmod's index is not there or libkmod refuses.
     pub(super) fn open(&self) -> Result<Ctx, Fatal> {
         let index = self.directory().join("modules.dep.bin");
-        std::fs::metadata(&index).map_err(|error| {
+        fs::metadata(&index).map_err(|error| {
             Fatal::System(format!(
                 "{}: {error}: run `depmod {}`, or name another tree with --kernel or --modules-dir",
                 index.display(),
@@ -116,4 +119,24 @@ fn running_kernel() -> Result<String, Fatal> {
     let name = nix::sys::utsname::uname()
         .map_err(|errno| Fatal::System(format!("uname: {}: name the kernel with --kernel", errno.desc())))?;
     Ok(name.release().to_string_lossy().into_owned())
+}
+
+/// What the kernel says of a module, in `/sys/module/NAME/initstate` below the given sysfs. A module that is coming may still fail, and only `live` means that it can be used
+/// (kernel/module/main.c, `show_initstate()`).
+///
+/// A directory without the file is [`InitState::Coming`]: the kernel makes the directory first. Builtin modules have
+/// such a directory as well, but they are told apart by modules.builtin before anybody asks here. A read that fails
+/// (ENODEV: the module went while it was read) means that it is gone.
+pub fn initstate(sysfs: &Path, module: &str) -> InitState {
+    let directory = sysfs.join("module").join(module);
+    match fs::read(directory.join("initstate")) {
+        Ok(state) => match state.trim_ascii_end() {
+            b"live" => InitState::Live,
+            b"coming" => InitState::Coming,
+            b"going" => InitState::Going,
+            _ => InitState::Absent,
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound && directory.is_dir() => InitState::Coming,
+        Err(_) => InitState::Absent,
+    }
 }

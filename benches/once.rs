@@ -149,7 +149,7 @@ fn described(tree: &Path) -> Tree {
     let directory = tree.join("lib/modules");
     let kernel = std::fs::read_dir(&directory).expect("kernels").next().expect("a kernel").expect("readable");
     let kernel = kernel.file_name().into_string().expect("text");
-    Tree::new(Some(directory), Some(kernel), None, Vec::new()).expect("a tree")
+    Tree { modules_dir: directory, kernel, sysfs: "/sys".into(), config: Vec::new() }
 }
 
 /// The names of all modules that depmod listed.

@@ -107,7 +107,8 @@ fn flag(arg: &Arg) -> Option<(String, Flag)> {
     let in_words = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
     let default = arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
     // The page's is without underscores, which are scdoc's marks.
-    let default = default.or(in_words.map(|(default, _)| plain(default)));
+    // Where the program says it in words, it differs from machine to machine.
+    let default = in_words.map(|(default, _)| plain(default)).or(default);
     Some((name, Flag { value: Some(if optional { format!("[{value}]") } else { value }), default }))
 }
 

@@ -5,10 +5,14 @@ use std::path::Path;
 
 use addonce::kmod::{Resolver, Tree};
 
+fn tree(modules_dir: &Path, sysfs: &Path) -> Tree {
+    Tree { modules_dir: modules_dir.into(), kernel: "6.1.0".into(), sysfs: sysfs.into(), config: Vec::new() }
+}
+
 #[test]
 fn a_tree_without_indexes_is_refused_with_the_path_and_the_way_out() {
     let root = tempfile::tempdir().expect("tempdir");
-    let tree = Tree::new(Some(root.path().to_owned()), Some("6.1.0".into()), None, Vec::new()).expect("tree");
+    let tree = tree(root.path(), Path::new("/sys"));
     let error = Resolver::open(tree).err().expect("refused").to_string();
     assert!(error.starts_with(&format!("{}/6.1.0/modules.dep.bin: ", root.path().display())), "{error}");
     assert!(
@@ -20,7 +24,7 @@ fn a_tree_without_indexes_is_refused_with_the_path_and_the_way_out() {
 
 #[test]
 fn paths_below_sys_follow_the_tree_and_others_do_not() {
-    let tree = Tree::new(None, Some("6.1.0".into()), Some("/tmp/sys".into()), Vec::new()).expect("tree");
+    let tree = tree(Path::new("/lib/modules"), Path::new("/tmp/sys"));
     assert_eq!(tree.in_sysfs(Path::new("/sys/module/kvm")), Path::new("/tmp/sys/module/kvm"));
     assert_eq!(tree.in_sysfs(Path::new("/system")), Path::new("/system"));
 }

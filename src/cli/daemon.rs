@@ -9,14 +9,14 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::options::{LimitOptions, SocketOption, TreeOptions, seconds};
+use super::options::{LimitOptions, SocketOption, seconds};
 use crate::control::listener::Listener;
 use crate::control::lock::Lock;
 use crate::control::process::has_capability;
 use crate::control::server::Bounds;
 use crate::daemon::{Config, Daemon};
 use crate::fatal::Fatal;
-use crate::kmod::Loader;
+use crate::kmod::{Loader, Resolver, Tree};
 use crate::uevent::activation::{self, Given};
 use crate::uevent::netlink::Netlink;
 
@@ -46,7 +46,7 @@ pub struct DaemonOptions {
     #[command(flatten)]
     pub socket: SocketOption,
     #[command(flatten)]
-    tree: TreeOptions,
+    tree: Tree,
 }
 
 /// Runs until a signal ends it.
@@ -82,7 +82,7 @@ impl DaemonOptions {
         let presumed = requester.zip(newest());
         let with_udev = Path::new(UDEV).exists();
         let bounds = Bounds { clients: self.clients.get(), patience: self.patience };
-        let resolver = self.tree.open()?;
+        let resolver = Resolver::open(self.tree.clone())?;
         let path = self.socket.socket;
         let listener = Listener::new(given.control, &path)?;
         let config = Config {
@@ -127,7 +127,7 @@ fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
 
 /// Who performs loads: the kernel, if it can and we may. What is executed may open so many files, where that is another
 /// number than ours.
-pub fn loader(dry_run: bool, tree: &TreeOptions, open_files: Option<u64>) -> Result<Loader, Fatal> {
+pub fn loader(dry_run: bool, tree: &Tree, open_files: Option<u64>) -> Result<Loader, Fatal> {
     let loader = Loader { dry_run, open_files };
     if dry_run {
         return Ok(loader);

@@ -9,11 +9,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::options::TreeOptions;
 use super::query::show;
 use crate::escape::escape;
 use crate::fatal::Fatal;
-use crate::kmod::Resolver;
+use crate::kmod::{Resolver, Tree};
 use crate::once::{Candidate, InitState, Mode, Modules, Verdict};
 use crate::uevent::sysfs::modaliases;
 
@@ -28,13 +27,13 @@ pub struct Command {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    tree: TreeOptions,
+    tree: Tree,
 }
 
 impl Command {
     /// Resolves and prints. The exit code is 1 where no module is known.
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let mut resolver = self.tree.open()?;
+        let mut resolver = Resolver::open(self.tree)?;
         let alias = match self.what.as_bytes().starts_with(b"/") {
             true => modalias_of(Path::new(&self.what))?,
             false => self.what.into_vec(),

@@ -10,38 +10,7 @@ use clap::Args;
 
 use crate::control::SOCKET;
 use crate::fatal::Fatal;
-use crate::kmod::{Resolver, Tree};
 use crate::once::Limits;
-
-/// Which module tree is meant: this machine's, but for what is given.
-#[derive(Args, Clone, Debug)]
-pub struct TreeOptions {
-    /// The directory that holds one directory of modules per kernel version [default: /lib/modules].
-    #[arg(long, value_name = "DIR")]
-    modules_dir: Option<PathBuf>,
-    /// The kernel version whose modules are meant [default: the running kernel's].
-    #[arg(long, value_name = "VERSION")]
-    kernel: Option<String>,
-    /// Where sysfs is [default: /sys].
-    #[arg(long, value_name = "DIR")]
-    sysfs: Option<PathBuf>,
-    /// Read modprobe.d files from here instead of from /etc/modprobe.d and so on; may be repeated.
-    #[arg(long, value_name = "DIR")]
-    config: Vec<PathBuf>,
-}
-
-impl TreeOptions {
-    /// Opens the tree. [`Fatal::System`] where there is none.
-    pub fn open(&self) -> Result<Resolver, Fatal> {
-        let Self { modules_dir, kernel, sysfs, config } = self.clone();
-        Resolver::open(Tree::new(modules_dir, kernel, sysfs, config)?)
-    }
-
-    /// Whether sysfs is this machine's.
-    pub fn is_this_machine(&self) -> bool {
-        self.sysfs.is_none()
-    }
-}
 
 /// Where the daemon listens.
 #[derive(Args, Clone, Debug)]

@@ -10,12 +10,13 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::options::{CoreOptions, TreeOptions, unreadable};
+use super::options::{CoreOptions, unreadable};
 use super::query::{list, show};
 use crate::control::json;
 use crate::daemon::events::{Event, of_kernel};
 use crate::daemon::log_lines;
 use crate::fatal::Fatal;
+use crate::kmod::{Resolver, Tree};
 use crate::replay::fake::FakeModules;
 use crate::replay::simulation::{Simulation, World};
 use crate::replay::tree::TreeWorld;
@@ -44,7 +45,7 @@ pub struct Command {
     #[command(flatten)]
     limits: CoreOptions,
     #[command(flatten)]
-    tree: TreeOptions,
+    tree: Tree,
 }
 
 impl Command {
@@ -59,7 +60,7 @@ impl Command {
         };
         let told = match self.world {
             Some(_) => self.simulate(declared)?,
-            None => self.simulate(TreeWorld::new(self.tree.open()?, declared))?,
+            None => self.simulate(TreeWorld::new(Resolver::open(self.tree.clone())?, declared))?,
         };
         show(self.json, &told, page)
     }

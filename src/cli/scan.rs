@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::daemon::loader;
-use super::options::{LimitOptions, TreeOptions};
+use super::options::LimitOptions;
 use crate::daemon::{Config, Daemon};
 use crate::fatal::Fatal;
+use crate::kmod::{Resolver, Tree};
 use crate::uevent::netlink::Netlink;
 
 /// Load what the devices in /sys need, follow the devices that appear because of it, and exit when nothing is left. For systems
@@ -25,7 +26,7 @@ pub struct Command {
     #[command(flatten)]
     limits: LimitOptions,
     #[command(flatten)]
-    tree: TreeOptions,
+    tree: Tree,
 }
 
 impl Command {
@@ -48,7 +49,7 @@ impl Command {
             stop_timeout: self.limits.stop_timeout,
             linger: Some(Duration::from_millis(idle)),
         };
-        let core = Daemon::new(self.tree.open()?, config)?.run()?;
+        let core = Daemon::new(Resolver::open(self.tree)?, config)?.run()?;
         let stats = core.stats();
         log::info!(
             "scan: {} requests, {} duplicates, {} modules came in, {} failed",

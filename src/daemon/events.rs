@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use super::hold::{self, Broadcast};
-use super::hold_file;
+use super::hold_file::trigger;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::once::{Origin, Request};
@@ -196,7 +196,7 @@ impl Events {
     pub fn ask_again(&mut self, room: usize) -> (usize, bool) {
         let (mut asked, sysfs) = (0, self.sysfs.clone());
         let more = self.devices(|device| {
-            match hold_file::ask_again(&sysfs, &device.devpath) {
+            match trigger(&sysfs, &device.devpath, "add", 0, "again") {
                 Ok(()) => asked += 1,
                 // Gone, most likely.
                 Err(error) => log::debug!("{}: {error}: not asked for again", escape(&device.devpath)),

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use super::hold::uuid;
 use crate::once::Time;
 
-/// Whose events they are: no device depends on it.
-const KERNEL: &[u8] = b"/module/kernel";
+/// Whose events they are that we write for ourselves: no device depends on it.
+pub(super) const KERNEL: &[u8] = b"/module/kernel";
 /// What udev's rules look at.
 const HOLD: &str = "hold";
 /// What it is called while it is released.
@@ -99,23 +99,17 @@ impl HoldFile {
     }
 }
 
-/// Writes the event of a hold. When this returns, it is in udevd's socket. It fails where /sys may not be written.
-pub(super) fn write_event(sysfs: &Path, number: u64) -> io::Result<()> {
-    trigger(sysfs, KERNEL, &format!("change {} ADDONCE=hold", uuid(number)))
-}
-
-/// Writes an event that no rule is for. When this returns, all earlier ones are in our socket.
-pub(super) fn write_fence(sysfs: &Path) -> io::Result<()> {
-    trigger(sysfs, KERNEL, &format!("change {} ADDONCE=fence", uuid(0)))
-}
-
-/// Has udev look again at the device with this DEVPATH. It fails where that is gone.
-pub(super) fn ask_again(sysfs: &Path, devpath: &[u8]) -> io::Result<()> {
-    trigger(sysfs, devpath, &format!("add {} ADDONCE=again", uuid(0)))
-}
-
-/// One write(2) is one event: Documentation/ABI/testing/sysfs-uevent, since Linux 4.13.
-fn trigger(sysfs: &Path, devpath: &[u8], event: &str) -> io::Result<()> {
+/// Writes an event with this number of the device with this DEVPATH. When that returns, it is in udevd's socket, and all earlier
+/// events are in ours. It fails where /sys may not be written, and where the device is gone.
+pub(super) fn trigger(
+    sysfs: &Path,
+    devpath: &[u8],
+    action: &str,
+    number: u64,
+    argument: &str,
+) -> io::Result<()> {
     let device = sysfs.join(OsStr::from_bytes(&devpath[1..]));
+    // One write(2) is one event: Documentation/ABI/testing/sysfs-uevent, since Linux 4.13.
+    let event = format!("{action} {} ADDONCE={argument}", uuid(number));
     File::options().write(true).open(device.join("uevent"))?.write_all(event.as_bytes())
 }

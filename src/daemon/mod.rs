@@ -40,7 +40,7 @@ use crate::once::{Action, Limits, Scheduler, Time};
 use crate::uevent::netlink::Netlink;
 use events::{Event, Events, More};
 use hold::Hold;
-use hold_file::HoldFile;
+use hold_file::{HoldFile, KERNEL, trigger};
 use loads::Loads;
 use methods::Clients;
 use notify::Notifier;
@@ -152,6 +152,13 @@ impl Daemon {
     /// # Errors
     /// [`Fatal::System`] when a socket or epoll itself fails.
     pub fn run(mut self) -> Result<Scheduler, Fatal> {
+        let result = self.turns();
+        // What is remembered is left to who comes next.
+        self.state_file.iter_mut().for_each(|state_file| state_file.write(&self.core));
+        result.map(|()| self.core)
+    }
+
+    fn turns(&mut self) -> Result<(), Fatal> {
         let mut occurred = mio::Events::with_capacity(128);
         let mut more = true;
         // Who was told that we are ready finds it.
@@ -189,10 +196,9 @@ impl Daemon {
                 if let Some(server) =
                     self.clients.as_ref().map(|clients| &clients.server).filter(|server| server.is_lost())
                 {
-                    let path = server.path().display().to_string();
-                    self.end();
                     return Err(Fatal::System(format!(
-                        "{path}: somebody has removed this socket or listens there: nobody can reach this daemon any more"
+                        "{}: somebody has removed this socket or listens there: nobody can reach this daemon any more",
+                        server.path().display()
                     )));
                 }
             }
@@ -201,7 +207,7 @@ impl Daemon {
                 && self.clients.as_ref().is_none_or(|clients| clients.server.stats().now == 0)
                 && self.hold.as_ref().is_none_or(|(hold, _)| hold.is_idle());
             if self.shutdown.is_over(is_idle, &self.loads, now) {
-                return Ok(self.end());
+                return Ok(());
             }
         }
     }
@@ -290,10 +296,11 @@ impl Daemon {
             let now = clock();
             let mut result = Ok(());
             match action {
-                hold::Action::WriteEvent(number) => result = hold_file::write_event(sysfs, number),
+                hold::Action::WriteEvent(number) => result = trigger(sysfs, KERNEL, "change", number, "hold"),
                 hold::Action::Publish { recoveries } => result = file.publish(recoveries, now),
                 hold::Action::Unpublish => file.unpublish(),
-                hold::Action::Fence => result = hold_file::write_fence(sysfs),
+                // No rule is for it.
+                hold::Action::Fence => result = trigger(sysfs, KERNEL, "change", 0, "fence"),
                 hold::Action::Forget => file.forget(),
                 hold::Action::Answer(client) => {
                     // udevd may kill what its programs have started as soon as its queue is empty.
@@ -332,12 +339,6 @@ impl Daemon {
         if state_file.due(&self.core).is_some_and(|due| due <= now) {
             state_file.write(&self.core);
         }
-    }
-
-    /// The end: what is remembered is left to who comes next.
-    fn end(mut self) -> Scheduler {
-        self.state_file.iter_mut().for_each(|state_file| state_file.write(&self.core));
-        self.core
     }
 
     /// Does what the scheduler wants.

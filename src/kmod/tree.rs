@@ -9,6 +9,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+use nix::sys::utsname::uname;
+
 use crate::fatal::Fatal;
 use crate::once::InitState;
 
@@ -16,8 +19,8 @@ use super::stamp::{self, Stamp};
 use super::sys::Ctx;
 use super::watch::Watch;
 
-/// The directory that holds one directory of modules per kernel version.
-const MODULES: &str = "/lib/modules";
+/// This machine's sysfs.
+const SYSFS: &str = "/sys";
 
 /// The directories that libkmod reads when it is told none, in its order (`default_config_paths` of
 /// libkmod.c, seen with strace in kmod 30), and the one that later versions add in the place before the last.
@@ -29,36 +32,27 @@ pub const MODPROBE_D: [&str; 5] = [
     "/lib/modprobe.d",
 ];
 
-/// A module tree, and the configuration that goes with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which module tree is meant: this machine's, but for what is given.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
-    /// The directory that holds one directory per kernel version: `/lib/modules`.
+    /// The directory that holds one directory of modules per kernel version.
+    #[arg(long, value_name = "DIR", default_value = "/lib/modules")]
     pub modules_dir: PathBuf,
-    /// The kernel's version, as `uname -r` prints it.
+    /// The kernel version whose modules are meant [default: the running kernel's].
+    #[arg(long, value_name = "VERSION", default_value_t = running_kernel(), hide_default_value = true)]
     pub kernel: String,
-    /// Where sysfs is: `/sys`.
+    /// Where sysfs is.
+    #[arg(long, value_name = "DIR", default_value = SYSFS)]
     pub sysfs: PathBuf,
-    /// The modprobe.d directories (or single files), most important first; none: libkmod's own list.
-    pub config: Option<Vec<PathBuf>>,
+    /// Read modprobe.d files from here instead of from /etc/modprobe.d and so on; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    pub config: Vec<PathBuf>,
 }
 
 impl Tree {
-    /// This machine's tree, but for what is given.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] when the kernel does not tell its version.
-    pub fn new(
-        modules_dir: Option<PathBuf>,
-        kernel: Option<String>,
-        sysfs: Option<PathBuf>,
-        config: Vec<PathBuf>,
-    ) -> Result<Self, Fatal> {
-        Ok(Self {
-            modules_dir: modules_dir.unwrap_or_else(|| PathBuf::from(MODULES)),
-            kernel: kernel.map_or_else(running_kernel, Ok)?,
-            sysfs: sysfs.unwrap_or_else(|| PathBuf::from("/sys")),
-            config: (!config.is_empty()).then_some(config),
-        })
+    /// Whether sysfs is this machine's.
+    pub fn is_this_machine(&self) -> bool {
+        self.sysfs == Path::new(SYSFS)
     }
 
     /// The directory of this kernel's modules and indexes.
@@ -68,7 +62,10 @@ impl Tree {
 
     /// The places where configuration may be, existing or not.
     pub fn config_places(&self) -> Vec<PathBuf> {
-        self.config.clone().unwrap_or_else(|| MODPROBE_D.iter().map(PathBuf::from).collect())
+        match self.config.is_empty() {
+            true => MODPROBE_D.map(PathBuf::from).into(),
+            false => self.config.clone(),
+        }
     }
 
     /// The stamp of everything that answers about this tree are made from, as it is now.
@@ -83,7 +80,7 @@ impl Tree {
 
     /// A path below /sys, seen below this tree's sysfs; other paths stay as they are.
     pub fn in_sysfs(&self, path: &Path) -> PathBuf {
-        path.strip_prefix("/sys").map_or_else(|_| path.to_owned(), |rest| self.sysfs.join(rest))
+        path.strip_prefix(SYSFS).map_or_else(|_| path.to_owned(), |rest| self.sysfs.join(rest))
     }
 
     /// A libkmod context over this tree, its indexes mapped.
@@ -105,7 +102,8 @@ impl Tree {
     /// As [`Tree::open`], whether there are indexes or not: in a running daemon they may come later.
     pub(super) fn context(&self) -> Result<Ctx, String> {
         let directory = self.directory();
-        let ctx = Ctx::new(&directory, self.config.as_deref())
+        let config = Some(&*self.config).filter(|config| !config.is_empty());
+        let ctx = Ctx::new(&directory, config)
             .map_err(|errno| format!("{}: libkmod cannot be used: {}", directory.display(), errno.desc()))?;
         // Not mapped means that libkmod opens them when it needs them: slower, same answers.
         if let Err(errno) = ctx.load_resources() {
@@ -115,10 +113,8 @@ impl Tree {
     }
 }
 
-fn running_kernel() -> Result<String, Fatal> {
-    let name = nix::sys::utsname::uname()
-        .map_err(|errno| Fatal::System(format!("uname: {}: name the kernel with --kernel", errno.desc())))?;
-    Ok(name.release().to_string_lossy().into_owned())
+fn running_kernel() -> String {
+    uname().expect("uname(2) has no reason to fail").release().to_string_lossy().into_owned()
 }
 
 /// What the kernel says of a module, in `/sys/module/NAME/initstate` below the given sysfs. A module that is coming may still fail, and only `live` means that it can be used

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -91,9 +92,6 @@ struct Interest {
     all: bool,
 }
 
-/// Why the kernel cannot tell.
-type Blind = String;
-
 impl Watch {
     /// Watches files, and places where configuration may be: directories with what libkmod reads in them, or files. What is read
     /// after this call and changed later is told by [`Watch::look`].
@@ -122,26 +120,28 @@ impl Watch {
         watched.inspect_err(|why| log::debug!("a failed module's files are not watched: {why}")).is_ok()
     }
 
-    fn begin(&mut self, watching: Result<Watching, Blind>) {
+    fn begin(&mut self, watching: io::Result<Watching>) {
         let all = |mut watching: Watching| {
             watching.all(&self.files, &self.config)?;
             Ok(watching)
         };
-        self.watching = watching.and_then(all).map_err(|why| {
-            log::warn!("{why}: looking at indexes and configuration for each request instead of being told of changes");
-        }).ok();
+        let blind = |why: &io::Error| {
+            log::warn!(
+                "inotify: {why}: looking at indexes and configuration for each request instead of being told of changes"
+            );
+        };
+        self.watching = watching.and_then(all).inspect_err(blind).ok();
     }
 }
 
 impl Watching {
-    fn new() -> Result<Self, Blind> {
-        let inotify =
-            Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(because("inotify"))?;
+    fn new() -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         // What is mounted from here on is told.
-        let mountinfo = File::open(MOUNTINFO).map_err(because(MOUNTINFO))?;
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(because("epoll"))?;
-        epoll.add(&inotify, EpollEvent::new(EpollFlags::EPOLLIN, 0)).map_err(because("inotify"))?;
-        epoll.add(&mountinfo, EpollEvent::new(EpollFlags::EPOLLPRI, 0)).map_err(because(MOUNTINFO))?;
+        let mountinfo = File::open(MOUNTINFO)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&inotify, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        epoll.add(&mountinfo, EpollEvent::new(EpollFlags::EPOLLPRI, 0))?;
         let (watches, paths) = Default::default();
         Ok(Self { inotify, _mountinfo: mountinfo, epoll, watches, paths })
     }
@@ -150,12 +150,12 @@ impl Watching {
         let mut ready = [EpollEvent::empty(); 2];
         // By asking, mountinfo forgets that it has changed: so what it says is not dropped from here on.
         let Ok(count) = self.epoll.wait(&mut ready, EpollTimeout::ZERO) else { return News::Perhaps };
-        let ready = &ready[..count];
-        let is_mounted = ready.iter().any(|event| event.events() != EpollFlags::EPOLLIN);
-        if ready.len() > usize::from(is_mounted) && self.drain() {
-            return News::Change;
+        let is_ready = |flag| ready[..count].iter().any(|event| event.events().contains(flag));
+        match (is_ready(EpollFlags::EPOLLIN) && self.drain(), is_ready(EpollFlags::EPOLLPRI)) {
+            (true, _) => News::Change,
+            (false, true) => News::Perhaps,
+            (false, false) => News::Nothing,
         }
-        if is_mounted { News::Perhaps } else { News::Nothing }
     }
 
     /// Reads all events. Whether any of them matters.
@@ -180,7 +180,7 @@ impl Watching {
     }
 
     /// Watches these, and nothing else any more.
-    fn all(&mut self, files: &[PathBuf], config: &[PathBuf]) -> Result<(), Blind> {
+    fn all(&mut self, files: &[PathBuf], config: &[PathBuf]) -> io::Result<()> {
         let before = std::mem::take(&mut self.watches);
         self.paths.clear();
         for path in files {
@@ -199,13 +199,12 @@ impl Watching {
     }
 
     /// Watches all that a path leads through, and what it leads to.
-    fn path(&mut self, path: &Path) -> Result<Option<WatchDescriptor>, Blind> {
-        let path = std::path::absolute(path).map_err(because(&path.display().to_string()))?;
-        self.step(&path, LINKS)
+    fn path(&mut self, path: &Path) -> io::Result<Option<WatchDescriptor>> {
+        self.step(&std::path::absolute(path)?, LINKS)
     }
 
     /// The same, for a path that is absolute and may lead through so many symbolic links.
-    fn step(&mut self, path: &Path, links: usize) -> Result<Option<WatchDescriptor>, Blind> {
+    fn step(&mut self, path: &Path, links: usize) -> io::Result<Option<WatchDescriptor>> {
         if let Some(watch) = self.paths.get(path) {
             return Ok(*watch);
         }
@@ -222,15 +221,17 @@ impl Watching {
     }
 
     /// Watches what a path leads to, if there is something; should there be something else later, the nearest parent tells.
-    fn add(&mut self, path: &Path) -> Result<Option<WatchDescriptor>, Blind> {
-        let Some(system) = there(path, statfs(path))? else { return Ok(None) };
+    fn add(&mut self, path: &Path) -> io::Result<Option<WatchDescriptor>> {
+        let Some(system) = there(statfs(path))? else { return Ok(None) };
         let system = system.filesystem_type().0 as u32;
         if !LOCAL.iter().any(|(_, magic)| *magic == system) {
-            let what = format!("a file system (type {system:#x}) that others may change, too");
-            return Err(format!("{}: {what}", path.display()));
+            let path = path.display();
+            return Err(io::Error::other(format!(
+                "{path}: a file system (type {system:#x}) that others may change, too"
+            )));
         }
         if self.watches.len() >= WATCHES {
-            return Err(format!("more than {WATCHES} files and directories to watch"));
+            return Err(io::Error::other(format!("more than {WATCHES} files and directories to watch")));
         }
         let flags = match path.is_dir() {
             true => AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE,
@@ -238,7 +239,7 @@ impl Watching {
             false => AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE,
         };
         let flags = flags | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-        let watch = there(path, self.inotify.add_watch(path, flags))?;
+        let watch = there(self.inotify.add_watch(path, flags))?;
         if let Some(watch) = watch {
             self.watches.entry(watch).or_default();
         }
@@ -247,14 +248,9 @@ impl Watching {
 }
 
 /// What is found at a path; none where nothing is.
-fn there<T>(path: &Path, result: nix::Result<T>) -> Result<Option<T>, Blind> {
+fn there<T>(result: nix::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
-        result => result.map(Some).map_err(because(&path.display().to_string())),
+        result => Ok(Some(result?)),
     }
-}
-
-fn because<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Blind {
-    let what = what.to_owned();
-    move |error| format!("{what}: {error}")
 }

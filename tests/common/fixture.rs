@@ -94,8 +94,8 @@ impl Fixture {
     }
 
     pub fn tree(&self) -> Tree {
-        let modules_dir = self.root.path().join("lib/modules");
-        Tree::new(Some(modules_dir), Some(VERSION.into()), None, vec![self.config()]).expect("tree")
+        let (modules_dir, config) = (self.root.path().join("lib/modules"), vec![self.config()]);
+        Tree { modules_dir, kernel: VERSION.into(), sysfs: "/sys".into(), config }
     }
 
     /// The modprobe.d directory: a copy, which tests may change.

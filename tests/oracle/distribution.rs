@@ -38,7 +38,7 @@ pub fn tree() -> Option<Tree> {
     let kernel = version.to_str().expect("UTF-8").to_owned();
     // Named, not left to libkmod: modprobe is given the same list, and a mark beside.
     let config = addonce::kmod::tree::MODPROBE_D.iter().map(PathBuf::from).collect();
-    Some(Tree::new(Some(modules_dir), Some(kernel), None, config).expect("tree"))
+    Some(Tree { modules_dir, kernel, sysfs: "/sys".into(), config })
 }
 
 /// The names of all modules of modules.dep and modules.builtin.

@@ -25,9 +25,8 @@ const RATE_BOTTOM: f64 = 240.0;
 const ROWS_TOP: f64 = 276.0;
 /// The room for what is written behind bars, and for the legend.
 const NOTES: f64 = 310.0;
-/// So much of a module's name and of a modalias is written: a CPU's has a thousand characters and more.
+/// So much of a module's name is written.
 const NAME: usize = 30;
-const ALIAS: usize = 200;
 /// How wide a character is, in its size: one of a monospace font, and one of a font that nobody knows, at most and on average.
 const MONOSPACE: f64 = 0.61;
 const WIDE: f64 = 0.7;
@@ -58,8 +57,6 @@ struct Bar {
     asked_ms: u64,
     start_ms: u64,
     end_ms: u64,
-    alias: String,
-    devpath: Option<String>,
     pulled_in_by: Option<String>,
     asked: u64,
 }
@@ -81,8 +78,8 @@ pub fn draw(storm: &Timeline) -> String {
     let mut bars = storm.bars.clone();
     // In order and plain, whatever was said of them.
     for bar in &mut bars {
-        let more = [&mut bar.error, &mut bar.devpath, &mut bar.pulled_in_by].into_iter().flatten();
-        more.chain([&mut bar.module, &mut bar.alias]).for_each(|text| *text = plain(text));
+        let texts = [Some(&mut bar.module), bar.error.as_mut(), bar.pulled_in_by.as_mut()];
+        texts.into_iter().flatten().for_each(|text| *text = plain(text));
         bar.start_ms = bar.start_ms.max(bar.asked_ms);
         bar.end_ms = bar.end_ms.max(bar.start_ms);
     }
@@ -110,8 +107,7 @@ pub fn draw(storm: &Timeline) -> String {
     }
     rate(&mut svg, &page, storm, end);
     for (nth, bar) in bars.iter().enumerate() {
-        let middle = ROWS_TOP + page.row * (nth as f64 + 0.5);
-        svg.group(&all_that_is_known(bar), |svg| row(svg, &page, bar, middle));
+        row(&mut svg, &page, bar, ROWS_TOP + page.row * (nth as f64 + 0.5));
     }
     for (_, y) in parts {
         svg.path("axis", &[(page.left, y), (page.right, y)]);
@@ -177,8 +173,6 @@ fn columns(storm: &Timeline, end: f64) -> Vec<Column> {
 }
 
 fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
-    // Something to point at, as long as the row.
-    svg.rect("row", MARGIN, middle - page.row / 2.0, WIDTH - 2.0 * MARGIN, page.row);
     let base = middle + page.letter * 0.36;
     svg.text("name", page.left - 12.0, base, &short(&bar.module, NAME));
     let [asked, start, end] =
@@ -217,26 +211,6 @@ fn loading(svg: &mut Svg, failed: bool, from: f64, to: f64, middle: f64, row: f6
     } else {
         svg.path("live mark", &[(x - 4.0, middle), (x - 1.0, middle + 3.0), (x + 4.0, middle - 3.5)]);
     }
-}
-
-/// What is shown on pointing at a row.
-fn all_that_is_known(bar: &Bar) -> String {
-    let came_to = bar.error.as_deref().map_or("live".to_owned(), |error| format!("failed: {error}"));
-    let mut text = format!(
-        "{}: {came_to}\nasked for after {} by {}, waited {}, loaded {}\nalias {}",
-        short(&bar.module, ALIAS),
-        duration(bar.asked_ms),
-        count(bar.asked, "request"),
-        duration(bar.start_ms - bar.asked_ms),
-        duration(bar.end_ms - bar.start_ms),
-        short(&bar.alias, ALIAS),
-    );
-    for (word, more) in [("device", &bar.devpath), ("pulled in by", &bar.pulled_in_by)] {
-        if let Some(more) = more {
-            text.push_str(&format!("\n{word} {}", short(more, ALIAS)));
-        }
-    }
-    text
 }
 
 /// What the shapes mean, beside the chart of the rate.
@@ -361,13 +335,6 @@ impl Svg {
     pub fn text(&mut self, class: &str, x: f64, y: f64, text: &str) {
         let [x, y] = [x, y].map(coordinate);
         self.line(format_args!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\">{}</text>", escape(text)));
-    }
-
-    /// What belongs together, with a text that viewers show where one points at it.
-    pub fn group(&mut self, title: &str, inner: impl FnOnce(&mut Self)) {
-        self.line(format_args!("<g><title>{}</title>", escape(title)));
-        inner(self);
-        self.line("</g>");
     }
 
     /// The finished picture.

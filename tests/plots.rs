@@ -79,7 +79,7 @@ fn every_picture_is_well_formed_and_only_draws() {
         let nodes = || xml.descendants();
         let is: BTreeSet<&str> =
             nodes().filter(|node| node.is_element()).map(|node| node.tag_name().name()).collect();
-        let draws = BTreeSet::from(["svg", "style", "rect", "path", "text", "g", "title"]);
+        let draws = BTreeSet::from(["svg", "style", "rect", "path", "text"]);
         assert!(is.is_subset(&draws), "{}: {is:?}", case.display());
         assert!(nodes().all(|node| !matches!(node.node_type(), NodeType::Comment | NodeType::PI)));
         let known = ["class", "x", "y", "width", "height", "d", "viewBox", "role", "aria-label"];
@@ -100,7 +100,7 @@ fn every_module_has_a_row_with_its_name() {
         };
         let names = class("name");
         let bars = bars(&case);
-        assert_eq!((names.len(), class("row").len()), (bars.len(), bars.len()), "{}", case.display());
+        assert_eq!(names.len(), bars.len(), "{}", case.display());
         for bar in bars {
             let module = bar["module"].as_str().expect("a name");
             let plain = module.len() <= 30 && module.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -269,7 +269,8 @@ fn nothing_is_placed_off_the_axis() {
 fn markup_in_a_text_is_text() {
     let hostile = "</text><script>alert(\"1\")</script>&'\0\u{1b}\u{ffff}]]>";
     let mut svg = Svg::new(10.0, 10.0, hostile, "");
-    svg.group(hostile, |svg| svg.text("a", 0.0, 0.0, hostile));
+    svg.text("a", 0.0, 0.0, hostile);
+    svg.text("b", 0.0, 0.0, hostile);
     let text = svg.finish();
     let xml = Document::parse(&text).expect("XML");
     let replaced = hostile.replace(['\0', '\u{1b}', '\u{ffff}'], "\u{fffd}");

@@ -29,17 +29,16 @@ use crate::once::{
 };
 
 /// A world by declaration. Tests change its fields while they run, as an administrator would change a system.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, Default)]
 pub struct FakeModules {
-    /// Aliases in order: pattern and modules.
+    /// In order: pattern and modules.
     pub aliases: Vec<(Vec<u8>, Vec<Name>)>,
-    /// The modules.
     pub modules: BTreeMap<Name, FakeModule>,
-    /// Who is live now.
     pub live: BTreeSet<Name>,
     /// Who is being loaded by somebody else.
     pub coming: BTreeSet<Name>,
-    /// Paths that exist.
+    /// Those that exist.
     pub paths: BTreeSet<PathBuf>,
     /// Set it when aliases or configuration were changed; [`Modules::refresh`] resets it.
     pub changed: bool,
@@ -47,36 +46,27 @@ pub struct FakeModules {
     pub disabled: bool,
 }
 
-/// One declared module.
+/// One declared module: what the statements say of it.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, Default)]
 pub struct FakeModule {
-    /// Hard dependencies, in load order.
     pub deps: Vec<Name>,
-    /// Soft dependencies before.
     pub pre: Vec<Name>,
-    /// Soft dependencies after.
     pub post: Vec<Name>,
-    /// The kernel's answer: an errno, or 0 for live.
+    /// 0 for live.
     pub errno: i32,
-    /// How long a load takes.
     pub takes: Duration,
-    /// In modprobe.d's blacklist.
     pub blacklisted: bool,
-    /// In modules.builtin.
     pub builtin: bool,
+    pub holds: Option<Name>,
     /// hwdb's word.
     pub policy: Arc<Policy>,
-    /// The name of the module in the file, where it is another one than the file's.
-    pub holds: Option<Name>,
     /// Counts what an administrator changed about it: another number is another cause.
     pub version: u64,
 }
 
 impl FakeModules {
-    /// Reads a declaration.
-    ///
-    /// # Errors
-    /// A sentence that names the line and what is wrong with it.
+    /// Reads a declaration. The error names the line and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut world = Self::default();
         for (number, line) in text.lines().enumerate() {
@@ -93,33 +83,26 @@ impl FakeModules {
         let [subject, verb, objects @ ..] = &words[..] else {
             return Err("a subject and a verb are needed".into());
         };
-        let names = || objects.iter().map(|&name| Name::from(name)).collect::<Vec<_>>();
+        let names: Vec<Name> = objects.iter().map(|&name| name.into()).collect();
+        if matches!(*verb, "->" | "needs" | "pre" | "post") {
+            names.iter().for_each(|name| _ = self.module(name));
+        }
         if *verb == "->" {
-            for name in names() {
-                self.modules.entry(name).or_default();
-            }
-            self.aliases.push((subject.as_bytes().to_vec(), names()));
+            self.aliases.push((subject.as_bytes().to_vec(), names));
             return Ok(());
         }
-        let module = self.modules.entry(Name::from(*subject)).or_default();
+        let module = self.module(subject);
         match (*verb, objects) {
-            ("needs", [_, ..]) => module.deps = names(),
-            ("pre", [_, ..]) => module.pre = names(),
-            ("post", [_, ..]) => module.post = names(),
+            ("needs", [_, ..]) => module.deps = names,
+            ("pre", [_, ..]) => module.pre = names,
+            ("post", [_, ..]) => module.post = names,
             ("=>", [errno]) => module.errno = errno_of(errno).ok_or("no such errno")?,
             ("takes", [ms]) => module.takes = Duration::from_millis(ms.parse().map_err(|_| "milliseconds?")?),
             ("holds", [name]) => module.holds = Some(Name::from(*name)),
             ("blacklisted", []) => module.blacklisted = true,
             ("builtin", []) => module.builtin = true,
-            ("is", ["live"]) => {
-                self.live.insert(Name::from(*subject));
-            }
+            ("is", ["live"]) => drop(self.live.insert(Name::from(*subject))),
             _ => return Err("no such statement".into()),
-        }
-        if matches!(*verb, "needs" | "pre" | "post") {
-            for name in names() {
-                self.modules.entry(name).or_default();
-            }
         }
         Ok(())
     }
@@ -175,8 +158,8 @@ impl Modules for FakeModules {
             _ => alias == pattern,
         };
         let named = self.modules.keys().filter(|name| name.as_bytes() == alias);
-        let aliased =
-            self.aliases.iter().filter(|(pattern, _)| matches(pattern)).flat_map(|(_, names)| names);
+        let aliased = self.aliases.iter().filter(|(pattern, _)| matches(pattern));
+        let aliased = aliased.flat_map(|(_, names)| names);
         let mut candidates: Vec<Candidate> = Vec::new();
         for name in aliased.chain(named) {
             if candidates.iter().any(|candidate| candidate.module == *name) {

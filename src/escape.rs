@@ -47,17 +47,11 @@ pub mod escaped {
     use super::{escape, unescape};
 
     /// Writes them escaped.
-    ///
-    /// # Errors
-    /// The serializer's.
     pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&escape(bytes))
     }
 
     /// Reads them.
-    ///
-    /// # Errors
-    /// The deserializer's, or that an escape is none.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
         let text = String::deserialize(deserializer)?;
         unescape(&text).map(Into::into).ok_or_else(|| D::Error::custom("an escape that is none"))

@@ -91,13 +91,13 @@ fn what_vanished_or_leads_elsewhere_is_passed_over() {
     }
     let mut scan = Scan::new(tree.path());
     assert_eq!(scan.by_ref().flatten().next(), None);
-    assert_eq!((scan.links(), scan.unreadable()), (7, 0));
+    assert_eq!((scan.links, scan.unreadable), (7, 0));
 }
 
 #[test]
 fn a_tree_that_is_no_sysfs_says_so_by_its_count() {
     let mut scan = Scan::new("/nonexistent");
-    assert_eq!((scan.next(), scan.unreadable()), (None, 2));
+    assert_eq!((scan.next(), scan.unreadable), (None, 2));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn what_cannot_be_read_is_counted() {
     fs::create_dir_all(tree.path().join("devices/d/modalias")).unwrap();
     symlink("../../devices/d", tree.path().join("class/net/d")).unwrap();
     let mut scan = Scan::new(tree.path());
-    assert_eq!((scan.next(), scan.unreadable()), (Some(None), 1));
+    assert_eq!((scan.next(), scan.unreadable), (Some(None), 1));
 }
 
 #[test]

@@ -8,11 +8,11 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let Ok(reader) = Reader::new(bytes) else { return };
     let records: Vec<_> = reader.map_while(Result::ok).collect();
-    let mut writer = Writer::new(Vec::new()).expect("memory");
+    let mut written = Vec::new();
+    let mut writer = Writer::new(&mut written).expect("memory");
     for record in &records {
         writer.write(record.at, &record.datagram).expect("memory");
     }
-    let written = writer.into_inner();
     let again = Reader::new(&written[..]).expect("what was written reads");
     let again: Vec<_> = again.collect::<Result<_, _>>().expect("what was written reads");
     assert_eq!(again.len(), records.len());

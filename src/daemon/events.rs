@@ -223,9 +223,9 @@ impl Events {
     fn scanned(&mut self) {
         let Some(scan) = self.scan.take() else { return };
         let sysfs = self.sysfs.display();
-        log::debug!("scan of {sysfs}: {} links", scan.links());
-        if scan.unreadable() > 0 || scan.truncated() {
-            let unreadable = scan.unreadable();
+        log::debug!("scan of {sysfs}: {} links", scan.links);
+        if scan.unreadable > 0 || scan.truncated() {
+            let unreadable = scan.unreadable;
             let more = if scan.truncated() { ", and not all of it was looked at" } else { "" };
             log::warn!(
                 "{sysfs}: {unreadable} files could not be read{more}: devices may be without their modules"

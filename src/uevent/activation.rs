@@ -26,10 +26,8 @@ pub struct Given {
     pub control: Option<UnixListener>,
 }
 
-/// The sockets that were handed over. To be asked before anything is opened, for descriptors go by their numbers.
-///
-/// # Errors
-/// [`Fatal::System`], naming the variable or the descriptor that makes no sense.
+/// The sockets that were handed over. To be asked before anything is opened, for descriptors go by their numbers. The error names the
+/// variable or the descriptor that makes no sense.
 pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
     let mut given = Given::default();
     // Sees to it that they are open, and closes them on exec.

@@ -35,16 +35,6 @@ pub struct Record {
     pub datagram: Vec<u8>,
 }
 
-/// Why a capture cannot be read on, and the line that it is about.
-#[derive(Debug, thiserror::Error)]
-#[error("line {line}: {why}")]
-pub struct Unreadable {
-    /// The first line is 1.
-    pub line: usize,
-    /// The fault.
-    pub why: String,
-}
-
 /// Writes a capture. What it is given should be buffered; nothing is flushed but by [`Writer::flush`].
 #[derive(Debug)]
 pub struct Writer<W>(W);
@@ -78,14 +68,9 @@ impl<W: Write> Writer<W> {
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-
-    /// Gives back what was written to.
-    pub fn into_inner(self) -> W {
-        self.0
-    }
 }
 
-/// Reads a capture, record by record. After an error it yields no more.
+/// Reads a capture, record by record. An error names the line; after it there are no more records.
 #[derive(Debug)]
 pub struct Reader<R> {
     from: R,
@@ -95,17 +80,14 @@ pub struct Reader<R> {
 
 impl<R: BufRead> Reader<R> {
     /// Begins to read; fails if this is no capture.
-    pub fn new(from: R) -> Result<Self, Unreadable> {
+    pub fn new(from: R) -> Result<Self, String> {
         let mut reader = Self { from, line: 0, failed: false };
         match reader.next_line() {
             Ok(Some(line)) if line == HEADER => Ok(reader),
-            Err(why) if why != TOO_LONG => Err(Unreadable { line: 1, why }),
-            _ => {
-                let why = format!(
-                    "this is no capture that can be read here: the first line should be \"{HEADER}\""
-                );
-                Err(Unreadable { line: 1, why })
-            }
+            Err(why) if why != TOO_LONG => Err(format!("line 1: {why}")),
+            _ => Err(format!(
+                "line 1: this is no capture that can be read here: the first line should be \"{HEADER}\""
+            )),
         }
     }
 
@@ -127,17 +109,17 @@ impl<R: BufRead> Reader<R> {
 }
 
 impl<R: BufRead> Iterator for Reader<R> {
-    type Item = Result<Record, Unreadable>;
+    type Item = Result<Record, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.failed {
-            let record = match self.next_line() {
-                Ok(None) => return None,
-                Ok(Some(line)) if line.is_empty() || line.starts_with('#') => continue,
-                line => line.and_then(|line| record(&line.unwrap_or_default())),
-            };
+            let line = self.next_line().transpose()?;
+            if line.as_ref().is_ok_and(|line| line.is_empty() || line.starts_with('#')) {
+                continue;
+            }
+            let record = line.and_then(|line| record(&line));
             self.failed = record.is_err();
-            return Some(record.map_err(|why| Unreadable { line: self.line, why }));
+            return Some(record.map_err(|why| format!("line {}: {why}", self.line)));
         }
         None
     }

@@ -59,66 +59,40 @@ impl<'a> Uevent<'a> {
 }
 
 /// Why a datagram was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// More than [`LONGEST`] bytes.
-    #[error("the uevent is longer than 16384 bytes")]
-    TooLong,
-    /// No bytes, or the last is not NUL.
-    #[error("the uevent does not end with a NUL byte")]
-    NotTerminated,
-    /// The first string is not ACTION@DEVPATH, or what begins with "libudev" is not what libudev sends.
-    #[error("the uevent's header is neither ACTION@DEVPATH nor libudev's")]
-    NoHeader,
-    /// A key that every uevent has is not there.
-    #[error("the uevent has no {0}")]
-    Missing(&'static str),
-    /// ACTION or DEVPATH and the header differ.
-    #[error("the uevent's {0} is not the one in its header")]
-    Disagrees(&'static str),
-    /// The path does not begin with a slash.
-    #[error("the uevent's device path does not begin with a slash")]
-    DevpathNotAbsolute,
-    /// SEQNUM is no decimal number of 64 bits.
-    #[error("the uevent's SEQNUM is not a number of 64 bits")]
-    BadSeqnum,
-}
+pub type Malformed = &'static str;
 
-/// Reads a datagram of the kernel.
-///
-/// # Errors
-/// One that contradicts itself is refused whole.
+const NO_HEADER: Malformed = "its header is neither ACTION@DEVPATH nor libudev's";
+
+/// Reads a datagram of the kernel. One that contradicts itself is refused whole.
 pub fn parse(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
     if datagram.len() > LONGEST {
-        return Err(Malformed::TooLong);
+        return Err("it is longer than 16384 bytes");
     }
     let (header, strings) = cut(terminated(datagram)?);
-    let at = memchr::memchr(b'@', header).filter(|&at| at > 0).ok_or(Malformed::NoHeader)?;
+    let at = memchr::memchr(b'@', header).filter(|&at| at > 0).ok_or(NO_HEADER)?;
     read(strings, Some((&header[..at], &header[at + 1..])))
 }
 
 /// Reads a datagram of udevd: `struct monitor_netlink_header` of systemd's libsystemd/sd-device/device-monitor.c, the same
-/// since 2011 and in eudev, and the device's properties. Its words are in the machine's byte order, but for the magic number.
-///
-/// # Errors
-/// What libudev would not take either.
+/// since 2011 and in eudev, and the device's properties. Its words are in the machine's byte order, but for the magic number. What
+/// libudev would not take is refused.
 pub fn parse_udev(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
     const MAGIC: u32 = 0xfeed_cafe;
     let word = |at: usize| datagram.get(at..at + 4)?.try_into().ok();
     let number = |at: usize| word(at).map(|word| u32::from_ne_bytes(word) as usize);
     if !datagram.starts_with(b"libudev\0") || word(8).map(u32::from_be_bytes) != Some(MAGIC) {
-        return Err(Malformed::NoHeader);
+        return Err(NO_HEADER);
     }
     let properties = || {
         let begin = number(16)?;
         datagram.get(begin..begin.checked_add(number(20)?)?)
     };
-    read(terminated(properties().ok_or(Malformed::NoHeader)?)?, None)
+    read(terminated(properties().ok_or(NO_HEADER)?)?, None)
 }
 
 /// The strings, the last one without its end.
 fn terminated(bytes: &[u8]) -> Result<&[u8], Malformed> {
-    bytes.strip_suffix(b"\0").ok_or(Malformed::NotTerminated)
+    bytes.strip_suffix(b"\0").ok_or("it does not end with a NUL byte")
 }
 
 /// Cuts at the first NUL byte, which belongs to neither side.
@@ -155,22 +129,22 @@ fn read<'a>(mut strings: &'a [u8], header: Option<(&'a [u8], &'a [u8])>) -> Resu
         };
         *key = Some(value);
     }
-    let action = action.ok_or(Malformed::Missing("ACTION"))?;
-    let devpath = devpath.ok_or(Malformed::Missing("DEVPATH"))?;
+    let action = action.ok_or("it has no ACTION")?;
+    let devpath = devpath.ok_or("it has no DEVPATH")?;
     match header {
-        Some((other, _)) if other != action => return Err(Malformed::Disagrees("ACTION")),
-        Some((_, other)) if other != devpath => return Err(Malformed::Disagrees("DEVPATH")),
+        Some((other, _)) if other != action => return Err("its ACTION is not the one in its header"),
+        Some((_, other)) if other != devpath => return Err("its DEVPATH is not the one in its header"),
         _ => {}
     }
     if !devpath.starts_with(b"/") {
-        return Err(Malformed::DevpathNotAbsolute);
+        return Err("its device path does not begin with a slash");
     }
     let action = match action {
         b"add" => Action::Add,
         b"remove" => Action::Remove,
         _ => Action::Other,
     };
-    let seqnum = number(seqnum.ok_or(Malformed::Missing("SEQNUM"))?).ok_or(Malformed::BadSeqnum)?;
+    let seqnum = number(seqnum.ok_or("it has no SEQNUM")?).ok_or("its SEQNUM is not a number of 64 bits")?;
     let [modalias, other_modalias] =
         [modalias, other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
     let synthetic = uuid.is_some();

@@ -2,7 +2,8 @@
 //! The socket through which the kernel and udevd speak, opened here or handed over by a supervisor.
 //!
 //! It is one socket in both multicast groups, so one drain is a drain of both. The order of the two is not certain: the kernel gives
-//! an event to one socket after the other, and udevd's broadcast of it may be here first. Nothing is believed that came from anybody else, nothing that went wrong passes uncounted, and no call waits.
+//! an event to one socket after the other, and udevd's broadcast of it may be here first. Nothing is believed that came from anybody
+//! else, nothing that went wrong passes uncounted, and no call waits.
 //!
 //! After [`Received::Overflow`] a caller has to go on until [`Received::Drained`]: the kernel queues nothing new until the
 //! queue is empty, and an edge-triggered poll has told all that it will tell. A caller that stops early to be fair to others
@@ -76,9 +77,6 @@ pub struct Netlink {
 impl Netlink {
     /// Opens a socket with room for `receive_buffer` bytes of queued datagrams, the kernel's overhead included.
     /// Without the privilege to go beyond `net.core.rmem_max` it gets that much: see [`Netlink::receive_buffer`].
-    ///
-    /// # Errors
-    /// [`Fatal::System`] with what the system says.
     pub fn open(receive_buffer: usize) -> Result<Netlink, Fatal> {
         let open = || {
             let socket = open_socket()?;
@@ -103,10 +101,7 @@ impl Netlink {
     }
 
     /// Takes over a socket that a supervisor opened (`ListenNetlink=kobject-uevent 3`: the number is the mask of groups), with
-    /// all that is queued in it. Its buffer may grow, and never shrinks.
-    ///
-    /// # Errors
-    /// Why it is of no use: it is another kind of socket, or lacks one of the groups.
+    /// all that is queued in it. Its buffer may grow, and never shrinks. The error says why it is of no use.
     pub fn adopt(socket: OwnedFd, receive_buffer: usize) -> Result<Netlink, String> {
         let refused = |errno: Errno| errno.desc().to_owned();
         let family = getsockopt(&socket, sockopt::Domain).map_err(refused)?;
@@ -182,18 +177,12 @@ impl Netlink {
     }
 
     /// How many datagrams the kernel dropped for want of room since the socket exists, adopted or not: exact,
-    /// and wrapping. What the filter sheds is not among them.
-    ///
-    /// # Errors
-    /// What the system says: SO_MEMINFO is there since Linux 4.12.
+    /// and wrapping. What the filter sheds is not among them. An error before Linux 4.12.
     pub fn drops(&self) -> io::Result<u32> {
         Ok(sockopt::drops(&self.socket)?)
     }
 
     /// The room for queued datagrams, in the unit of [`Netlink::open`].
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn receive_buffer(&self) -> io::Result<usize> {
         Ok(granted(&self.socket)?)
     }

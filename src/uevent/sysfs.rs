@@ -49,49 +49,29 @@ pub struct Scan {
     /// Hashes of device paths: a device may be in a class and on a bus, or in two classes.
     seen: HashSet<u64>,
     hasher: RandomState,
-    links: usize,
-    unreadable: usize,
+    /// How many links were looked at.
+    pub links: usize,
+    /// How many files and directories could not be read although they are there, and how many of `bus` and
+    /// `class` the tree lacks: 2 means that this is no sysfs.
+    pub unreadable: usize,
 }
 
 impl Scan {
-    /// A scan of the tree at `root`, normally /sys. A tree that is not there has no devices; see
-    /// [`Scan::unreadable`].
+    /// A scan of the tree at `root`, normally /sys. A tree that is not there has no devices.
     pub fn new(root: impl Into<PathBuf>) -> Scan {
-        let root = root.into();
-        let mut unreadable = 0;
-        let mut ahead = Vec::new();
-        for (top, below) in [("class", ""), ("bus", "devices")] {
-            match fs::read_dir(root.join(top)) {
-                Ok(entries) => {
-                    let names = entries.flatten().map(|entry| entry.file_name());
-                    ahead.extend(names.map(|name| Path::new(top).join(name).join(below)));
-                }
-                Err(_) => unreadable += 1,
-            }
-        }
+        let (open, seen, hasher, links, unreadable) = Default::default();
+        let mut scan = Scan { root: root.into(), ahead: Vec::new(), open, seen, hasher, links, unreadable };
         // The stack is taken from its end: buses come first, and both in the order of their names.
-        ahead.sort_unstable_by(|one, other| other.cmp(one));
-        ahead.sort_by_key(|path| path.starts_with("bus"));
-        Scan {
-            root,
-            ahead,
-            open: None,
-            seen: HashSet::new(),
-            hasher: RandomState::new(),
-            links: 0,
-            unreadable,
+        for (top, below) in [("class", ""), ("bus", "devices")] {
+            let Ok(entries) = fs::read_dir(scan.root.join(top)) else {
+                scan.unreadable += 1;
+                continue;
+            };
+            let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+            names.sort_unstable_by(|one, other| other.cmp(one));
+            scan.ahead.extend(names.iter().map(|name| Path::new(top).join(name).join(below)));
         }
-    }
-
-    /// How many links were looked at.
-    pub fn links(&self) -> usize {
-        self.links
-    }
-
-    /// How many files and directories could not be read although they are there, and how many of `bus` and
-    /// `class` the tree lacks: 2 means that this is no sysfs.
-    pub fn unreadable(&self) -> usize {
-        self.unreadable
+        scan
     }
 
     /// Whether the scan stopped at [`LINKS_MAX`], with more to see.
@@ -176,9 +156,6 @@ fn resolve(link: &Path, target: &Path) -> Option<Vec<u8>> {
 
 /// What drivers are looked up by for the device of this directory, most often nothing. Without a `modalias` attribute `uevent` is
 /// looked at, if it is on a bus.
-///
-/// # Errors
-/// What the system says; NotFound for `modalias` alone is none.
 pub fn modaliases(device: &Path, on_a_bus: bool) -> io::Result<Vec<Vec<u8>>> {
     let mut buffer = [0; FILE_MAX];
     match read(&device.join("modalias"), &mut buffer) {

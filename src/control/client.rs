@@ -25,10 +25,7 @@ const PATIENCE: u32 = 10;
 /// The least that a read may wait.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// Calls a method and returns the reply's parameters.
-///
-/// # Errors
-/// No daemon, no reply in time, or the error that the daemon replied.
+/// Calls a method and returns the reply's parameters. The error is that there is no daemon, no reply in time, or what it replied.
 pub fn call(
     socket: &Path,
     method: &'static str,
@@ -51,9 +48,6 @@ pub struct Conversation {
 
 impl Conversation {
     /// Connects.
-    ///
-    /// # Errors
-    /// No daemon.
     pub fn open(path: &Path) -> Result<Self, Fatal> {
         let at = path.display();
         let stream = connected(path).map_err(|errno| match errno {
@@ -73,9 +67,6 @@ impl Conversation {
     }
 
     /// Asks, once the last call is answered; with `more`, for reply after reply.
-    ///
-    /// # Errors
-    /// No daemon any more.
     pub fn ask(&mut self, method: &'static str, parameters: Value, more: bool) -> Result<(), Fatal> {
         self.method = method;
         let call = Call { method: format!("{}.{method}", interface::NAME), parameters, more, oneway: false };
@@ -83,9 +74,6 @@ impl Conversation {
     }
 
     /// The next reply's parameters.
-    ///
-    /// # Errors
-    /// As [`call`].
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Value, Fatal> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut chunk = [0; 4096];

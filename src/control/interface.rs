@@ -40,10 +40,7 @@ impl Service {
     }
 }
 
-/// The text of an interface; the reply where it is none of ours.
-///
-/// # Errors
-/// InterfaceNotFound.
+/// The text of an interface; the reply to give where it is none of ours.
 pub fn description(interface: &str) -> Result<&'static str, Reply> {
     match interface {
         NAME => Ok(DESCRIPTION),

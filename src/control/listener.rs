@@ -32,9 +32,6 @@ pub fn is_open(path: &Path) -> bool {
 
 impl Listener {
     /// Takes over the socket that a supervisor listens at, or opens one: the caller holds its [lock](super::lock).
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming the path.
     pub fn new(given: Option<StdListener>, path: &Path) -> Result<Self, Fatal> {
         let is_given = given.is_some();
         let listener = given.map_or_else(|| open(path), Ok);

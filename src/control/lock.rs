@@ -26,10 +26,7 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the lock beside this socket; None as soon as there is no need of it. A daemon that holds it may be about to end, so it
-    /// is waited for this long.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming the file, or who holds it.
+    /// is waited for this long; then the error names it.
     pub fn take(
         socket: &Path,
         patience: Duration,

@@ -64,9 +64,8 @@ pub struct Server {
     bounds: Bounds,
     connections: HashMap<ClientId, Connection>,
     stats: ConnectionStats,
-    /// There may be connections to accept. The loop is told of each once, so this is true until there are none.
-    unaccepted: bool,
-    /// Accepting failed, and is tried again then.
+    /// There may be connections to accept, from then on: accepting may have failed. The loop is told of each once, so this is so
+    /// until there are none.
     accept_at: Option<Time>,
     /// The next time that who waits is told that we live.
     beat_at: Time,
@@ -79,9 +78,6 @@ pub struct Server {
 
 impl Server {
     /// Serves who connects to this listener; tokens from this one on are the server's.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming the path.
     pub fn new(
         mut listener: Listener,
         registry: Registry,
@@ -97,8 +93,7 @@ impl Server {
             bounds,
             connections: HashMap::new(),
             stats: ConnectionStats { limit: bounds.clients, ..ConnectionStats::default() },
-            unaccepted: true,
-            accept_at: None,
+            accept_at: Some(Time::ZERO),
             beat_at: Time::ZERO,
             stopped: false,
             ready: VecDeque::new(),
@@ -126,7 +121,7 @@ impl Server {
     /// The loop has an event of one of the server's tokens.
     pub fn event(&mut self, event: &Event, now: Time) {
         match event.token() {
-            token if token == self.token => self.unaccepted = true,
+            token if token == self.token => self.accept_at = self.accept_at.or(Some(Time::ZERO)),
             Token(client) => {
                 self.with(client as ClientId, |connection| connection.ready(event.is_write_closed(), now));
             }
@@ -139,23 +134,22 @@ impl Server {
         for client in self.clients(|connection| connection.deadline(patience).is_some_and(|at| at <= now)) {
             self.close(client, &End::Slow);
         }
-        self.accept_at = self.accept_at.filter(|at| *at > now);
         for _ in 0..ACCEPTS {
-            if !self.may_accept() || !self.unaccepted {
-                break;
+            if self.next_accept().is_some_and(|at| at <= now) {
+                self.accept(now);
             }
-            self.accept(now);
         }
         for _ in 0..MESSAGES {
             let Some(client) = self.ready.pop_front() else { break };
             self.take_message(client, now);
         }
-        self.has_more()
+        !self.ready.is_empty() || self.next_accept().is_some_and(|at| at <= now)
     }
 
     /// The next call. The client is the one to [reply](Self::reply) to; nobody wants a reply to a `oneway` call, or has gone.
     pub fn next_call(&mut self) -> Option<(Option<ClientId>, Method)> {
-        self.calls.pop_front()
+        let (client, method) = self.calls.pop_front()?;
+        Some((client.filter(|client| self.connections.contains_key(client)), method))
     }
 
     /// The next client that went away.
@@ -215,8 +209,8 @@ impl Server {
         let slow =
             self.connections.values().filter_map(|connection| connection.deadline(self.bounds.patience));
         // A client that was answered since the last turn may have called again before.
-        let ready = self.has_more().then_some(Time::ZERO);
-        slow.chain(self.accept_at).chain(ready).chain(beat).min()
+        let ready = (!self.ready.is_empty()).then_some(Time::ZERO);
+        slow.chain(self.next_accept()).chain(ready).chain(beat).min()
     }
 
     /// How many connections there are, and what became of others.
@@ -224,12 +218,8 @@ impl Server {
         ConnectionStats { now: self.connections.len(), ..self.stats }
     }
 
-    fn has_more(&self) -> bool {
-        !self.ready.is_empty() || (self.unaccepted && self.may_accept())
-    }
-
-    fn may_accept(&self) -> bool {
-        !self.stopped && self.accept_at.is_none() && self.connections.len() < self.bounds.clients
+    fn next_accept(&self) -> Option<Time> {
+        self.accept_at.filter(|_| !self.stopped && self.connections.len() < self.bounds.clients)
     }
 
     fn accept(&mut self, now: Time) {
@@ -243,7 +233,7 @@ impl Server {
         });
         let Err(error) = result else { return };
         match error.kind() {
-            ErrorKind::WouldBlock => self.unaccepted = false,
+            ErrorKind::WouldBlock => self.accept_at = None,
             // Gone before it was accepted.
             ErrorKind::ConnectionAborted => {}
             _ => {
@@ -322,15 +312,9 @@ impl Server {
         if let Err(error) = self.registry.deregister(&mut connection.stream) {
             log::debug!("{path}: deregistering a client: {error}");
         }
-        // What it asked to be loaded is loaded; what it only wanted to know is not looked up.
-        self.calls.retain_mut(|(caller, method)| {
-            let is_theirs = *caller == Some(client);
-            *caller = caller.filter(|_| !is_theirs);
-            !is_theirs || method.is_privileged()
-        });
         self.gone.push(client);
         // Its descriptor is free.
-        self.accept_at = None;
+        self.accept_at = self.accept_at.map(|_| Time::ZERO);
     }
 }
 

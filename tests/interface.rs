@@ -64,10 +64,19 @@ fn every_reply_is_what_the_interface_describes() {
             assert!(checked.contains(&method.as_str()), "{method} was not checked");
         }
         let status = running.json(&["status", "--json"]);
-        for metric in include_str!("../src/cli/metrics.prom").lines().filter(|line| !line.starts_with('#')) {
-            let (_, place) = metric.rsplit_once(' ').expect("a metric and its place in the status");
-            assert!(status.pointer(place).is_some_and(serde_json::Value::is_u64), "{metric}");
+        let templates =
+            [include_str!("../src/cli/metrics.prom"), include_str!("../src/cli/status.txt")].concat();
+        for place in
+            templates.split("{").filter(|part| part.starts_with('/') && !part.starts_with("/screen/"))
+        {
+            let (place, _) = place.split_once('}').expect("a place in the status");
+            let value = status.pointer(place);
+            assert!(value.is_some_and(|value| value.is_u64() || place == "/version"), "{place}");
         }
+        let screen = String::from_utf8(running.ask(&["status"]).stdout).expect("text");
+        assert!(screen.contains(&format!("\n   requests: {}, ", status["requests"])), "{screen}");
+        assert!(screen.starts_with("      state: dry run, nothing is loaded; "), "{screen}");
+        assert!(!screen.contains('{') && !screen.contains(": \n"), "{screen}");
         let metrics = running.ask(&["status", "--prometheus"]).stdout;
         let requests = format!("\naddonce_requests_total {}\n", status["requests"]);
         assert!(String::from_utf8_lossy(&metrics).contains(&requests), "{}", metrics.escape_ascii());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce daemon`: load each module once, for as long as it is let.
+//! The commands that load modules: `addonce daemon`, for as long as it is let; `addonce serve`, a daemon for the occasion; and `addonce
+//! scan`, which has no clients and asks no udev.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::options::{LimitOptions, SocketOption, seconds};
-use crate::control::listener::Listener;
+use super::options::{BufferOption, CoreOptions, SocketOption, seconds};
+use crate::control::listener::{self, Listener};
 use crate::control::lock::Lock;
 use crate::control::process::has_capability;
 use crate::control::server::Bounds;
@@ -20,21 +21,35 @@ use crate::kmod::{Loader, Resolver, Tree};
 use crate::uevent::activation::{self, Given};
 use crate::uevent::netlink::Netlink;
 
-/// So long a daemon that is about to end is waited for.
-const STEP_DOWN: Duration = Duration::from_secs(3);
-
+/// So long another daemon may have the lock, because it begins or ends.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// So long a daemon for the occasion stays when nothing is left: udev's next event would have to begin anew.
+const LINGER: Duration = Duration::from_secs(1);
 /// Where udevd listens: it exists from udevd's start on.
 const UDEV: &str = "/run/udev/control";
-
 /// The SEQNUM of the newest uevent.
 const NEWEST: &str = "/sys/kernel/uevent_seqnum";
+
+/// What whoever loads modules may be told.
+#[derive(Args, Debug)]
+struct LoadOptions {
+    /// Load nothing: say what would be loaded, and take it for live.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    core: CoreOptions,
+    #[command(flatten)]
+    buffer: BufferOption,
+    /// Seconds that running loads are waited for once addonce is to stop. They go on without it.
+    #[arg(long, value_name = "SECONDS", default_value = "90", value_parser = seconds)]
+    stop_timeout: Duration,
+    #[command(flatten)]
+    tree: Tree,
+}
 
 /// What a daemon may be told, started by hand or on demand.
 #[derive(Args, Debug)]
 pub struct DaemonOptions {
-    /// Load nothing: say what would be loaded, and take it for live.
-    #[arg(long)]
-    dry_run: bool,
     /// Clients served at a time, who are udev's programs most of all; more of them wait.
     #[arg(long, value_name = "N", default_value = "4096")]
     clients: NonZeroUsize,
@@ -42,60 +57,89 @@ pub struct DaemonOptions {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     patience: Duration,
     #[command(flatten)]
-    limits: LimitOptions,
+    socket: SocketOption,
     #[command(flatten)]
-    pub socket: SocketOption,
+    load: LoadOptions,
+}
+
+/// Load what the devices in /sys need, follow the devices that appear because of it, and exit when nothing is left. For systems
+/// without udev: rules are not asked.
+#[derive(Args, Debug)]
+pub struct ScanOptions {
+    /// Milliseconds without any news that count as "nothing is left": devices are discovered in the background.
+    #[arg(long, value_name = "MS", default_value = "200")]
+    idle: u64,
     #[command(flatten)]
-    tree: Tree,
+    load: LoadOptions,
 }
 
 /// Runs until a signal ends it.
-pub fn run(options: DaemonOptions) -> Result<ExitCode, Fatal> {
+pub fn daemon(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
     // Before anything is opened: descriptors that were handed over go by their numbers.
-    let socket = &options.socket.socket;
-    let given = activation::take(socket, options.limits.buffer.receive_buffer.get())?;
-    let loader = options.loader()?;
-    let lock = Lock::take(socket, STEP_DOWN, || false)?;
-    options.run(lock, loader, given, None, None)
+    let given = activation::take(&options.socket.socket, options.load.buffer.size())?;
+    options.run(given, || false, None, None)
+}
+
+/// Serves until nothing is left, unless somebody does. `addonce-load` and `addonce load` start it where no daemon listens. Many may do so
+/// at once: all but one of them find that somebody has the lock, wait until he listens, and end.
+pub fn serve(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
+    // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
+    let _ = nix::unistd::setsid();
+    // As udev has it in the environment of a program, which hands it down to us.
+    let requester = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
+    let is_needless = || listener::is_open(&options.socket.socket);
+    options.run(Given::default(), is_needless, requester, Some(LINGER))
+}
+
+/// Scans and follows.
+pub fn scan(options: &ScanOptions) -> Result<ExitCode, Fatal> {
+    let load = &options.load;
+    let loader = load.loader(None)?;
+    // Nothing appears because of loads that are not performed.
+    let (netlink, idle) = match load.dry_run {
+        true => (None, 0),
+        false => (Some(Netlink::open(load.buffer.size())?), options.idle),
+    };
+    let config = Config { linger: Some(Duration::from_millis(idle)), ..load.config(loader, netlink) };
+    let core = Daemon::new(Resolver::open(load.tree.clone())?, config)?.run()?;
+    let stats = core.stats();
+    log::info!(
+        "scan: {} requests, {} duplicates, {} modules came in, {} failed",
+        stats.requests,
+        stats.duplicates(),
+        stats.live,
+        stats.failed
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 impl DaemonOptions {
-    /// Who performs loads: to be asked for first, for without one there is no daemon.
-    pub fn loader(&self) -> Result<Loader, Fatal> {
-        loader(self.dry_run, &self.tree, make_room(self.clients.get())?)
-    }
-
-    /// Runs a daemon for as long as the lock is held, or none where there is no need of one. `requester` is the SEQNUM of the event
-    /// whose program wants it, where one does.
-    pub fn run(
-        self,
-        lock: Option<Lock>,
-        loader: Loader,
+    /// Runs a daemon, unless somebody else's makes it needless. `requester` is the SEQNUM of the event whose program wants it, where
+    /// one does.
+    fn run(
+        &self,
         given: Given,
+        is_needless: impl Fn() -> bool,
         requester: Option<u64>,
         linger: Option<Duration>,
     ) -> Result<ExitCode, Fatal> {
-        let Some(_lock) = lock else { return Ok(ExitCode::SUCCESS) };
+        let (load, path) = (&self.load, &self.socket.socket);
+        let loader = load.loader(make_room(self.clients.get())?)?;
+        let Some(_lock) = Lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
         // The socket first: what happens while the rest is set up waits there.
-        let netlink =
-            given.netlink.map_or_else(|| Netlink::open(self.limits.buffer.receive_buffer.get()), Ok)?;
-        let presumed = requester.zip(newest());
+        let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.size()), Ok)?;
+        let newest = std::fs::read_to_string(NEWEST).ok().and_then(|number| number.trim().parse().ok());
         let with_udev = Path::new(UDEV).exists();
         let bounds = Bounds { clients: self.clients.get(), patience: self.patience };
-        let resolver = Resolver::open(self.tree.clone())?;
-        let path = self.socket.socket;
-        let listener = Listener::new(given.control, &path)?;
+        let resolver = Resolver::open(load.tree.clone())?;
         let config = Config {
-            limits: self.limits.core.limits(),
-            netlink: Some(netlink),
             with_udev,
             // Who loads nothing must not keep udev from it.
-            holds: !self.dry_run || !self.tree.is_this_machine(),
-            presumed,
-            control: Some((listener, bounds)),
-            loader,
-            stop_timeout: self.limits.stop_timeout,
+            holds: !load.dry_run || !load.tree.is_this_machine(),
+            presumed: requester.zip(newest),
+            control: Some((Listener::new(given.control, path)?, bounds)),
             linger,
+            ..load.config(loader, Some(netlink))
         };
         let daemon = Daemon::new(resolver, config)?;
         let from = if with_udev { "udev" } else { "the kernel and /sys, for there is no udev" };
@@ -105,9 +149,43 @@ impl DaemonOptions {
     }
 }
 
-/// The number of the newest event there is.
-fn newest() -> Option<u64> {
-    std::fs::read_to_string(NEWEST).ok()?.trim().parse().ok()
+impl LoadOptions {
+    /// Of a loop that has no clients, until something else is said.
+    fn config(&self, loader: Loader, netlink: Option<Netlink>) -> Config {
+        Config {
+            limits: self.core.limits(),
+            netlink,
+            with_udev: false,
+            holds: false,
+            presumed: None,
+            control: None,
+            loader,
+            stop_timeout: self.stop_timeout,
+            linger: None,
+        }
+    }
+
+    /// Who performs loads: the kernel, if it can and we may. What is executed may open so many files, where that is another
+    /// number than ours. To be asked for first, for without one nothing is done.
+    fn loader(&self, open_files: Option<u64>) -> Result<Loader, Fatal> {
+        let loader = Loader { dry_run: self.dry_run, open_files };
+        // Made by every kernel that has module support: kernel/module/procfs.c.
+        let has_modules = Path::new("/proc/modules").exists();
+        let why = if self.dry_run {
+            return Ok(loader);
+        } else if !self.tree.is_this_machine() {
+            let why = "--sysfs names another machine's devices: nothing is loaded for those, add --dry-run";
+            return Err(Fatal::Usage(why.into()));
+        } else if !has_modules {
+            "/proc/modules: not there: this kernel was built without module support (CONFIG_MODULES): there is nothing to load, \
+             use --dry-run to see what would be"
+        } else if !has_capability("/proc/self") {
+            "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run"
+        } else {
+            return Ok(loader);
+        };
+        Err(Fatal::System(why.into()))
+    }
 }
 
 /// Sees to it that so many clients may connect, as far as the system lets us: beyond that they are turned away. Returns the
@@ -123,27 +201,4 @@ fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
     }
     setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(refused)?;
     Ok(Some(soft))
-}
-
-/// Who performs loads: the kernel, if it can and we may. What is executed may open so many files, where that is another
-/// number than ours.
-pub fn loader(dry_run: bool, tree: &Tree, open_files: Option<u64>) -> Result<Loader, Fatal> {
-    let loader = Loader { dry_run, open_files };
-    if dry_run {
-        return Ok(loader);
-    }
-    if !tree.is_this_machine() {
-        let why = "--sysfs names another machine's devices: nothing is loaded for those, add --dry-run";
-        return Err(Fatal::Usage(why.into()));
-    }
-    // Made by every kernel that has module support: kernel/module/procfs.c.
-    let why = if !Path::new("/proc/modules").exists() {
-        "/proc/modules: not there: this kernel was built without module support (CONFIG_MODULES): there is nothing to load, use \
-         --dry-run to see what would be"
-    } else if !has_capability("/proc/self") {
-        "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run"
-    } else {
-        return Ok(loader);
-    };
-    Err(Fatal::System(why.into()))
 }

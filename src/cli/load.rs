@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce load`: ask for a module, and wait for what becomes of it.
+//! `addonce load` and `addonce retry`: an administrator's word that modules are to be attempted, and what becomes of them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command as Process, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use nix::unistd::geteuid;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::query::Query;
-use crate::control::listener;
+use super::query::{Query, list, show, text};
 use crate::escape::escape;
 use crate::fatal::Fatal;
 
@@ -24,44 +23,87 @@ const PAUSE: Duration = Duration::from_millis(5);
 ///
 /// It is an administrator's word, and always an attempt. Without a daemon one is started for the occasion.
 #[derive(Args, Debug)]
-pub struct Command {
+pub struct Load {
     /// A modalias or a module's name.
     alias: OsString,
     #[command(flatten)]
     query: Query,
 }
 
-impl Command {
+/// Attempt failed modules again, now, and wait for what each comes to.
+#[derive(Args, Debug)]
+pub struct Retry {
+    /// The modules [default: all that are remembered as failed].
+    modules: Vec<String>,
+    #[command(flatten)]
+    query: Query,
+}
+
+impl Load {
     /// Asks and waits.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let alias = escape(self.alias.as_bytes());
-        let order = || self.query.order("Load", json!({ "alias": alias }));
-        let reply = match order() {
-            Err(Fatal::NoDaemon(why)) if geteuid().is_root() => {
-                self.start_daemon(why)?;
-                order()?
-            }
-            reply => reply?,
-        };
-        self.query.print_answers(&reply, &alias)
-    }
-
-    /// Starts a daemon, and waits until it listens.
-    fn start_daemon(&self, no_daemon: String) -> Result<(), Fatal> {
-        let refused = |error| Fatal::System(format!("addonce serve: {error}"));
-        let socket = &self.query.socket.socket;
-        let mut serve = Process::new(std::env::current_exe().map_err(refused)?);
-        serve.args(["--log=warn", "serve", "--socket"]).arg(socket);
-        let mut serve = serve.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(refused)?;
         let deadline = Instant::now() + START;
-        while !listener::is_open(socket) {
-            let status = serve.try_wait().map_err(refused)?;
+        let mut serve: Option<Child> = None;
+        loop {
+            let reply = self.query.order("Load", json!({ "alias": alias }));
+            let Err(Fatal::NoDaemon(why)) = reply else { return told(&self.query, &reply?, &alias) };
+            let has_ended = match &mut serve {
+                Some(serve) => serve.try_wait().map_err(refused)?,
+                None if geteuid().is_root() => {
+                    serve = Some(self.start_daemon().map_err(refused)?);
+                    None
+                }
+                None => return Err(Fatal::NoDaemon(why)),
+            };
             // It has said why.
-            if status.is_some_and(|status| !status.success()) || Instant::now() > deadline {
-                return Err(Fatal::NoDaemon(no_daemon));
+            if has_ended.is_some_and(|status| !status.success()) || Instant::now() > deadline {
+                return Err(Fatal::NoDaemon(why));
             }
             std::thread::sleep(PAUSE);
         }
-        Ok(())
     }
+
+    fn start_daemon(&self) -> std::io::Result<Child> {
+        let mut serve = Command::new(std::env::current_exe()?);
+        serve.args(["--log=warn", "serve", "--socket"]).arg(&self.query.socket.socket);
+        serve.stdin(Stdio::null()).stdout(Stdio::null()).spawn()
+    }
+}
+
+fn refused(error: std::io::Error) -> Fatal {
+    Fatal::System(format!("addonce serve: {error}"))
+}
+
+impl Retry {
+    /// Asks and waits.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let reply = self.query.order("Retry", json!({ "modules": self.modules }))?;
+        told(&self.query, &reply, &self.modules.join(" "))
+    }
+}
+
+/// Prints what became of the modules that were asked for, a line for each. The exit code is 1 where one of them failed, or where there
+/// was none.
+fn told(query: &Query, reply: &Value, asked: &str) -> Result<ExitCode, Fatal> {
+    let answers = list(reply, "/answers");
+    show(query.json, reply, |_| answers.iter().map(line).collect())?;
+    let is_unknown = answers.is_empty() && !asked.is_empty();
+    if is_unknown && !query.json {
+        log::error!("no module is known for {asked}: `addonce explain` shows how it is looked up");
+    }
+    let failed = answers.iter().any(|answer| answer["state"] == "failed");
+    Ok(if failed || is_unknown { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn line(answer: &Value) -> String {
+    let again = answer["again_in_ms"].as_u64();
+    let again = again.map_or(String::new(), |ms| format!("; attempted again in {:.1} s", ms as f64 / 1e3));
+    let why = match text(answer, "/state") {
+        "failed" => &format!("failed: {}{again}", text(answer, "/reason")),
+        "blacklisted" => "not loaded: blacklisted in modprobe.d or on the kernel command line",
+        "ruled_out" => "not loaded: ruled out by hwdb (ADDONCE, ADDONCE_UNLESS)",
+        state => state,
+    };
+    format!("{}: {why}\n", text(answer, "/module"))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The commands, a file each. Every command returns its exit code (0 done, 1 the module's answer is a failure) or a [`Fatal`],
+//! The commands; those that have their flags in common share a file. Every command returns its exit code (0 done, 1 the module's answer is a failure) or a [`Fatal`],
 //! which has one of its own.
 
 mod daemon;
@@ -13,9 +13,6 @@ mod plot;
 mod query;
 mod record;
 mod replay;
-mod retry;
-mod scan;
-mod serve;
 pub mod settings;
 mod settle;
 mod status;
@@ -47,10 +44,10 @@ enum Command {
     Daemon(daemon::DaemonOptions),
     /// Do the daemon's work until nothing is left to do: what udev's program starts where no daemon listens.
     Serve(daemon::DaemonOptions),
-    Scan(scan::Command),
+    Scan(daemon::ScanOptions),
     Explain(explain::Command),
-    Load(load::Command),
-    Retry(retry::Command),
+    Load(load::Load),
+    Retry(load::Retry),
     Settle(settle::Command),
     Status(status::Command),
     Failed(failed::Command),
@@ -79,9 +76,9 @@ pub fn run() -> Result<ExitCode, Fatal> {
         return Ok(ExitCode::SUCCESS);
     }
     match cli.command {
-        Command::Daemon(options) => daemon::run(options),
-        Command::Serve(options) => serve::run(options),
-        Command::Scan(command) => command.run(),
+        Command::Daemon(options) => daemon::daemon(&options),
+        Command::Serve(options) => daemon::serve(&options),
+        Command::Scan(options) => daemon::scan(&options),
         Command::Explain(command) => command.run(),
         Command::Load(command) => command.run(),
         Command::Retry(command) => command.run(),

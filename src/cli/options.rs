@@ -50,19 +50,13 @@ impl CoreOptions {
 pub struct BufferOption {
     /// Bytes of uevents the kernel may queue for us.
     #[arg(long, value_name = "BYTES", default_value = "134217728")]
-    pub receive_buffer: NonZeroUsize,
+    receive_buffer: NonZeroUsize,
 }
 
-/// The bounds of whoever loads modules.
-#[derive(Args, Clone, Debug)]
-pub struct LimitOptions {
-    #[command(flatten)]
-    pub core: CoreOptions,
-    #[command(flatten)]
-    pub buffer: BufferOption,
-    /// Seconds that running loads are waited for once addonce is to stop. They go on without it.
-    #[arg(long, value_name = "SECONDS", default_value = "90", value_parser = seconds)]
-    pub stop_timeout: Duration,
+impl BufferOption {
+    pub fn size(&self) -> usize {
+        self.receive_buffer.get()
+    }
 }
 
 /// Whole seconds.

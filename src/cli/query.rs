@@ -46,34 +46,6 @@ impl Query {
     pub fn order(&self, method: &'static str, parameters: Value) -> Result<Value, Fatal> {
         call(&self.socket.socket, method, parameters, None)
     }
-
-    /// Prints what became of the modules that were asked for, a line for each. The exit code is 1 where one of them failed, or where
-    /// there was none.
-    pub fn print_answers(&self, reply: &Value, asked: &str) -> Result<ExitCode, Fatal> {
-        let answers = list(reply, "/answers");
-        show(self.json, reply, |_| answers.iter().map(line).collect())?;
-        let nothing = answers.is_empty() && !asked.is_empty();
-        if nothing && !self.json {
-            log::error!("no module is known for {asked}: `addonce explain` shows how it is looked up");
-        }
-        let failed = answers.iter().any(|answer| answer["state"] == "failed");
-        Ok(if failed || nothing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-    }
-}
-
-fn line(answer: &Value) -> String {
-    let why = match text(answer, "/state") {
-        "failed" => {
-            let again = answer["again_in_ms"].as_u64();
-            let again =
-                again.map_or(String::new(), |ms| format!("; attempted again in {:.1} s", ms as f64 / 1e3));
-            format!("failed: {}{again}", text(answer, "/reason"))
-        }
-        "blacklisted" => "not loaded: blacklisted in modprobe.d or on the kernel command line".into(),
-        "ruled_out" => "not loaded: ruled out by hwdb (ADDONCE, ADDONCE_UNLESS)".into(),
-        state => state.to_owned(),
-    };
-    format!("{}: {why}\n", text(answer, "/module"))
 }
 
 /// What the daemon at this socket has published in [`STATUS`]. [`Fatal::NoDaemon`] where the one that wrote it is gone.
@@ -104,6 +76,18 @@ pub fn text<'a>(reply: &'a Value, place: &str) -> &'a str {
 /// The objects of this list; none where there is no list.
 pub fn list<'a>(reply: &'a Value, place: &str) -> &'a [Value] {
     reply.pointer(place).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A text with the values of a reply in it, each at its place in braces: `{/clients/now}`.
+pub fn fill(template: &str, reply: &Value) -> String {
+    let mut parts = template.split("{/");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |filled, part| {
+        let (place, rest) = part.split_once('}').unwrap_or_default();
+        let place = format!("/{place}");
+        let text = reply.pointer(&place).and_then(Value::as_str);
+        filled + &text.map_or_else(|| number(reply, &place).to_string(), str::to_owned) + rest
+    })
 }
 
 /// Prints a reply: as JSON, or as the text that `page` makes of it.

@@ -6,6 +6,8 @@
 //! 2 µs all in, with 8192 CPUs as with 64. Runs in namespaces of its own, without privilege. That an event was the kind of duplicate that was measured is made sure of by the scheduler's counters.
 
 mod common;
+#[path = "../tests/common/fake.rs"]
+mod fake;
 #[path = "../tests/common/figures.rs"]
 mod figures;
 #[allow(dead_code)]
@@ -35,11 +37,11 @@ use addonce::kmod::{Resolver, Tree};
 use addonce::once::{
     Candidate, Cause, InitState, Limits, Modules, Name, Origin, Outcome, Plan, Request, Stats, Time,
 };
-use addonce::replay::fake::FakeModules;
-use addonce::replay::simulation::{Simulation, World};
+use addonce::replay::{Simulation, World};
 use addonce::uevent::message;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
+use fake::FakeModules;
 use figures::Figures;
 use fixture::Fixture;
 use nix::sys::socket::{NetlinkAddr, recvfrom};

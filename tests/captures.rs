@@ -2,7 +2,7 @@
 //! Captures: what is written reads back, and real storms, replayed.
 //!
 //! A case is three files in tests/captures: NAME.capture as `addonce record` wrote it, NAME.world with the modules and
-//! the kernel's answers to go with it (`addonce replay --world`), and NAME.expected, what the replay prints; to
+//! the kernel's answers to go with it (common/fake.rs), and NAME.expected, what `addonce replay` would print of that; to
 //! add one is to add files. `ADDONCE_BLESS=1 cargo test --test captures` writes NAME.expected anew, to be looked at.
 //!
 //! Captures are plain text and are kept so: the modaliases that make them long are all alike, and git packs them to a
@@ -11,16 +11,18 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use addonce::once::{InitState, Modules, Name};
-use addonce::replay::fake::FakeModules;
+use addonce::cli::replay::{page, replay};
+use addonce::once::{InitState, Limits, Modules, Name};
 use addonce::uevent::capture::{Reader, Record, Writer};
 use addonce::uevent::message::LONGEST;
-use common::running::addonce;
+use common::fake::FakeModules;
 use proptest::prelude::*;
+use serde_json::Value;
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
@@ -31,27 +33,25 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+fn replayed(case: &Path) -> Value {
+    let world = fs::read_to_string(case.with_extension("world")).expect("a world");
+    let world = FakeModules::parse(&world).expect("a declaration");
+    let capture = BufReader::new(File::open(case).expect("a capture"));
+    replay(capture, world, Limits { jobs: 4, ..Limits::default() }).expect("a capture")
+}
+
 #[test]
 fn a_recorded_storm_comes_to_what_is_expected() {
     let cases = cases();
     assert!(!cases.is_empty());
     for case in cases {
-        let [world, expected] = ["world", "expected"].map(|extension| case.with_extension(extension));
-        let output = addonce()
-            .arg("replay")
-            .arg(&case)
-            .arg("--world")
-            .arg(&world)
-            .arg("--jobs=4")
-            .output()
-            .expect("addonce");
-        assert!(output.status.success(), "{output:?}");
+        let expected = case.with_extension("expected");
+        let is = page(&replayed(&case));
         if std::env::var_os("ADDONCE_BLESS").is_some() {
-            fs::write(&expected, &output.stdout).expect("write");
+            fs::write(&expected, &is).expect("write");
         }
         let wanted =
             fs::read_to_string(&expected).unwrap_or_else(|error| panic!("{}: {error}", expected.display()));
-        let is = String::from_utf8_lossy(&output.stdout);
         assert!(is == wanted, "{}: this is not what was expected:\n{is}", expected.display());
     }
 }
@@ -60,11 +60,8 @@ fn a_recorded_storm_comes_to_what_is_expected() {
 #[test]
 fn no_module_comes_in_twice() {
     for case in cases() {
-        let world = case.with_extension("world");
-        let output = addonce().arg("replay").arg(&case).arg("--json").arg("--world").arg(&world).output();
-        let replay: serde_json::Value =
-            serde_json::from_slice(&output.expect("addonce").stdout).expect("JSON");
-        let landings = replay["add_once"].as_array().expect("landings");
+        let replayed = replayed(&case);
+        let landings = replayed["add_once"].as_array().expect("landings");
         let live = landings.iter().filter(|landing| landing["outcome"] == "live");
         let mut modules: Vec<&str> =
             live.map(|landing| landing["module"].as_str().expect("a name")).collect();

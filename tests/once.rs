@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rules of the scheduler, one sentence a test, in declared worlds with a clock of their own.
 
+#[path = "common/fake.rs"]
+mod fake;
 #[path = "common/simulated.rs"]
 mod simulated;
 
@@ -12,8 +14,7 @@ use addonce::once::Status;
 use addonce::once::{Backoff, Mode, Policy};
 use addonce::once::{Origin, Request};
 use addonce::once::{Outcome, Stage};
-use addonce::replay::fake::FakeModules;
-use addonce::replay::simulation::Simulation;
+use fake::{FakeModules, Simulation};
 use simulated::{ByHand, Simulated};
 
 fn world(declaration: &str) -> Simulation {

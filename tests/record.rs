@@ -248,8 +248,13 @@ fn what_cannot_be_read_is_named_with_file_and_line() {
     with_tree(&path("time", "addonce-capture 1\n\nadd@/d\n"), &["time: line 3:", "time in seconds"]);
     with_tree(&path("byte", "addonce-capture 1\n\n0 add@/d X=\u{ff}\n"), &["byte: line 3:", "\\xc3"]);
     with_tree("/nowhere/x.capture", &["/nowhere/x.capture"]);
-    let wrong = path("wrong", "a needs b\nc => ENOSUCH\n");
-    refused(&[&good, "--world", &wrong], &["wrong: line 2:", "ENOSUCH"]);
-    refused(&[&good, "--world=/nowhere/world"], &["/nowhere/world"]);
-    assert_eq!(replay(&[&good, "--world=x", "--kernel=1"]).status.code(), Some(2));
+    let wrong = path("wrong", "a takes 5 # ms\nc => ENOSUCH\n");
+    let answered = |answers: &str, words: &[&str]| {
+        let answers = ["--kernel-answers", answers];
+        let flags = flags.iter().map(String::as_str);
+        refused(&[&good[..]].into_iter().chain(answers).chain(flags).collect::<Vec<_>>(), words);
+    };
+    answered(&wrong, &["wrong: line 2:", "no such errno", "ENOSUCH"]);
+    answered(&path("odd", "# comment\n\na needs b\n"), &["odd: line 3: no such statement: a needs b"]);
+    answered("/nowhere/answers", &["/nowhere/answers"]);
 }

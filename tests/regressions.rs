@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One test for every bug that was fixed. Most were found by the property tests in `tests/model`.
 
+#[path = "common/fake.rs"]
+mod fake;
 #[path = "common/simulated.rs"]
 mod simulated;
 
@@ -10,8 +12,7 @@ use std::time::Duration;
 use addonce::once::Limits;
 use addonce::once::Status;
 use addonce::once::{Backoff, Origin, Policy, Request};
-use addonce::replay::fake::FakeModules;
-use addonce::replay::simulation::Simulation;
+use fake::{FakeModules, Simulation};
 use simulated::{ByHand, Simulated};
 
 fn world(declaration: &str) -> Simulation {

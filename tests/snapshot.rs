@@ -2,14 +2,15 @@
 //! What a core that takes over from another one believes, one sentence a test. That it rules as the other one did is
 //! proved in `tests/model`.
 
+#[path = "common/fake.rs"]
+mod fake;
 #[path = "common/simulated.rs"]
 mod simulated;
 
 use std::time::Duration;
 
 use addonce::once::{Limits, Origin, Scheduler, Snapshot};
-use addonce::replay::fake::FakeModules;
-use addonce::replay::simulation::Simulation;
+use fake::{FakeModules, Simulation};
 use serde_json::Value;
 use simulated::{ByHand, Simulated};
 

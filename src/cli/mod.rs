@@ -12,7 +12,7 @@ mod options;
 mod plot;
 mod query;
 mod record;
-mod replay;
+pub mod replay;
 pub mod settings;
 mod settle;
 mod status;

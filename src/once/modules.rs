@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the scheduler asks of the module tree and the kernel.
 //!
-//! The real side of [`Modules`] is `kmod::Resolver` (libkmod, hwdb, sysfs); tests and replays use
-//! [`FakeModules`](crate::replay::fake::FakeModules). An implementation answers from what is true now, and it never fails: a module
+//! The real side of [`Modules`] is `kmod::Resolver` (libkmod, hwdb, sysfs); replays and tests use worlds that are
+//! [simulated](crate::replay). An implementation answers from what is true now, and it never fails: a module
 //! that cannot be planned is a [`Work::Missing`], an alias without modules an empty list.
 
 use std::ffi::CString;

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod devices;
+pub mod fake;
 pub mod figures;
 pub mod fixture;
 pub mod flood;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use addonce::once::{ClientId, Origin, Request};
-use addonce::replay::simulation::{Simulation, World};
+use addonce::replay::{Simulation, World};
+
+use super::fake::FakeModules;
 
 /// Of the newest event.
 static SEQNUM: AtomicU64 = AtomicU64::new(0);
@@ -65,7 +67,7 @@ pub trait ByHand {
     fn unloaded(&mut self, name: &str);
 }
 
-impl ByHand for Simulation {
+impl ByHand for Simulation<FakeModules> {
     fn client(&mut self, client: ClientId, name: &str) {
         self.ask(Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) });
     }

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fake::{FakeModule, FakeModules};
 use addonce::once::Mode;
 use addonce::once::{Action, Scheduler};
 use addonce::once::{AddOnce, Outcome};
 use addonce::once::{Answer, Status};
 use addonce::once::{Candidate, InitState, Modules, Name, Plan, Verdict};
 use addonce::once::{Origin, Request};
-use addonce::replay::fake::{FakeModule, FakeModules};
 
 use super::ledger::{Ledger, Who};
 use super::steps::{Case, Step, alias};

@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::fake::FakeModules;
 use addonce::once::Mode;
 use addonce::once::{AddOnce, LoadError, Outcome, Stage};
 use addonce::once::{Cause, Name, Plan};
-use addonce::replay::fake::FakeModules;
 
 use super::world::{World, name, number};
 

@@ -13,6 +13,8 @@
 //!
 //! Which mistakes these and the other tests of the scheduler were seen to catch stands in mutations.md.
 
+#[path = "../common/fake.rs"]
+mod fake;
 mod harness;
 mod invariants;
 mod ledger;

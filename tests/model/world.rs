@@ -7,11 +7,11 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fake::FakeModules;
 use addonce::once::Limits;
 use addonce::once::Name;
 use addonce::once::outcome::errno_name;
 use addonce::once::{Backoff, Mode, Policy};
-use addonce::replay::fake::FakeModules;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};

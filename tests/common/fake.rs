@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A module tree and a kernel that exist in a few lines of text only, for tests that need a kernel to misbehave on command and
-//! for replays of recorded storms. One statement a line, `#` begins a comment:
+//! A module tree and a kernel that exist in a few lines of text only, for tests that need a kernel to misbehave on command. One
+//! statement a line, `#` begins a comment:
 //!
 //! ```text
 //! cpu:type:*   -> acpi_cpufreq pcc_cpufreq   # an alias: exact, or a prefix with a trailing star
@@ -17,19 +17,23 @@
 //!
 //! A module exists as soon as any statement names it.
 
+#![allow(dead_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::once::outcome::errno_name;
-use crate::once::{
-    Candidate, Cause, InitState, LoadError, Modules, Name, Outcome, Plan, Policy, Stage, Verdict, Work,
+use addonce::once::{
+    Candidate, Cause, InitState, LoadError, Modules, Name, Outcome, Plan, Policy, Stage, Time, Verdict, Work,
 };
+use addonce::replay::{self, World, errno_of};
+
+/// The scheduler in such a world.
+pub type Simulation = replay::Simulation<FakeModules>;
 
 /// A world by declaration. Tests change its fields while they run, as an administrator would change a system.
-#[allow(missing_docs)]
 #[derive(Clone, Debug, Default)]
 pub struct FakeModules {
     /// In order: pattern and modules.
@@ -47,7 +51,6 @@ pub struct FakeModules {
 }
 
 /// One declared module: what the statements say of it.
-#[allow(missing_docs)]
 #[derive(Clone, Debug, Default)]
 pub struct FakeModule {
     pub deps: Vec<Name>,
@@ -208,7 +211,12 @@ impl Modules for FakeModules {
     }
 }
 
-/// The number of an errno by its name.
-fn errno_of(name: &str) -> Option<i32> {
-    (1..134).find(|&number| errno_name(number) == name)
+impl World for FakeModules {
+    fn load(&mut self, plan: &Plan) -> Outcome {
+        self.load(&plan.module)
+    }
+
+    fn takes(&self, module: &Name) -> Time {
+        self.modules.get(module).map_or(Time::ZERO, |module| module.takes)
+    }
 }

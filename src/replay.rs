@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The scheduler in a world that answers, with a clock of its own: time passes only when told to, loads take as long as the world
-//! says and end as it says. Tests drive it in a declared world ([`FakeModules`]), replays also in one whose modules are a real
-//! tree's. Both read what the scheduler did.
+//! says and end as it says. A replay drives it in one whose modules are a real tree's, tests in one that they declare. Both read
+//! what the scheduler did.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::fake::FakeModules;
+use crate::kmod::Resolver;
+use crate::once::outcome::errno_name;
 use crate::once::{
-    Action, AddOnce, Answer, ClientId, Limits, Modules, Name, Outcome, Plan, Request, Scheduler, Time,
+    Action, AddOnce, Answer, Candidate, ClientId, InitState, Limits, LoadError, Modules, Name, Outcome, Plan,
+    Request, Scheduler, Stage, Time,
 };
 
 /// A world with a kernel in it: it answers what is otherwise a worker's business.
@@ -19,19 +24,9 @@ pub trait World: Modules {
     fn takes(&self, module: &Name) -> Time;
 }
 
-impl World for FakeModules {
-    fn load(&mut self, plan: &Plan) -> Outcome {
-        self.load(&plan.module)
-    }
-
-    fn takes(&self, module: &Name) -> Time {
-        self.modules.get(module).map_or(Time::ZERO, |module| module.takes)
-    }
-}
-
 /// The core in a world.
 #[derive(Debug)]
-pub struct Simulation<W = FakeModules> {
+pub struct Simulation<W> {
     /// The core.
     pub core: Scheduler,
     /// The world.
@@ -127,5 +122,88 @@ impl<W: World> Simulation<W> {
                 Action::Disabled => self.disabled += 1,
             }
         }
+    }
+}
+
+/// A real module tree and a kernel by declaration: the tree says which modules there are and what they take, the declaration what the
+/// kernel says of them. This machine's own kernel is not asked: who is live on it does not matter.
+pub struct Replayed {
+    tree: Resolver,
+    live: BTreeSet<Name>,
+    errnos: BTreeMap<Name, i32>,
+    takes: BTreeMap<Name, Time>,
+}
+
+impl Replayed {
+    /// A world in which the kernel answers as declared, a statement a line: `pcc_cpufreq => ENODEV`, `slow takes 2000` (milliseconds),
+    /// `kvm is live`. All others load at once. `#` begins a comment. The error names the line and what is wrong with it.
+    pub fn new(tree: Resolver, declaration: &str) -> Result<Self, String> {
+        let (live, errnos, takes) = Default::default();
+        let mut world = Self { tree, live, errnos, takes };
+        for (nth, line) in declaration.lines().enumerate() {
+            let statement = line.split('#').next().unwrap_or_default();
+            world.declare(statement).map_err(|what| format!("line {}: {what}: {line}", nth + 1))?;
+        }
+        Ok(world)
+    }
+
+    fn declare(&mut self, statement: &str) -> Result<(), &'static str> {
+        match statement.split_whitespace().collect::<Vec<_>>()[..] {
+            [] => {}
+            [module, "=>", errno] => {
+                self.errnos.insert(module.into(), errno_of(errno).ok_or("no such errno")?);
+            }
+            [module, "takes", ms] => {
+                let ms = ms.parse().map_err(|_| "milliseconds?")?;
+                self.takes.insert(module.into(), Time::from_millis(ms));
+            }
+            [module, "is", "live"] => drop(self.live.insert(module.into())),
+            _ => return Err("no such statement"),
+        }
+        Ok(())
+    }
+}
+
+/// The number of an errno by its name.
+pub fn errno_of(name: &str) -> Option<i32> {
+    (1..134).find(|&number| errno_name(number) == name)
+}
+
+impl Modules for Replayed {
+    /// The tree is read once: the time of a replay is not the time in which somebody may change it.
+    fn refresh(&mut self) -> bool {
+        false
+    }
+
+    fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate> {
+        self.tree.resolve(alias)
+    }
+
+    fn plan(&mut self, module: &Name, options: Option<&CString>) -> Plan {
+        self.tree.plan(module, options)
+    }
+
+    fn initstate(&mut self, module: &str) -> InitState {
+        if self.live.contains(module) { InitState::Live } else { InitState::Absent }
+    }
+
+    fn exists(&mut self, path: &Path) -> bool {
+        self.tree.exists(path)
+    }
+}
+
+impl World for Replayed {
+    fn load(&mut self, plan: &Plan) -> Outcome {
+        match self.errnos.get(&plan.module) {
+            Some(&errno) => Outcome::Failed(LoadError { errno, stage: Stage::Insert }),
+            None => {
+                self.live.insert(plan.module.clone());
+                Outcome::Live
+            }
+        }
+    }
+
+    fn takes(&self, module: &Name) -> Time {
+        self.takes.get(module).copied().unwrap_or_default()
     }
 }

@@ -169,7 +169,8 @@ impl Question {
                 Ok(reply) if reply.contains("\"continues\":true") => {
                     (heard, silence, gone) = (Instant::now(), SILENCE, Said::Accepted);
                 }
-                Ok(reply) => return said(&reply),
+                Ok(reply) if is_error(&reply) => return Said::Error,
+                Ok(_) => return Said::Answer,
                 Err(error) if !matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
                     return gone;
                 }
@@ -252,10 +253,9 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// A reply is an answer, or an error. Answers have fields of that name, too, but none with a dotted name.
-fn said(reply: &str) -> Said {
-    let errors = ["\"error\":\"org.varlink.service.", "\"error\":\"io.addonce."];
-    if errors.iter().any(|error| reply.contains(error)) { Said::Error } else { Said::Answer }
+/// Answers have fields of that name, too, but none with a dotted name.
+fn is_error(reply: &str) -> bool {
+    ["\"error\":\"org.varlink.service.", "\"error\":\"io.addonce."].iter().any(|error| reply.contains(error))
 }
 
 /// Starts the daemon.
@@ -312,13 +312,7 @@ fn turn(socket: &Path) -> Result<Flock<File>, ErrorKind> {
     }
     // Nothing that is in the way, as a pipe is, is waited for.
     let nonblock = OFlag::O_NONBLOCK.bits();
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(nonblock)
-        .open(path);
+    let file = File::options().append(true).create(true).mode(0o600).custom_flags(nonblock).open(path);
     let file = file.map_err(|error| error.kind())?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno).kind())
 }

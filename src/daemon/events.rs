@@ -8,13 +8,13 @@
 
 use std::path::PathBuf;
 
-use super::hold::{self, Broadcast};
+use super::hold;
 use super::hold_file::trigger;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::once::{Origin, Request};
 use crate::uevent::message::{self, Action, Malformed, Uevent};
-use crate::uevent::netlink::{self, Counters, Netlink, Received};
+use crate::uevent::netlink::{self, Netlink, Received};
 use crate::uevent::sysfs::{Device, Scan};
 
 /// Datagrams taken at a time.
@@ -33,8 +33,8 @@ pub enum Event<'a> {
     Broadcast {
         /// The event's number.
         seqnum: u64,
-        /// Whether it is the hold's.
-        what: Broadcast,
+        /// It is that of the hold with this number.
+        own: Option<u64>,
         /// What it asks for, unless a program has done so.
         request: Option<Request<'a>>,
     },
@@ -50,7 +50,8 @@ pub enum Event<'a> {
 
 /// The way in.
 pub struct Events {
-    netlink: Option<Netlink>,
+    /// The socket; none where there is nothing to hear.
+    pub netlink: Option<Netlink>,
     /// Requests come from udev.
     pub udev: bool,
     sysfs: PathBuf,
@@ -88,23 +89,13 @@ impl Events {
         Self { netlink, udev, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer }
     }
 
-    /// The socket's counters.
-    pub fn counters(&self) -> Counters {
-        self.netlink.as_ref().map(Netlink::counters).unwrap_or_default()
-    }
-
-    /// The socket, if there is one.
-    pub fn netlink(&self) -> Option<&Netlink> {
-        self.netlink.as_ref()
-    }
-
     /// Goes through the devices that are there, once more where that is going on. Without udev they are requests; with udev
     /// [`Events::ask_again`] does it.
     pub fn scan(&mut self) {
         match self.scan {
             Some(_) if !self.udev => self.scan_again = true,
             // udev is asked again from the beginning.
-            _ => (self.scan, self.scan_again) = (Some(Scan::new(&self.sysfs)), false),
+            _ => self.scan = Some(Scan::new(&self.sysfs)),
         }
     }
 
@@ -119,10 +110,6 @@ impl Events {
         if std::mem::take(&mut self.lost) {
             self.recover();
             tell(Event::Lost);
-        }
-        if self.udev && self.scan.is_none() && !self.scan_again {
-            // What the last devices were asked for is read.
-            self.recovered();
         }
         tell(Event::Drained);
         Ok(!self.udev && self.read_devices(&mut tell))
@@ -173,10 +160,9 @@ impl Events {
             let larger = self.netlink.as_ref().map(larger_buffer).unwrap_or_default();
             log::warn!("{dropped} uevents were dropped by the kernel: {instead}; {larger} helps");
         }
-        match self.udev {
-            // The hold decides when.
-            true => self.scan_again = true,
-            false => self.scan(),
+        // With udev the hold decides when.
+        if !self.udev {
+            self.scan();
         }
     }
 
@@ -232,9 +218,8 @@ impl Events {
             );
         }
         self.episode.iter_mut().for_each(|episode| episode.scans += 1);
-        match self.udev {
-            true => {}
-            false if std::mem::take(&mut self.scan_again) => self.scan = Some(Scan::new(&self.sysfs)),
+        match std::mem::take(&mut self.scan_again) {
+            true => self.scan = Some(Scan::new(&self.sysfs)),
             false => self.recovered(),
         }
     }
@@ -287,12 +272,7 @@ fn of_udev(uevent: &Uevent<'_>, mut tell: impl FnMut(Event<'_>)) {
     let request = alias.map(|alias| Request { alias, origin: origin(uevent), client: None });
     let uuid = uevent.uuid.filter(|_| uevent.argument == Some(b"hold"));
     let own = uuid.and_then(|uuid| std::str::from_utf8(uuid).ok()).and_then(hold::number);
-    let what = match (own, request) {
-        (Some(number), _) => Broadcast::Ours(number),
-        (None, Some(_)) => Broadcast::Request,
-        (None, None) => Broadcast::Other,
-    };
-    tell(Event::Broadcast { seqnum: uevent.seqnum, what, request });
+    tell(Event::Broadcast { seqnum: uevent.seqnum, own, request });
 }
 
 fn origin<'a>(uevent: &Uevent<'a>) -> Origin<'a> {

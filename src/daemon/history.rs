@@ -76,8 +76,10 @@ impl History {
         let index = storm.or(runs.len().checked_sub(1))?;
         let (began, last) = (runs[index][0].at, runs[index][runs[index].len() - 1].at);
         let until = runs.get(index + 1).map_or(Time::MAX, |next| next[0].at);
+        let asked =
+            |ended: &Time, load: &AddOnce| ended.saturating_sub(load.load).saturating_sub(load.waited);
         let loads: Vec<_> =
-            self.loads.iter().filter(|(at, load)| (began..until).contains(&asked(*at, load))).collect();
+            self.loads.iter().filter(|(ended, load)| (began..until).contains(&asked(ended, load))).collect();
         let end = loads.iter().map(|(at, _)| *at).fold(last, Time::max);
         let width = (end - began).as_millis().div_ceil(BINS).max(PERIOD.as_millis());
         let mut bins = vec![(0, 0); ((last - began).as_millis() / width) as usize + 1];
@@ -95,11 +97,6 @@ impl History {
             "bars": loads.iter().map(|(at, load)| values::bar(load, *at, began)).collect::<Vec<_>>(),
         }))
     }
-}
-
-/// When a load was asked for.
-fn asked(ended: Time, load: &AddOnce) -> Time {
-    ended.saturating_sub(load.load).saturating_sub(load.waited)
 }
 
 fn push<T>(queue: &mut VecDeque<T>, value: T) {

@@ -54,11 +54,8 @@ pub type Udevd = (i32, u64);
 pub enum Action {
     /// Write a `change` event with this number ([`uuid`]) for /sys/module/kernel.
     WriteEvent(u64),
-    /// Make `hold` appear, with this number in it.
-    Publish {
-        /// How many recoveries in a row have not been completed.
-        recoveries: u32,
-    },
+    /// Make `hold` appear, with this number in it: so many recoveries in a row have not been completed.
+    Publish(u32),
     /// Make `hold` invisible to the rules, and keep what tells a successor of it.
     Unpublish,
     /// Write an event that no rule is for. When that returns, the kernel has told us of all events that it had told udevd of:
@@ -73,17 +70,6 @@ pub enum Action {
     Recover,
     /// Something may be lost, and it was asked for again in vain too often: say so in the log.
     GiveUp,
-}
-
-/// What udevd broadcasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Broadcast {
-    /// The event of a hold (SYNTH_ARG_ADDONCE is `hold`), with its [`number`].
-    Ours(u64),
-    /// An `add` event that has a MODALIAS.
-    Request,
-    /// Anything else.
-    Other,
 }
 
 /// The state machine.
@@ -196,19 +182,15 @@ impl Hold {
 
     // Facts from the socket.
 
-    /// udevd broadcasts an event. Returns whether it is news: no program has asked for it before.
-    pub fn broadcast(&mut self, seqnum: u64, what: Broadcast, now: Time) -> bool {
+    /// udevd broadcasts an event: that of the hold with this [`number`], or one that may be a request. Returns whether it is news:
+    /// no program has asked for it before.
+    pub fn broadcast(&mut self, seqnum: u64, own: Option<u64>, is_request: bool, now: Time) -> bool {
         let is_news = self.outstanding.broadcast(seqnum, now);
         self.revive();
-        match what {
-            Broadcast::Ours(number) => {
-                if number == self.newest && matches!(self.program, Program::Pending(_)) {
-                    // Its program was killed before it came, or there is none.
-                    self.lose(now);
-                }
-            }
-            Broadcast::Request => self.unasked |= is_news,
-            Broadcast::Other => {}
+        self.unasked |= is_news && is_request;
+        if own == Some(self.newest) && matches!(self.program, Program::Pending(_)) {
+            // Its program was killed before it came, or there is none.
+            self.lose(now);
         }
         is_news
     }
@@ -369,7 +351,7 @@ impl Hold {
     }
 
     fn publish(&mut self) {
-        self.actions.push_back(Action::Publish { recoveries: self.recoveries });
+        self.actions.push_back(Action::Publish(self.recoveries));
     }
 
     /// The next thing to do.
@@ -381,10 +363,10 @@ impl Hold {
     pub fn performed(&mut self, action: Action, success: bool, now: Time) {
         match action {
             Action::WriteEvent(number) if success => self.written(number, now),
-            Action::Publish { .. } if success => {
+            Action::Publish(_) if success => {
                 (self.phase, self.evidence) = (Phase::Held, true);
             }
-            Action::WriteEvent(_) | Action::Publish { .. } => {
+            Action::WriteEvent(_) | Action::Publish(_) => {
                 self.back_off(now);
                 if self.phase == Phase::Idle && self.is_recovering() {
                     // What is asked for again needs udevd's workers.
@@ -467,14 +449,10 @@ impl Hold {
         self.at_once.saturating_sub(self.outstanding.len())
     }
 
-    /// Some were written.
-    pub fn triggered(&mut self) {
-        self.unread = true;
-    }
-
-    /// All devices were gone through.
-    pub fn walked(&mut self) {
-        if self.recovery == Recovery::Walking {
+    /// Some were written, and those were all that there are.
+    pub fn asked_again(&mut self, some: bool, all: bool) {
+        self.unread |= some;
+        if all && self.recovery == Recovery::Walking {
             self.recovery = Recovery::Walked;
         }
     }

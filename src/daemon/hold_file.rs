@@ -33,7 +33,7 @@ const NEW: &str = "hold.new";
 pub struct HoldFile {
     socket: PathBuf,
     /// The socket's directory, for as long as we hold, and since when that is.
-    held: Option<(File, Time)>,
+    pub(super) held: Option<(File, Time)>,
 }
 
 impl HoldFile {
@@ -45,11 +45,6 @@ impl HoldFile {
         let numbers = links.map(|link| link.to_string_lossy().matches("./").count());
         let stale = numbers.max().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         (new, stale)
-    }
-
-    /// Since when there is a hold.
-    pub fn held_since(&self) -> Option<Time> {
-        self.held.as_ref().map(|(_, since)| *since)
     }
 
     /// Makes `hold` appear, with this number in it: as many times `./` as it says. It fails where the directory is full or may not

@@ -14,7 +14,8 @@ use crate::once::{LoadError, Name, Outcome, Plan, Stage};
 pub struct Loads {
     pub(super) loader: Loader,
     running: Vec<(Name, Process)>,
-    finished: VecDeque<(Name, Outcome)>,
+    /// Have ended, and are the scheduler's to hear of.
+    pub(super) finished: VecDeque<(Name, Outcome)>,
 }
 
 impl Loads {
@@ -44,11 +45,6 @@ impl Loads {
             finished.push_back((module.clone(), outcome(module, end)));
             false
         });
-    }
-
-    /// The next load that has ended.
-    pub fn next_finished(&mut self) -> Option<(Name, Outcome)> {
-        self.finished.pop_front()
     }
 
     /// The modules whose loads have not ended.

@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is said in the log about loads. The end of one is one info line, `add_once MODULE live|failed` and then `key=value`: its
-//! JSON ([`json::add_once`]), shortened.
+//! JSON ([`add_once`](crate::control::json::add_once)), shortened.
 
 use serde_json::Value;
 
-use crate::control::json;
 use crate::escape::head;
-use crate::once::AddOnce;
 
 /// So much of an alias is logged; Monitor and JSON have all of it.
 const ALIAS: usize = 64;
-
-/// A load has ended.
-pub fn finished(record: &AddOnce) {
-    log::info!("{}", line(&json::add_once(record)));
-}
 
 /// The end of a load as a line.
 pub fn line(ended: &Value) -> String {

@@ -53,13 +53,8 @@ impl Clients {
     /// The uevents are taken in and nothing is being loaded.
     pub fn settled(&mut self, now: Time) {
         for client in std::mem::take(&mut self.settling) {
-            self.server.reply(client, &Reply::of(json!({})), now);
+            self.reply(client, &Reply::of(json!({})), now);
         }
-    }
-
-    /// Answers a program that waits for the end of the hold.
-    pub fn end_hold(&mut self, client: ClientId, now: Time) {
-        self.reply(client, &Reply::of(json!({})), now);
     }
 
     /// A load has ended.
@@ -115,7 +110,7 @@ impl Daemon {
                 let udevd = clients.server.grandparent(client);
                 return match &mut self.hold {
                     Some((hold, _)) => hold.hold(client, event, udevd, now),
-                    None => clients.end_hold(client, now),
+                    None => clients.reply(client, &Reply::of(json!({})), now),
                 };
             }
             (Method::Monitor {}, Some(client)) => return clients.server.subscribe(client),

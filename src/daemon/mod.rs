@@ -30,9 +30,11 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
+use serde_json::json;
 
-use crate::control::json;
+use crate::control::json::{add_once, answers};
 use crate::control::listener::Listener;
+use crate::control::protocol::Reply;
 use crate::control::server::{Bounds, Server};
 use crate::fatal::Fatal;
 use crate::kmod::{Loader, Resolver};
@@ -111,7 +113,7 @@ impl Daemon {
             shutdown: Shutdown::new(config.linger, config.stop_timeout),
         };
         daemon.watch(&daemon.signals, SIGNALS)?;
-        if let Some(netlink) = daemon.events.netlink() {
+        if let Some(netlink) = &daemon.events.netlink {
             daemon.watch(netlink, NETLINK)?;
         }
         let now = clock();
@@ -215,10 +217,10 @@ impl Daemon {
     /// Takes in what there is, and does what it takes.
     fn turn(&mut self) -> Result<More, Fatal> {
         let now = clock();
-        while let Some((module, outcome)) = self.loads.next_finished() {
+        while let Some((module, outcome)) = self.loads.finished.pop_front() {
             self.core.finished(&mut self.resolver, &module, outcome, now);
         }
-        if self.shutdown.has_begun() {
+        if self.is_stopping() {
             self.remember(now);
             self.act();
             return Ok(false);
@@ -248,8 +250,9 @@ impl Daemon {
                     hold.outstanding.announced(seqnum, now);
                 }
             }
-            Event::Broadcast { seqnum, what, request } => {
-                let is_news = hold.as_mut().is_none_or(|hold| hold.broadcast(seqnum, what, now));
+            Event::Broadcast { seqnum, own, request } => {
+                let is_news =
+                    hold.as_mut().is_none_or(|hold| hold.broadcast(seqnum, own, request.is_some(), now));
                 if let Some(request) = request.filter(|_| is_news) {
                     core.request(resolver, request, now);
                 }
@@ -271,20 +274,15 @@ impl Daemon {
         let now = clock();
         let Some((hold, _)) = &mut self.hold else { return false };
         hold.update(self.core.loads().map(|load| load.since).max(), now);
-        let mut more = self.act_for_hold();
+        let acted = self.act_for_hold();
         let Some((hold, _)) = &mut self.hold else { return false };
         let room = hold.room(now);
-        if room > 0 {
-            let (asked, all) = self.events.ask_again(room);
-            if asked > 0 {
-                hold.triggered();
-            }
-            if all {
-                hold.walked();
-            }
-            more = true;
+        if room == 0 {
+            return acted;
         }
-        more
+        let (asked, all) = self.events.ask_again(room);
+        hold.asked_again(asked > 0, all);
+        true
     }
 
     fn act_for_hold(&mut self) -> bool {
@@ -297,7 +295,7 @@ impl Daemon {
             let mut result = Ok(());
             match action {
                 hold::Action::WriteEvent(number) => result = trigger(sysfs, KERNEL, "change", number, "hold"),
-                hold::Action::Publish { recoveries } => result = file.publish(recoveries, now),
+                hold::Action::Publish(recoveries) => result = file.publish(recoveries, now),
                 hold::Action::Unpublish => file.unpublish(),
                 // No rule is for it.
                 hold::Action::Fence => result = trigger(sysfs, KERNEL, "change", 0, "fence"),
@@ -305,7 +303,9 @@ impl Daemon {
                 hold::Action::Answer(client) => {
                     // udevd may kill what its programs have started as soon as its queue is empty.
                     self.state_file.iter_mut().for_each(|state_file| state_file.write(&self.core));
-                    self.clients.iter_mut().for_each(|clients| clients.end_hold(client, now));
+                    self.clients
+                        .iter_mut()
+                        .for_each(|clients| clients.reply(client, &Reply::of(json!({})), now));
                 }
                 hold::Action::Recover => self.events.scan(),
                 hold::Action::GiveUp => log::error!(
@@ -323,6 +323,11 @@ impl Daemon {
         acted
     }
 
+    /// We were told to stop: what comes is for the next daemon.
+    fn is_stopping(&self) -> bool {
+        self.shutdown.begun.is_some()
+    }
+
     /// Uevents that udev has not finished yet.
     fn outstanding(&self) -> usize {
         self.hold.as_ref().map_or(0, |(hold, _)| hold.outstanding.len())
@@ -330,7 +335,7 @@ impl Daemon {
 
     /// Nothing that was announced is on its way, and nothing is being loaded.
     fn is_settled(&self) -> bool {
-        !self.shutdown.has_begun() && self.core.is_settled() && self.outstanding() == 0
+        !self.is_stopping() && self.core.is_settled() && self.outstanding() == 0
     }
 
     /// Writes down what there is to remember, if it is time.
@@ -344,16 +349,17 @@ impl Daemon {
     /// Does what the scheduler wants.
     fn act(&mut self) {
         let now = clock();
+        let is_stopping = self.is_stopping();
         while let Some(action) = self.core.next_action() {
             match (action, &mut self.clients) {
-                (Action::Load(_), _) if self.shutdown.has_begun() => {}
+                (Action::Load(_), _) if is_stopping => {}
                 (Action::Load(plan), _) => self.loads.start(&plan),
                 (Action::Publish(record), clients) => {
-                    log_lines::finished(&record);
+                    log::info!("{}", log_lines::line(&add_once(&record)));
                     clients.iter_mut().for_each(|clients| clients.publish(&record, now));
                 }
-                (Action::Answer(client, answers), Some(clients)) => {
-                    clients.reply(client, &json::answers(&answers, now), now);
+                (Action::Answer(client, given), Some(clients)) => {
+                    clients.reply(client, &answers(&given, now), now);
                 }
                 (Action::Answer(..), None) => {}
                 (Action::Disabled, _) => log::error!(
@@ -368,7 +374,7 @@ impl Daemon {
         while let Some(signal) = signals::next(&self.signals)? {
             match signal {
                 Signal::SIGCHLD => self.loads.reap(),
-                _ if self.shutdown.has_begun() => {}
+                _ if self.is_stopping() => {}
                 signal => self.stop(signal),
             }
         }
@@ -389,7 +395,7 @@ impl Daemon {
         if outstanding > 0 {
             log::info!("{outstanding} uevents are on their way through udev: left to the next daemon");
         }
-        self.shutdown.begin(clock());
+        self.shutdown.begun = Some(clock());
         self.hold.iter_mut().for_each(|(hold, _)| hold.stop());
         self.act_for_hold();
         self.clients.iter_mut().for_each(|clients| clients.server.stop());
@@ -399,7 +405,7 @@ impl Daemon {
     /// How long the loop may sleep.
     fn timeout(&self) -> Option<Duration> {
         let now = clock();
-        let goes_on = !self.shutdown.has_begun();
+        let goes_on = !self.is_stopping();
         let next = [
             // What these would do next is the next daemon's, once we are to stop.
             self.core.next_deadline(now).filter(|_| goes_on),

@@ -35,7 +35,7 @@ pub struct Outstanding {
     /// The kernel announced these, and udevd seems to have been restarted since.
     doubtful: BTreeSet<u64>,
     /// These may have been announced, and may be over, since before our socket was open; or belong to another network namespace.
-    presumed: BTreeSet<u64>,
+    pub presumed: BTreeSet<u64>,
     /// A program asked for these, and waits for its modules itself: they are outstanding no more.
     asked: BTreeSet<u64>,
     /// These were broadcast and are not known to have been announced.
@@ -70,11 +70,6 @@ impl Outstanding {
     /// How many are outstanding.
     pub fn len(&self) -> usize {
         self.certain.len() + self.doubtful.len() + self.presumed.len()
-    }
-
-    /// How many of them are only presumed.
-    pub fn presumed(&self) -> usize {
-        self.presumed.len()
     }
 
     /// Whether none is outstanding.

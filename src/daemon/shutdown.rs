@@ -20,7 +20,7 @@ pub(super) struct Shutdown {
     /// So long loads that run are waited for.
     timeout: Duration,
     /// We were told to stop then: no new work after this.
-    begun: Option<Time>,
+    pub begun: Option<Time>,
     idle_since: Option<Time>,
     /// When udevd was last found busy.
     udev_busy: Time,
@@ -32,22 +32,12 @@ impl Shutdown {
         Self { linger, timeout, begun: None, idle_since: None, udev_busy: Time::ZERO }
     }
 
-    /// We were told to stop.
-    pub fn begin(&mut self, now: Time) {
-        self.begun.get_or_insert(now);
-    }
-
-    /// Whether we were told to stop.
-    pub fn has_begun(&self) -> bool {
-        self.begun.is_some()
-    }
-
     /// Whether the loop is over, after a turn that left nothing to do or did not. Loads that are not waited for any longer are
     /// named; they go on.
     pub fn is_over(&mut self, is_idle: bool, loads: &Loads, now: Time) -> bool {
         self.idle_since = if is_idle { self.idle_since.or(Some(now)) } else { None };
         let is_due = self.deadline().is_some_and(|deadline| deadline <= now);
-        if self.has_begun() {
+        if self.begun.is_some() {
             if is_due {
                 let late = loads.running();
                 late.for_each(|name| log::warn!("{name} is still loading: not waiting any longer"));

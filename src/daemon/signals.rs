@@ -7,10 +7,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::fatal::Fatal;
 
-/// Blocks these signals and has them come as news.
-///
-/// # Errors
-/// [`Fatal::System`], with what the system says.
+/// Blocks these signals and has them come as news, if the system lets us.
 pub fn block(signals: &[Signal]) -> Result<SignalFd, Fatal> {
     let set: SigSet = signals.iter().copied().collect();
     set.thread_block().map_err(refused)?;
@@ -18,9 +15,6 @@ pub fn block(signals: &[Signal]) -> Result<SignalFd, Fatal> {
 }
 
 /// The next one that has come. Of one signal that came several times there may be only one.
-///
-/// # Errors
-/// [`Fatal::System`], with what the system says.
 pub fn next(signals: &SignalFd) -> Result<Option<Signal>, Fatal> {
     let Some(info) = signals.read_signal().map_err(refused)? else { return Ok(None) };
     Signal::try_from(info.ssi_signo as i32).map(Some).map_err(refused)

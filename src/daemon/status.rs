@@ -12,6 +12,7 @@ use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::process::Process;
 use crate::once::{Scheduler, Time};
+use crate::uevent::netlink::Netlink;
 
 /// Between two writes of the file.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ impl Daemon {
     pub(super) fn status(&self, now: Time) -> Value {
         let (core, events) = (&self.core, &self.events);
         let stats = core.stats();
-        let counters = events.counters();
+        let counters = events.netlink.as_ref().map(Netlink::counters).unwrap_or_default();
         let since = |then: Time| millis(now.saturating_sub(then));
         let running = core.loads().filter_map(|load| Some((load.module, load.running?)));
         let running: Vec<_> =
@@ -34,7 +35,7 @@ impl Daemon {
             "disabled": core.is_disabled(),
             "settled": core.is_settled(),
             "outstanding": self.outstanding(),
-            "held_ms": self.hold.as_ref().and_then(|(_, file)| file.held_since()).map(since),
+            "held_ms": self.hold.as_ref().and_then(|(_, file)| file.held.as_ref()).map(|(_, then)| since(*then)),
             "loading": core.loads().count(),
             "running": running,
             "requests": stats.requests,

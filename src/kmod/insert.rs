@@ -21,9 +21,6 @@ use crate::once::{InitState, LoadError, Plan, Stage, Work};
 use super::sys::Ctx;
 use super::tree::initstate;
 
-/// Neither a file nor an install command is known.
-const MISSING: LoadError = LoadError { errno: libc::ENOENT, stage: Stage::Plan };
-
 /// What a supervisor says to the process it started and to no other: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
 const MEANT_FOR_US: [&str; 7] = [
     "LISTEN_FDNAMES",
@@ -66,7 +63,7 @@ impl Loader {
             }
             Work::Install { command, .. } => install(module, command, self.open_files),
             Work::Builtin => Ok(()),
-            Work::Missing => Err(MISSING),
+            Work::Missing => Err(LoadError { errno: libc::ENOENT, stage: Stage::Plan }),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -17,7 +17,7 @@ use crate::fatal::Fatal;
 use crate::once::{Candidate, Cause, InitState, Modules, Name, Plan, Verdict, Work};
 
 use super::hwdb::Policies;
-use super::stamp::{FileStamp, Stamp};
+use super::stamp::{self, FileStamp, Stamp};
 use super::sys::{Ctx, Module};
 use super::tree::{Tree, initstate};
 use super::watch::{News, Watch};
@@ -95,12 +95,6 @@ impl Resolver {
         pre.hash(&mut hasher);
         Cause(hasher.finish())
     }
-
-    /// The files of a module and its dependencies.
-    fn files(&self, name: &str) -> Vec<PathBuf> {
-        let Ok(module) = self.ctx.module(name) else { return Vec::new() };
-        module.path().into_iter().chain(module.dependencies().iter().filter_map(Module::path)).collect()
-    }
 }
 
 impl Modules for Resolver {
@@ -109,7 +103,8 @@ impl Modules for Resolver {
         let news = match &mut self.watch {
             Some(watch) => watch.look(),
             None => {
-                self.watch = Some(self.tree.watch());
+                let files = stamp::files(&self.tree.directory()).collect();
+                self.watch = Some(Watch::new(files, self.tree.config_places()));
                 News::Perhaps
             }
         };
@@ -177,8 +172,14 @@ impl Modules for Resolver {
             return *cause;
         }
         // First the watch, as in `refresh`.
-        let files = self.files(name);
-        let is_watched = self.watch.as_mut().is_some_and(|watch| watch.also(&files));
+        let is_watched = match (&mut self.watch, self.ctx.module(name)) {
+            (Some(watch), Ok(module)) => {
+                let dependencies = module.dependencies();
+                let files = [&module].into_iter().chain(&dependencies).filter_map(Module::path);
+                watch.also(&files.collect::<Vec<_>>())
+            }
+            _ => false,
+        };
         let cause = self.plan(name, options).cause;
         if is_watched {
             self.causes.insert(key, cause);

@@ -15,9 +15,8 @@ use nix::sys::utsname::uname;
 use crate::fatal::Fatal;
 use crate::once::InitState;
 
-use super::stamp::{self, Stamp};
+use super::stamp::Stamp;
 use super::sys::Ctx;
-use super::watch::Watch;
 
 /// This machine's sysfs.
 const SYSFS: &str = "/sys";
@@ -73,11 +72,6 @@ impl Tree {
         Stamp::take(&self.directory(), &self.config_places())
     }
 
-    /// Watches everything that [`Tree::stamp`] looks at.
-    pub(super) fn watch(&self) -> Watch {
-        Watch::new(stamp::files(&self.directory()).collect(), self.config_places())
-    }
-
     /// A path below /sys, seen below this tree's sysfs; other paths stay as they are.
     pub fn in_sysfs(&self, path: &Path) -> PathBuf {
         path.strip_prefix(SYSFS).map_or_else(|_| path.to_owned(), |rest| self.sysfs.join(rest))
@@ -117,8 +111,8 @@ fn running_kernel() -> String {
     uname().expect("uname(2) has no reason to fail").release().to_string_lossy().into_owned()
 }
 
-/// What the kernel says of a module, in `/sys/module/NAME/initstate` below the given sysfs. A module that is coming may still fail, and only `live` means that it can be used
-/// (kernel/module/main.c, `show_initstate()`).
+/// What the kernel says of a module, in `module/NAME/initstate` below sysfs. One that is coming may still fail, and only `live`
+/// means that it can be used (kernel/module/main.c, `show_initstate()`).
 ///
 /// A directory without the file is [`InitState::Coming`]: the kernel makes the directory first. Builtin modules have
 /// such a directory as well, but they are told apart by modules.builtin before anybody asks here. A read that fails

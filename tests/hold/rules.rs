@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use addonce::daemon::hold::{Action, Broadcast, Hold, STALL, number, uuid};
+use addonce::daemon::hold::{Action, Hold, STALL, number, uuid};
 use addonce::daemon::outstanding::{GIVE_UP, Outstanding};
 use addonce::once::Time;
 
@@ -27,7 +27,7 @@ fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
     hold.outstanding.announced(7, now);
     act(&mut hold, None, now);
     hold.hold(1, Some(101), None, now);
-    hold.broadcast(7, Broadcast::Request, now);
+    hold.broadcast(7, None, true, now);
     let three_minutes = now + Duration::from_secs(180);
     let before = act(&mut hold, Some(now), three_minutes - Duration::from_secs(1));
     assert!(!before.contains(&Action::Unpublish), "{before:?}");
@@ -47,7 +47,7 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
     hold.hold(2, Some(102), Some((600, 70)), later);
     hold.drained(later + GIVE_UP / 2);
     assert!(!act(&mut hold, later + GIVE_UP / 2).contains(&Action::Recover));
-    hold.broadcast(8, Broadcast::Other, later + GIVE_UP / 2);
+    hold.broadcast(8, None, false, later + GIVE_UP / 2);
     hold.drained(later + GIVE_UP);
     assert!(act(&mut hold, later + GIVE_UP).contains(&Action::Recover));
 }
@@ -84,14 +84,14 @@ fn what_was_over_before_the_socket_was_open_is_waited_for_half_a_second_though_u
     outstanding.begun(at(100));
     outstanding.broadcast(6, at(300));
     outstanding.tick(at(900));
-    assert_eq!(outstanding.presumed(), 2, "5 is not done, and one of them may wait for it");
+    assert_eq!(outstanding.presumed.len(), 2, "5 is not done, and one of them may wait for it");
     outstanding.broadcast(5, at(1000));
     for (seqnum, ms) in [(20, 1200), (21, 1400)] {
         outstanding.announced(seqnum, at(ms));
         outstanding.broadcast(seqnum, at(ms));
     }
     outstanding.tick(at(1499));
-    assert_eq!(outstanding.presumed(), 2);
+    assert_eq!(outstanding.presumed.len(), 2);
     assert_eq!(outstanding.deadline(), Some(at(1500)));
     outstanding.tick(at(1500));
     assert!(outstanding.is_empty());

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use addonce::daemon::hold::{Action, Broadcast, Hold};
+use addonce::daemon::hold::{Action, Hold};
 use addonce::daemon::outstanding::GIVE_UP;
 
 type Set = u8;
@@ -284,7 +284,7 @@ impl World {
             // That nobody does anything for so long is a fault of its own. So is a worker that stays in its rules for as long as
             // what is presumed is waited for: a load may take any time.
             let presumed = |world: &World| {
-                world.daemons.iter().map(|daemon| daemon.hold.outstanding.presumed()).sum::<usize>()
+                world.daemons.iter().map(|daemon| daemon.hold.outstanding.presumed.len()).sum::<usize>()
             };
             let early = self.tick(case).filter(|(_, world)| {
                 let is_over_rules = steps.iter().any(|(name, _)| RULES.contains(&name.0));
@@ -665,13 +665,13 @@ impl World {
             let mut world = self.clone();
             if walk == 0 {
                 world.daemons[at].walk = None;
-                world.daemons[at].hold.walked();
+                world.daemons[at].hold.asked_again(false, true);
                 world.daemons[at].is_news = true;
                 steps.push((("all are asked for again", 0), world));
             } else if daemon.hold.room(self.now) > 0 && self.telling.is_none() {
                 let device = elements(walk)[0];
                 world.daemons[at].walk = Some(walk & !(1 << device));
-                world.daemons[at].hold.triggered();
+                world.daemons[at].hold.asked_again(true, false);
                 world.daemons[at].is_news = true;
                 world.write(Kind::Again(device));
                 steps.push((("device is asked for again", device.into()), world));
@@ -697,10 +697,10 @@ impl World {
             Message::Announced(event) => daemon.hold.outstanding.announced(event.seqnum, now),
             Message::Overflow => daemon.hold.overflow(),
             Message::Broadcast(Event { seqnum, kind: Kind::Hold(number) }) => {
-                daemon.hold.broadcast(seqnum, Broadcast::Ours(number), now);
+                daemon.hold.broadcast(seqnum, Some(number), false, now);
             }
             Message::Broadcast(Event { seqnum, kind: Kind::Add(device) | Kind::Again(device) }) => {
-                let is_news = daemon.hold.broadcast(seqnum, Broadcast::Request, now);
+                let is_news = daemon.hold.broadcast(seqnum, None, true, now);
                 if is_news || case.wrong == Some(Wrong::AskedTwice) {
                     self.request(case, at, seqnum, device, None);
                 }
@@ -814,7 +814,7 @@ impl World {
             }
             // The event itself is nobody's: udevd is done with it as soon as it has it.
             Action::Fence => {}
-            Action::Publish { recoveries } => self.link = Link::Hold(pid, recoveries),
+            Action::Publish(recoveries) => self.link = Link::Hold(pid, recoveries),
             Action::Unpublish => {
                 if let Link::Hold(_, number) = self.link {
                     self.link = Link::Released(number);
@@ -906,7 +906,7 @@ impl World {
             let mut failed = less.clone();
             let action = match failed.daemons[at].hold.next_action() {
                 Some(action @ Action::WriteEvent(_)) if is_possible(Fault::NoEvent) => action,
-                Some(action @ Action::Publish { .. }) if is_possible(Fault::NoFile) => action,
+                Some(action @ Action::Publish(_)) if is_possible(Fault::NoFile) => action,
                 _ => continue,
             };
             failed.daemons[at].hold.performed(action, false, self.now);
@@ -972,7 +972,7 @@ impl Daemon {
 fn name(action: Action) -> Name {
     match action {
         Action::WriteEvent(number) => ("write event", number),
-        Action::Publish { recoveries } => ("publish", recoveries.into()),
+        Action::Publish(recoveries) => ("publish", recoveries.into()),
         Action::Unpublish => ("unpublish", 0),
         Action::Fence => ("fence", 0),
         Action::Forget => ("forget", 0),

@@ -13,7 +13,7 @@ use super::hold_file::trigger;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::once::{Origin, Request};
-use crate::uevent::message::{self, Action, Malformed, Uevent};
+use crate::uevent::message::{self, Action, Uevent};
 use crate::uevent::netlink::{self, Netlink, Received};
 use crate::uevent::sysfs::{Device, Scan};
 
@@ -139,8 +139,11 @@ impl Events {
                 }
             };
             if let Err(why) = result {
+                // The first is worth a line, the rest a counter: a sender that errs, errs often.
+                let level = if self.malformed == 0 { log::Level::Warn } else { log::Level::Debug };
+                let head = escape(&datagram[..datagram.len().min(256)]);
+                log::log!(level, "a uevent was not understood and is ignored: {why}: {head}");
                 self.malformed += 1;
-                complain(datagram, why, self.malformed == 1);
             }
         }
         Ok(true)
@@ -282,11 +285,4 @@ fn origin<'a>(uevent: &Uevent<'a>) -> Origin<'a> {
         Some(b"again") => Origin::Scan { devpath },
         _ => Origin::Uevent { devpath, seqnum, synthetic },
     }
-}
-
-/// The first is worth a line, the rest a counter: a sender that errs, errs often.
-fn complain(datagram: &[u8], why: Malformed, first: bool) {
-    let level = if first { log::Level::Warn } else { log::Level::Debug };
-    let head = escape(&datagram[..datagram.len().min(256)]);
-    log::log!(level, "a uevent was not understood and is ignored: {why}: {head}");
 }

@@ -43,8 +43,6 @@ const LOSSES: u32 = 3;
 /// A hold that could not be taken is tried again after this, doubling up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Programs that wait at a time: one, and those of a predecessor.
-const MOST_HOLDERS: usize = 64;
 
 /// An udevd: its PID, and when it was started, in clock ticks since boot.
 pub type Udevd = (i32, u64);
@@ -85,7 +83,7 @@ pub struct Hold {
     newest: u64,
     /// Who ran the last program, where that is known.
     udevd: Option<Udevd>,
-    /// Who is to be answered.
+    /// Who is to be answered: one, and those of a predecessor. They are connected, so there is a bound for them.
     holders: Vec<ClientId>,
     recovery: Recovery,
     /// Events were lost since the devices are gone through.
@@ -261,7 +259,7 @@ impl Hold {
             // An old one goes: the newest is in udevd's queue.
             Phase::Held | Phase::Releasing { .. } => is_newest || self.program == Program::None,
         };
-        if !waits || self.holders.len() >= MOST_HOLDERS {
+        if !waits {
             return self.actions.push_back(Action::Answer(client));
         }
         self.holders.push(client);

@@ -156,7 +156,7 @@ impl Question {
             return Said::Nothing;
         }
         let longest = Instant::now() + LONGEST_HOLD;
-        let mut replies = Replies { stream, read: Vec::new() };
+        let mut read = Vec::new();
         let (mut heard, mut silence) = (Instant::now(), SILENCE);
         let mut gone = if self.is_hold { Said::Accepted } else { Said::Nothing };
         loop {
@@ -165,7 +165,7 @@ impl Question {
                 (false, Said::Accepted) => heard + DEATH,
                 (false, _) => deadline,
             };
-            match replies.next(until) {
+            match receive(&mut stream, &mut read, until) {
                 Ok(reply) if reply.contains("\"continues\":true") => {
                     (heard, silence, gone) = (Instant::now(), SILENCE, Said::Accepted);
                 }
@@ -188,7 +188,7 @@ impl Question {
                 }
                 Err(_) => {
                     silence = LONGEST_HOLD;
-                    if let Some(pid) = started_by_a_program(&replies.stream) {
+                    if let Some(pid) = started_by_a_program(&stream) {
                         eprintln!(
                             "addonce-load: the daemon, PID {pid}, has said nothing for {DEATH:?}: it is killed"
                         );
@@ -216,33 +216,23 @@ fn started_by_a_program(stream: &UnixStream) -> Option<Pid> {
     (name.trim_end() == "addonce").then(|| Pid::from_raw(listener))
 }
 
-/// What the daemon sends.
-struct Replies {
-    stream: UnixStream,
-    /// Read, and not taken yet.
-    read: Vec<u8>,
-}
-
-impl Replies {
-    /// The next message.
-    fn next(&mut self, deadline: Instant) -> io::Result<String> {
-        let mut chunk = [0; 4096];
-        loop {
-            if let Some(end) = self.read.iter().position(|byte| *byte == 0) {
-                let rest = self.read.split_off(end + 1);
-                let message = std::mem::replace(&mut self.read, rest);
-                return Ok(String::from_utf8_lossy(&message).into_owned());
-            }
-            if self.read.len() > LONGEST {
-                return Err(ErrorKind::InvalidData.into());
-            }
-            self.stream.set_read_timeout(Some(left(deadline)?))?;
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => self.read.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+/// The next message. What was `read` beyond the last one comes first, and what is read beyond this one is left there.
+fn receive(stream: &mut UnixStream, read: &mut Vec<u8>, deadline: Instant) -> io::Result<String> {
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(end) = read.iter().position(|byte| *byte == 0) {
+            let rest = read.split_off(end + 1);
+            return Ok(String::from_utf8_lossy(&std::mem::replace(read, rest)).into_owned());
+        }
+        if read.len() > LONGEST {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        match stream.read(&mut chunk) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(size) => read.extend_from_slice(&chunk[..size]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -291,15 +281,10 @@ impl Starter {
         let program =
             env::current_exe().map_or_else(|_| "addonce".into(), |path| path.with_file_name("addonce"));
         let mut serve = Command::new(&program);
-        if let Some(seqnum) = self.requester {
-            serve.env("SEQNUM", seqnum.to_string());
-        }
-        serve.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if env::var_os("ADDONCE_SOCKET").is_some() {
-            serve.arg("--socket").arg(socket);
-        }
-        let child = serve.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
-        self.child = Some(child);
+        serve.arg("serve").arg("--socket").arg(socket);
+        serve.envs(self.requester.map(|seqnum| ("SEQNUM", seqnum.to_string())));
+        serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(serve.spawn().map_err(|error| format!("{}: {error}", program.display()))?);
         Ok(())
     }
 }
@@ -319,14 +304,13 @@ fn turn(socket: &Path) -> Result<Flock<File>, ErrorKind> {
 
 /// Becomes modprobe. Returns why that cannot be.
 fn modprobe(alias: &[u8]) -> io::Error {
-    let mut error = ErrorKind::NotFound.into();
     for program in MODPROBE {
-        error = Command::new(program).args(["-b", "-q", "--"]).arg(OsStr::from_bytes(alias)).exec();
+        let error = Command::new(program).args(["-b", "-q", "--"]).arg(OsStr::from_bytes(alias)).exec();
         if error.kind() != ErrorKind::NotFound {
-            break;
+            return error;
         }
     }
-    error
+    ErrorKind::NotFound.into()
 }
 
 /// `io.addonce.Load` for the event in the environment.
@@ -359,10 +343,9 @@ fn json(bytes: &[u8]) -> String {
     let mut text = String::from("\"");
     for &byte in bytes {
         match byte {
-            b'"' => text.push_str("\\\""),
-            b'\\' => text.push_str("\\\\x5c"),
-            b' '..=b'~' => text.push(byte.into()),
-            _ => text.push_str(&format!("\\\\x{byte:02x}")),
+            b'"' => text += "\\\"",
+            b' '..=b'~' if byte != b'\\' => text.push(byte.into()),
+            _ => text += &format!("\\\\x{byte:02x}"),
         }
     }
     text + "\""

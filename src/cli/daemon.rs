@@ -134,8 +134,6 @@ impl DaemonOptions {
         let resolver = Resolver::open(load.tree.clone())?;
         let config = Config {
             with_udev,
-            // Who loads nothing must not keep udev from it.
-            holds: !load.dry_run || !load.tree.is_this_machine(),
             presumed: requester.zip(newest),
             control: Some((Listener::new(given.control, path)?, bounds)),
             linger,
@@ -156,7 +154,6 @@ impl LoadOptions {
             limits: self.core.limits(),
             netlink,
             with_udev: false,
-            holds: false,
             presumed: None,
             control: None,
             loader,

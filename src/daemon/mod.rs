@@ -62,8 +62,6 @@ pub struct Config {
     pub netlink: Option<Netlink>,
     /// Requests come from udev; else from the kernel, and from /sys at the start.
     pub with_udev: bool,
-    /// With udev: its queue is held while there is work.
-    pub holds: bool,
     /// The SEQNUM of the event whose program has started us, and the newest when our socket was open: what was announced between
     /// them is taken to be on its way.
     pub presumed: Option<(u64, u64)>,
@@ -118,7 +116,9 @@ impl Daemon {
         }
         let now = clock();
         if let Some((listener, bounds)) = config.control {
-            if config.holds && config.with_udev {
+            // Who loads nothing must not keep udev from it.
+            let leaves_udev_alone = config.loader.dry_run && daemon.resolver.tree().is_this_machine();
+            if config.with_udev && !leaves_udev_alone {
                 let (file, stale) = HoldFile::beside(listener.path());
                 if stale.is_some() {
                     log::warn!(

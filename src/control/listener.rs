@@ -19,7 +19,8 @@ use crate::fatal::Fatal;
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
-    path: PathBuf,
+    /// Where it is.
+    pub path: PathBuf,
     /// The file that is ours to remove: device and inode.
     name: Option<(u64, u64)>,
 }
@@ -65,11 +66,6 @@ impl Listener {
         if let Err(error) = std::fs::remove_file(&self.path) {
             log::debug!("{}: {error}", self.path.display());
         }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -56,7 +55,8 @@ pub struct ConnectionStats {
 /// The control socket.
 #[derive(Debug)]
 pub struct Server {
-    listener: Listener,
+    /// Where clients come in.
+    pub listener: Listener,
     registry: Registry,
     /// The listener's. Those above it are clients': the token is a client's number, and is not given twice.
     token: Token,
@@ -106,16 +106,6 @@ impl Server {
     pub fn stop(&mut self) {
         self.stopped = true;
         self.listener.close();
-    }
-
-    /// Whether nobody can connect any more, because the socket's name was removed or taken.
-    pub fn is_lost(&self) -> bool {
-        self.listener.is_lost()
-    }
-
-    /// Where it listens.
-    pub fn path(&self) -> &Path {
-        self.listener.path()
     }
 
     /// The loop has an event of one of the server's tokens.
@@ -227,7 +217,8 @@ impl Server {
             true => self.connect(stream),
             false => {
                 let level = level(&mut self.stats.strangers);
-                log::log!(level, "{}: a client that is not root is disconnected", self.path().display());
+                let path = self.listener.path.display();
+                log::log!(level, "{path}: a client that is not root is disconnected");
                 Ok(())
             }
         });
@@ -238,7 +229,7 @@ impl Server {
             ErrorKind::ConnectionAborted => {}
             _ => {
                 self.accept_at = Some(now + PAUSE);
-                log::warn!("{}: no connection can be accepted: {error}", self.path().display());
+                log::warn!("{}: no connection can be accepted: {error}", self.listener.path.display());
             }
         }
     }
@@ -299,7 +290,7 @@ impl Server {
 
     fn close(&mut self, client: ClientId, end: &End) {
         let Some(mut connection) = self.connections.remove(&client) else { return };
-        let path = self.listener.path().display();
+        let path = self.listener.path.display();
         match end {
             End::Gone => {}
             End::TooLong => log::debug!("{path}: a client sent more than {LONGEST} bytes: it is cut off"),

@@ -34,7 +34,7 @@ pub(super) struct Clients {
 impl Clients {
     /// Those of this server.
     pub fn new(server: Server, now: Time) -> Self {
-        let status_file = StatusFile::beside(server.path());
+        let status_file = StatusFile::beside(&server.listener.path);
         let (settling, programs, history) = Default::default();
         Self { server, status_file, began: now, settling, programs, history }
     }

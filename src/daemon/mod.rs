@@ -119,7 +119,7 @@ impl Daemon {
             // Who loads nothing must not keep udev from it.
             let leaves_udev_alone = config.loader.dry_run && daemon.resolver.tree().is_this_machine();
             if config.with_udev && !leaves_udev_alone {
-                let (file, stale) = HoldFile::beside(listener.path());
+                let (file, stale) = HoldFile::beside(&listener.path);
                 if stale.is_some() {
                     log::warn!(
                         "the daemon before this one ended in the middle of work: asking udev for its devices again"
@@ -131,7 +131,7 @@ impl Daemon {
                 }
                 daemon.hold = Some((hold, file));
             }
-            daemon.state_file = StateFile::beside(listener.path(), config.loader.dry_run);
+            daemon.state_file = StateFile::beside(&listener.path, config.loader.dry_run);
             if let Some(state_file) = &mut daemon.state_file {
                 daemon.core = state_file.restore(config.limits, now);
             }
@@ -195,12 +195,15 @@ impl Daemon {
                     format!("{live} modules live, {failed} failed, {} loading", self.loads.running().len());
                 self.notifier.say(&[NotifyState::Status(&status)]);
                 // The next one is to have the lock: in an initramfs's udev, say, a load that hangs would keep us from ending.
-                if let Some(server) =
-                    self.clients.as_ref().map(|clients| &clients.server).filter(|server| server.is_lost())
+                if let Some(listener) = self
+                    .clients
+                    .as_ref()
+                    .map(|clients| &clients.server.listener)
+                    .filter(|listener| listener.is_lost())
                 {
                     return Err(Fatal::System(format!(
                         "{}: somebody has removed this socket or listens there: nobody can reach this daemon any more",
-                        server.path().display()
+                        listener.path.display()
                     )));
                 }
             }

@@ -16,12 +16,11 @@
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
-use std::ffi::OsStr;
 use std::fs::{self, File, ReadDir};
 use std::hash::BuildHasher;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The most links looked at: room for more than a hundred per CPU on a machine with 8192.
 pub const LINKS_MAX: usize = 1 << 20;
@@ -90,10 +89,9 @@ impl Scan {
         if !self.seen.insert(self.hasher.hash_one(&device)) {
             return Ok(None);
         }
-        let path = self.root.join(OsStr::from_bytes(&device));
-        let modaliases = modaliases(&path, link.starts_with("bus"))?;
-        Ok((!modaliases.is_empty())
-            .then(|| Device { devpath: [b"/", device.as_slice()].concat(), modaliases }))
+        let modaliases = modaliases(&self.root.join(&device), link.starts_with("bus"))?;
+        let devpath = [b"/", device.as_os_str().as_bytes()].concat();
+        Ok((!modaliases.is_empty()).then_some(Device { devpath, modaliases }))
     }
 
     /// What vanished (ENOENT, or ENODEV from an open file) is no fault; everything else is counted.
@@ -136,39 +134,32 @@ impl Iterator for Scan {
 
 /// Where a link leads, relative to the root, if that is a device. The kernel's links are relative and lead to
 /// directories without further links, so their text is the canonical path: no call per component is needed.
-fn resolve(link: &Path, target: &Path) -> Option<Vec<u8>> {
-    let target = target.as_os_str().as_bytes();
-    let mut parts: Vec<&[u8]> = link.parent()?.iter().map(OsStr::as_bytes).collect();
-    if target.starts_with(b"/") {
-        return None;
-    }
-    for part in target.split(|&byte| byte == b'/') {
+fn resolve(link: &Path, target: &Path) -> Option<PathBuf> {
+    let mut path = link.parent()?.to_owned();
+    for part in target.components() {
         match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop()?;
-            }
-            name => parts.push(name),
+            Component::CurDir => {}
+            Component::ParentDir if path.pop() => {}
+            Component::Normal(name) => path.push(name),
+            _ => return None,
         }
     }
-    (parts.len() > 1 && parts[0] == b"devices").then(|| parts.join(&b'/'))
+    (path.starts_with("devices") && path != Path::new("devices")).then_some(path)
 }
 
 /// What drivers are looked up by for the device of this directory, most often nothing. Without a `modalias` attribute `uevent` is
 /// looked at, if it is on a bus.
 pub fn modaliases(device: &Path, on_a_bus: bool) -> io::Result<Vec<Vec<u8>>> {
-    let mut buffer = [0; FILE_MAX];
-    match read(&device.join("modalias"), &mut buffer) {
+    match read(&device.join("modalias")) {
         Ok(contents) => {
             let lines = contents.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
             Ok(lines.map(<[u8]>::to_vec).collect())
         }
-        Err(error) if error.kind() == ErrorKind::NotFound && on_a_bus => {
-            let contents = read(&device.join("uevent"), &mut buffer)?;
-            Ok(only_modalias(contents).map(<[u8]>::to_vec).into_iter().collect())
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Err(_) if on_a_bus => {
+            Ok(only_modalias(&read(&device.join("uevent"))?).map(<[u8]>::to_vec).into_iter().collect())
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
+        Err(_) => Ok(Vec::new()),
     }
 }
 
@@ -181,12 +172,9 @@ fn only_modalias(contents: &[u8]) -> Option<&[u8]> {
 }
 
 /// The kernel gives an attribute whole with the first read (`sysfs_kf_seq_show`): no second one asks for its end.
-fn read<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-    let mut file = File::open(path)?;
-    loop {
-        match file.read(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            length => return length.map(|length| &buffer[..length]),
-        }
-    }
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut contents = vec![0; FILE_MAX];
+    let length = File::open(path)?.read(&mut contents)?;
+    contents.truncate(length);
+    Ok(contents)
 }

@@ -4,10 +4,10 @@
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use nix::errno::Errno;
@@ -15,13 +15,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
-use super::options::{BufferOption, seconds};
+use super::options::BufferOption;
 use crate::daemon::signals;
 use crate::fatal::Fatal;
 use crate::uevent::capture::{LINE_MAX, Writer};
 use crate::uevent::netlink::{BUFFER, Netlink, Received};
 
-/// Write the kernel's uevents to a file as they come, until a signal or a bound ends it: what `addonce replay` reads.
+/// Write the kernel's uevents to a file as they come, until a signal or the bound ends it: what `addonce replay` reads.
 ///
 /// It records what the daemon would see: `add` of devices with a MODALIAS, `add` and `remove` of modules. Each uevent is
 /// written at once, so a capture that is cut short reads as far as it goes.
@@ -29,9 +29,6 @@ use crate::uevent::netlink::{BUFFER, Netlink, Received};
 pub struct Command {
     /// The file; an existing one is replaced, and - is standard output.
     file: PathBuf,
-    /// Stop after so many seconds.
-    #[arg(long, value_name = "N", value_parser = seconds)]
-    seconds: Option<Duration>,
     /// Stop after so many uevents.
     #[arg(long, value_name = "N", default_value = "1000000")]
     count: NonZeroU64,
@@ -72,17 +69,11 @@ impl Command {
         writer: &mut Writer<impl Write>,
         began: Instant,
     ) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER];
-        let mut dropped = 0;
-        loop {
+        let (mut buffer, mut dropped) = (vec![0; BUFFER], 0);
+        while netlink.counters().kernel < self.count.get() {
             writer.flush()?;
-            let left = self.seconds.map(|seconds| seconds.saturating_sub(began.elapsed()));
-            let is_full = netlink.counters().kernel >= self.count.get();
-            if is_full
-                || left == Some(Duration::ZERO)
-                || signals::next(signals).map_err(io::Error::other)?.is_some()
-            {
-                return Ok(());
+            if signals::next(signals).map_err(io::Error::other)?.is_some() {
+                break;
             }
             match netlink.receive(&mut buffer) {
                 Received::Kernel(datagram) => writer.write(began.elapsed(), datagram)?,
@@ -91,27 +82,19 @@ impl Command {
                 Received::Drained => {
                     let lost = netlink.drops().unwrap_or(dropped).wrapping_sub(dropped);
                     dropped = dropped.wrapping_add(lost);
-                    match lost {
-                        0 => wait(&[signals.as_fd(), netlink.as_fd()], left)?,
+                    if lost > 0 {
                         // Here, in the order of events, is what the kernel had to drop.
-                        _ => own_up(lost, netlink, writer)?,
+                        own_up(lost, netlink, writer)?;
+                        continue;
                     }
+                    let sources = [signals.as_fd(), netlink.as_fd()];
+                    let result =
+                        poll(&mut sources.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE);
+                    result.map_or_else(|errno| if errno == Errno::EINTR { Ok(0) } else { Err(errno) }, Ok)?;
                 }
             }
         }
-    }
-}
-
-/// Waits until there is something to read, or for so long.
-fn wait(sources: &[BorrowedFd<'_>; 2], left: Option<Duration>) -> io::Result<()> {
-    let timeout = match left {
-        // A millisecond more, for it is rounded down.
-        Some(left) => (left + Duration::from_millis(1)).try_into().unwrap_or(PollTimeout::MAX),
-        None => PollTimeout::NONE,
-    };
-    match poll(&mut sources.map(|source| PollFd::new(source, PollFlags::POLLIN)), timeout) {
-        Err(errno) if errno != Errno::EINTR => Err(errno.into()),
-        _ => Ok(()),
+        writer.flush()
     }
 }
 

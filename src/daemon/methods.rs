@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What clients' calls mean: which go to the scheduler, which are answered at once, and who waits for what.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::events::More;
 use super::history::History;
@@ -11,7 +11,7 @@ use crate::control::json;
 use crate::control::protocol::{Load, Method, Reply};
 use crate::control::server::Server;
 use crate::escape::{escape, unescape};
-use crate::once::{AddOnce, ClientId, Origin, Request, Scheduler, Time};
+use crate::once::{AddOnce, ClientId, Origin, Request, Time};
 
 /// How many `Top` tells where nobody says.
 const TOP: usize = 10;
@@ -116,7 +116,11 @@ impl Daemon {
             (Method::Monitor {}, Some(client)) => return clients.server.subscribe(client),
             (Method::Status {}, _) => Reply::of(self.status(now)),
             (Method::Failures {}, _) => Reply::of(json!({ "failures": status::failures(&self.core, now) })),
-            (Method::Top { limit }, _) => Reply::of(top(&self.core, limit.unwrap_or(TOP))),
+            (Method::Top { limit }, _) => {
+                let asked = |(alias, requests)| json!({ "who": escape(alias), "requests": requests });
+                let top = self.core.top_aliases(limit.unwrap_or(TOP)).into_iter().map(asked);
+                Reply::of(json!({ "modaliases": top.collect::<Vec<_>>() }))
+            }
             (Method::Storm {}, _) => Reply::of(json!({ "storm": clients.history.storm(now) })),
         };
         if let (Some(clients), Some(client)) = (&mut self.clients, client) {
@@ -146,9 +150,4 @@ impl Daemon {
         }
         Ok(())
     }
-}
-
-fn top(core: &Scheduler, limit: usize) -> Value {
-    let asked = |(alias, requests)| json!({ "who": escape(alias), "requests": requests });
-    json!({ "modaliases": core.top_aliases(limit).into_iter().map(asked).collect::<Vec<_>>() })
 }

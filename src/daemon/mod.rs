@@ -101,7 +101,7 @@ impl Daemon {
             poll: Poll::new().map_err(refused)?,
             signals: signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])?,
             core: Scheduler::new(config.limits),
-            events: Events::new(config.netlink, config.with_udev, resolver.tree().sysfs.clone()),
+            events: Events::new(config.netlink, config.with_udev, resolver.tree.sysfs.clone()),
             resolver,
             loads: Loads::new(config.loader),
             clients: None,
@@ -117,7 +117,7 @@ impl Daemon {
         let now = clock();
         if let Some((listener, bounds)) = config.control {
             // Who loads nothing must not keep udev from it.
-            let leaves_udev_alone = config.loader.dry_run && daemon.resolver.tree().is_this_machine();
+            let leaves_udev_alone = config.loader.dry_run && daemon.resolver.tree.is_this_machine();
             if config.with_udev && !leaves_udev_alone {
                 let (file, stale) = HoldFile::beside(&listener.path);
                 if stale.is_some() {
@@ -290,7 +290,7 @@ impl Daemon {
 
     fn act_for_hold(&mut self) -> bool {
         let Some((hold, file)) = &mut self.hold else { return false };
-        let sysfs = &self.resolver.tree().sysfs;
+        let sysfs = &self.resolver.tree.sysfs;
         let mut acted = false;
         while let Some(action) = hold.next_action() {
             acted = true;

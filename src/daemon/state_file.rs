@@ -5,6 +5,7 @@
 //! the [lock](crate::control::lock) reads and writes it. It is not synced: it is of no use after this boot. What is of another
 //! boot or another format, or is not understood, is an empty memory and one line in the log.
 
+use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -119,21 +120,17 @@ impl StateFile {
     ///
     /// # Errors
     /// What is wrong with the file.
-    fn read(&self) -> Result<Option<Snapshot>, String> {
-        let broken = |error: io::Error| error.to_string();
+    fn read(&self) -> Result<Option<Snapshot>, Box<dyn Error>> {
         // A pipe in its place would have us wait for a writer.
-        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path);
-        let file = match file {
+        let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(broken)?,
+            other => other?,
         };
         let mut text = Vec::new();
-        let read = file.take(LARGEST + 1).read_to_end(&mut text).map_err(broken)?;
-        if read as u64 > LARGEST {
-            return Err(format!("it is larger than {LARGEST} bytes"));
+        if file.take(LARGEST + 1).read_to_end(&mut text)? as u64 > LARGEST {
+            return Err(format!("it is larger than {LARGEST} bytes").into());
         }
-        let garbage = |error: serde_json::Error| error.to_string();
-        let Header { format, boot, dry_run } = serde_json::from_slice(&text).map_err(garbage)?;
+        let Header { format, boot, dry_run } = serde_json::from_slice(&text)?;
         let whose = if boot != self.header.boot {
             "another boot's"
         } else if format != FORMAT {
@@ -141,7 +138,8 @@ impl StateFile {
         } else if dry_run != self.header.dry_run {
             if dry_run { "a dry run's" } else { "not a dry run's" }
         } else {
-            return serde_json::from_slice(&text).map(|Content { memory, .. }| Some(memory)).map_err(garbage);
+            let Content { memory, .. } = serde_json::from_slice(&text)?;
+            return Ok(Some(memory));
         };
         log::info!("{}: {whose}: beginning with an empty memory", self.path.display());
         Ok(None)

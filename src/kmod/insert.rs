@@ -50,7 +50,10 @@ impl Loader {
         let module = &plan.module;
         match &plan.work {
             Work::Insert { file, options } => {
-                check_readable(file)?;
+                // libkmod's errno does not say whether the file or the kernel was in the way.
+                let unreadable = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+                File::open(file)
+                    .map_err(|error| LoadError { errno: unreadable(error), stage: Stage::Read })?;
                 if self.dry_run {
                     log::info!("would insert {} {}", file.display(), options.to_string_lossy());
                     return Ok(());
@@ -78,18 +81,13 @@ fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
         Err(errno) => errno,
     };
     if errno == Errno::EPERM {
-        if loading_is_disabled() {
+        // A one-way switch: once set, it stays until the next boot.
+        if fs::read("/proc/sys/kernel/modules_disabled").is_ok_and(|value| value.trim_ascii() == b"1") {
             return Err(LoadError::DISABLED);
         }
         log::warn!("{module}: EPERM: {}", why_not_permitted(module));
     }
     Err(LoadError { errno: errno as i32, stage: Stage::Insert })
-}
-
-/// libkmod's errno does not say whether the file or the kernel was in the way.
-fn check_readable(file: &Path) -> Result<(), LoadError> {
-    let unreadable = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
-    File::open(file).map(drop).map_err(|error| LoadError { errno: unreadable(error), stage: Stage::Read })
 }
 
 /// The likely cause of an EPERM of finit_module(2), other than kernel.modules_disabled: `load_module()` and
@@ -114,18 +112,16 @@ pub fn is_blacklisted_by_the_kernel(command_line: &str, module: &str) -> bool {
     lists.flat_map(|list| list.split(',')).any(|name| name == module)
 }
 
-/// A one-way switch: once set, it stays until the next boot.
-fn loading_is_disabled() -> bool {
-    fs::read("/proc/sys/kernel/modules_disabled").is_ok_and(|value| value.trim_ascii() == b"1")
-}
-
 /// Runs a module's install command as modprobe runs it: by the shell, with the module's name in the environment. It cannot tell a
 /// daemon from modprobe: no signal is blocked or ignored (std sees to both), none of our descriptors is there, a supervisor's words
 /// to us are not in the environment, and it may open as many files as whoever started us.
 ///
 /// Exit status 0 counts as success, whatever was loaded. Unlike kmod 30, a command that was killed has failed.
 fn install(module: &str, command: &CStr, open_files: Option<u64>) -> Result<(), LoadError> {
-    open_files.into_iter().for_each(limit);
+    // This process does nothing else. Where the limit cannot be put back the command has a higher one.
+    if let (Some(number), Ok((_, hard))) = (open_files, getrlimit(Resource::RLIMIT_NOFILE)) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, number.min(hard), hard);
+    }
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(OsStr::from_bytes(command.to_bytes()));
     for name in MEANT_FOR_US {
@@ -139,15 +135,5 @@ fn install(module: &str, command: &CStr, open_files: Option<u64>) -> Result<(), 
     match status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) {
         0 => Ok(()),
         code => Err(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) }),
-    }
-}
-
-/// From here on so many files may be open: in a process that does nothing else. Where the limit cannot be put back the command has
-/// a higher one.
-fn limit(open_files: u64) {
-    let limited = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard));
-    if let Err(errno) = limited {
-        log::debug!("RLIMIT_NOFILE: {errno}");
     }
 }

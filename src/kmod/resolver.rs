@@ -27,7 +27,8 @@ const CMDLINE_OPTS: &[u8] = b"$CMDLINE_OPTS";
 
 /// Answers the once core from a module tree.
 pub struct Resolver {
-    tree: Tree,
+    /// The tree it answers from.
+    pub tree: Tree,
     ctx: Ctx,
     policies: Policies,
     stamp: Stamp,
@@ -49,11 +50,6 @@ impl Resolver {
         let ctx = tree.open()?;
         let (watch, causes) = Default::default();
         Ok(Self { tree, ctx, policies: Policies::open(), stamp, watch, causes })
-    }
-
-    /// The tree it answers from.
-    pub fn tree(&self) -> &Tree {
-        &self.tree
     }
 
     /// What loading one of an alias' modules takes, in order: a line a step, as `modprobe --show-depends` prints them.

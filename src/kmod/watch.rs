@@ -108,16 +108,14 @@ impl Watch {
     }
 
     fn begin(&mut self, watching: io::Result<Watching>) {
-        let all = |mut watching: Watching| {
-            watching.all(&self.files, &self.config)?;
-            Ok(watching)
-        };
-        let blind = |why: &io::Error| {
-            log::warn!(
-                "inotify: {why}: looking at indexes and configuration for each request instead of being told of changes"
-            );
-        };
-        self.watching = watching.and_then(all).inspect_err(blind).ok();
+        let watching = watching
+            .and_then(|mut watching| watching.all(&self.files, &self.config).map(|()| watching))
+            .inspect_err(|why| {
+                log::warn!(
+                    "inotify: {why}: looking at indexes and configuration for each request instead of being told of changes"
+                );
+            });
+        self.watching = watching.ok();
     }
 }
 

@@ -64,14 +64,9 @@ impl History {
 
     /// The last storm; as long as there was none, the last run of requests. The type `Timeline` of the interface.
     pub fn storm(&self, now: Time) -> Option<Value> {
-        let mut runs: Vec<Vec<Sample>> = Vec::new();
-        for &sample in &self.samples {
-            match runs.last_mut().filter(|last| sample.at < last[last.len() - 1].at + GAP) {
-                Some(last) => last.push(sample),
-                None => runs.push(vec![sample]),
-            }
-        }
-        let requests = |run: &Vec<Sample>| run.iter().map(|sample| sample.requests).sum::<u64>();
+        let samples: Vec<Sample> = self.samples.iter().copied().collect();
+        let runs: Vec<_> = samples.chunk_by(|one, next| next.at < one.at + GAP).collect();
+        let requests = |run: &[Sample]| run.iter().map(|sample| sample.requests).sum::<u64>();
         let storm = runs.iter().rposition(|run| requests(run) >= STORM);
         let index = storm.or(runs.len().checked_sub(1))?;
         let (began, last) = (runs[index][0].at, runs[index][runs[index].len() - 1].at);
@@ -83,7 +78,7 @@ impl History {
         let end = loads.iter().map(|(at, _)| *at).fold(last, Time::max);
         let width = (end - began).as_millis().div_ceil(BINS).max(PERIOD.as_millis());
         let mut bins = vec![(0, 0); ((last - began).as_millis() / width) as usize + 1];
-        for Sample { at, requests, duplicates } in &runs[index] {
+        for Sample { at, requests, duplicates } in runs[index] {
             let bin = &mut bins[((*at - began).as_millis() / width) as usize];
             *bin = (bin.0 + requests, bin.1 + duplicates);
         }

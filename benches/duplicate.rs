@@ -182,7 +182,7 @@ impl Bench {
     }
 
     fn drain(&mut self) -> usize {
-        let now = self.simulation.now();
+        let now = self.simulation.now;
         let mut read = 0;
         while let Received::Kernel(datagram) = self.netlink.receive(&mut self.buffer) {
             let uevent = message::parse(datagram).expect("a uevent");

@@ -41,27 +41,15 @@ pub struct Simulation<W> {
     pub disabled: u32,
     /// The loads that are running, and when they end.
     pub running: Vec<(Time, Arc<Plan>)>,
-    now: Time,
+    /// The time.
+    pub now: Time,
 }
 
 impl<W: World> Simulation<W> {
     /// A core with these limits, in this world.
     pub fn new(world: W, limits: Limits) -> Self {
-        Self {
-            core: Scheduler::new(limits),
-            world,
-            attempts: Vec::new(),
-            published: Vec::new(),
-            answers: Vec::new(),
-            disabled: 0,
-            now: Time::ZERO,
-            running: Vec::new(),
-        }
-    }
-
-    /// The time.
-    pub fn now(&self) -> Time {
-        self.now
+        let (attempts, published, answers, disabled, now, running) = Default::default();
+        Self { core: Scheduler::new(limits), world, attempts, published, answers, disabled, now, running }
     }
 
     /// A request comes in.

@@ -73,7 +73,7 @@ fn an_overflow_is_told_once_before_what_is_queued_and_the_drops_are_counted_exac
         let queued = drain(&mut netlink);
         assert!(queued > 0);
         assert_eq!(queued + netlink.drops().unwrap() as usize, 1000);
-        assert_eq!(netlink.counters().overflows, 1);
+        assert_eq!(netlink.counters.overflows, 1);
     });
 }
 

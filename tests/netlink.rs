@@ -173,7 +173,7 @@ fn a_storm_is_received_parsed_and_counted() {
             assert_eq!(uevent.modalias, Some(&b"pci:\xff[*\\\n"[..]));
         }
         assert!(matches!(netlink.receive(&mut buffer), Received::Drained));
-        assert_eq!(netlink.counters(), Counters { kernel: 1000, ..Counters::default() });
+        assert_eq!(netlink.counters, Counters { kernel: 1000, ..Counters::default() });
         assert_eq!(netlink.drops().unwrap(), 0);
     });
 }
@@ -201,7 +201,7 @@ fn strangers_and_oversized_datagrams_are_counted_and_not_shown() {
         assert!(matches!(netlink.receive(&mut buffer), Received::Kernel(_)));
         assert!(matches!(netlink.receive(&mut buffer), Received::Drained));
         assert_eq!(
-            netlink.counters(),
+            netlink.counters,
             Counters { kernel: 1, udev: 0, strangers: 2, truncated: 1, overflows: 0 }
         );
     });
@@ -259,7 +259,7 @@ fn what_udevd_broadcasts_comes_in_one_order_with_what_the_kernel_announces() {
             assert_eq!((uevent.seqnum, uevent.modalias), (n, Some(format!("x:{n}").as_bytes())));
         }
         assert!(matches!(netlink.receive(&mut buffer), Received::Drained));
-        assert_eq!(netlink.counters(), Counters { kernel: 20, udev: 20, ..Counters::default() });
+        assert_eq!(netlink.counters, Counters { kernel: 20, udev: 20, ..Counters::default() });
     });
 }
 

@@ -248,7 +248,7 @@ fn a_module_that_was_announced_before_its_init_failed_was_neither_live_nor_unloa
     s.replay("/devices/system/cpu/cpu0", "cpu:x");
     s.settle();
     for name in ["a", "b"] {
-        let now = s.now();
+        let now = s.now;
         s.core.module_added(&mut s.world, name, now);
         s.core.module_removed(&mut s.world, name);
     }

@@ -29,7 +29,7 @@ fn restart(s: &mut Simulation, limits: Limits, change: impl FnOnce(&mut Value)) 
     let mut value = serde_json::to_value(s.core.snapshot()).expect("a value");
     change(&mut value);
     let snapshot: Snapshot = serde_json::from_value(value).expect("a snapshot");
-    s.core = Scheduler::restore(limits, snapshot, s.now());
+    s.core = Scheduler::restore(limits, snapshot, s.now);
 }
 
 fn same(_: &mut Value) {}

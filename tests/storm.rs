@@ -172,7 +172,7 @@ fn overflows_in_the_middle_of_scans_are_one_episode_and_one_more_scan_each() {
         while read(&mut events).unwrap() {}
         assert_eq!(lost, 4);
         assert_eq!(seen, [b"old".to_vec(), b"a".into(), b"b".into(), b"c".into()].into());
-        let counters = events.netlink.as_ref().expect("a socket").counters();
+        let counters = events.netlink.as_ref().expect("a socket").counters;
         let drops = events.drops;
         assert_eq!((counters.overflows, counters.kernel + u64::from(drops)), (4, 400));
         let log = LOG.0.lock().unwrap();

@@ -56,7 +56,7 @@ impl Command {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             result => result.map_err(unwritable)?,
         }
-        let (count, drops) = (netlink.counters().kernel, netlink.drops().unwrap_or_default());
+        let (count, drops) = (netlink.counters.kernel, netlink.drops().unwrap_or_default());
         let seconds = began.elapsed().as_secs_f64();
         log::info!("{count} uevents were recorded in {seconds:.1} s, {drops} were dropped by the kernel");
         Ok(ExitCode::SUCCESS)
@@ -70,7 +70,7 @@ impl Command {
         began: Instant,
     ) -> io::Result<()> {
         let (mut buffer, mut dropped) = (vec![0; BUFFER], 0);
-        while netlink.counters().kernel < self.count.get() {
+        while netlink.counters.kernel < self.count.get() {
             writer.flush()?;
             if signals::next(signals).map_err(io::Error::other)?.is_some() {
                 break;
@@ -83,8 +83,12 @@ impl Command {
                     let lost = netlink.drops().unwrap_or(dropped).wrapping_sub(dropped);
                     dropped = dropped.wrapping_add(lost);
                     if lost > 0 {
-                        // Here, in the order of events, is what the kernel had to drop.
-                        own_up(lost, netlink, writer)?;
+                        let size = netlink.receive_buffer()?;
+                        log::warn!(
+                            "{lost} uevents were dropped by the kernel and are missing: a --receive-buffer above {size} bytes helps"
+                        );
+                        // Here, in the order of events.
+                        writer.comment(&format!("{lost} uevents were dropped by the kernel about here"))?;
                         continue;
                     }
                     let sources = [signals.as_fd(), netlink.as_fd()];
@@ -96,12 +100,4 @@ impl Command {
         }
         writer.flush()
     }
-}
-
-fn own_up(lost: u32, netlink: &Netlink, writer: &mut Writer<impl Write>) -> io::Result<()> {
-    let size = netlink.receive_buffer().unwrap_or_default();
-    log::warn!(
-        "{lost} uevents were dropped by the kernel and are missing: a --receive-buffer above {size} bytes helps"
-    );
-    writer.comment(&format!("{lost} uevents were dropped by the kernel about here"))
 }

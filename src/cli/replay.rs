@@ -68,7 +68,7 @@ pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<V
     for record in Reader::new(from)? {
         let Record { at, datagram } = record?;
         // An edited capture may go back in time; the core's time does not.
-        simulation.pass(at.saturating_sub(simulation.now()));
+        simulation.pass(at.saturating_sub(simulation.now));
         time = time.max(at);
         uevents += 1;
         match message::parse(&datagram) {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::options::{SocketOption, seconds};
 use super::query::{list, number, text};
 use crate::control::client::{Conversation, call};
+use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::duration;
 
@@ -62,13 +63,12 @@ fn progress(line: &str) {
 }
 
 fn waiting_for(running: &[Value]) -> String {
-    // As much as fits a narrow terminal: a line that wraps could not be written over.
-    const SHOWN: usize = 3;
     let load = |load| format!("{} ({})", text(load, "/module"), duration(number(load, "/ms")));
-    let shown: Vec<String> = running.iter().take(SHOWN).map(load).collect();
-    match running.len() {
-        0 => "nothing is loading; uevents, or devices in /sys, are still being read".into(),
-        1..=SHOWN => format!("loading {}", shown.join(", ")),
-        all => format!("loading {} and {} more", shown.join(", "), all - SHOWN),
+    match running.iter().map(load).collect::<Vec<_>>().join(", ") {
+        loads if loads.is_empty() => {
+            "nothing is loading; uevents, or devices in /sys, are still being read".into()
+        }
+        // As much as fits a narrow terminal: a line that wraps could not be written over.
+        loads => format!("loading {}", head(&loads, 65)),
     }
 }

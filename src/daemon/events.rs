@@ -245,7 +245,7 @@ impl Events {
 /// What a person can do about drops.
 fn larger_buffer(netlink: &Netlink) -> String {
     let size = netlink.receive_buffer().unwrap_or_default();
-    match netlink.is_adopted() {
+    match netlink.adopted {
         true => format!("a ReceiveBuffer= above {size} bytes in addonce.socket"),
         false => format!("a --receive-buffer above {size} bytes"),
     }

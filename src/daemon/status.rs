@@ -12,7 +12,6 @@ use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::process::Process;
 use crate::once::{Scheduler, Time};
-use crate::uevent::netlink::Netlink;
 
 /// Between two writes of the file.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -22,7 +21,7 @@ impl Daemon {
     pub(super) fn status(&self, now: Time) -> Value {
         let (core, events) = (&self.core, &self.events);
         let stats = core.stats();
-        let counters = events.netlink.as_ref().map(Netlink::counters).unwrap_or_default();
+        let counters = events.netlink.as_ref().map(|netlink| netlink.counters).unwrap_or_default();
         let since = |then: Time| millis(now.saturating_sub(then));
         let running = core.loads().filter_map(|load| Some((load.module, load.running?)));
         let running: Vec<_> =

@@ -70,8 +70,10 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Netlink {
     socket: OwnedFd,
-    adopted: bool,
-    counters: Counters,
+    /// A supervisor opened it: events from before this process are in it.
+    pub adopted: bool,
+    /// What came so far.
+    pub counters: Counters,
 }
 
 impl Netlink {
@@ -164,16 +166,6 @@ impl Netlink {
         };
         *counter += 1;
         received
-    }
-
-    /// What came so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// Whether a supervisor opened it: events from before this process are in it.
-    pub fn is_adopted(&self) -> bool {
-        self.adopted
     }
 
     /// How many datagrams the kernel dropped for want of room since the socket exists, adopted or not: exact,

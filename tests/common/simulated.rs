@@ -74,7 +74,7 @@ impl ByHand for Simulation<FakeModules> {
 
     fn loaded_by_hand(&mut self, name: &str) {
         self.world.live.insert(name.into());
-        let now = self.now();
+        let now = self.now;
         self.core.module_added(&mut self.world, name, now);
         self.act();
     }

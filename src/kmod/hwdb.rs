@@ -49,32 +49,29 @@ impl Policies {
     /// hwdb's word on a module, asked for by a modalias if there is one. A modalias that is not UTF-8 cannot be
     /// matched by hwdb and is left out.
     pub fn lookup(&self, module: &str, modalias: Option<&[u8]>) -> Arc<Policy> {
+        let modalias = modalias.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let modalias = modalias.map(|modalias| format!("addonce:modalias:{modalias}"));
+        let keys = [format!("addonce:module:{module}")].into_iter().chain(modalias);
         let mut policy = Policy::default();
-        self.apply(&mut policy, module, &format!("addonce:module:{module}"));
-        if let Some(modalias) = modalias.and_then(|bytes| std::str::from_utf8(bytes).ok()) {
-            self.apply(&mut policy, module, &format!("addonce:modalias:{modalias}"));
-        }
-        if policy == *self.default { Arc::clone(&self.default) } else { Arc::new(policy) }
-    }
-
-    fn apply(&self, policy: &mut Policy, module: &str, key: &str) {
-        self.each_property(key, |name, value| {
-            let Err(complaint) = set(policy, name, value) else { return };
+        for (name, value) in keys.flat_map(|key| self.properties(&key)) {
+            let Err(complaint) = set(&mut policy, &name, &value) else { continue };
             let complaint = format!("hwdb: {module}: {complaint}");
             if self.complaints.borrow_mut().insert(complaint.clone()) {
                 log::warn!("{complaint}");
             }
-        });
+        }
+        if policy == *self.default { Arc::clone(&self.default) } else { Arc::new(policy) }
     }
 
-    fn each_property(&self, key: &str, mut each: impl FnMut(&str, &str)) {
+    fn properties(&self, key: &str) -> Vec<(String, String)> {
         match &self.hwdb {
             // libudev takes C strings, and the crate panics on a NUL within.
-            Some(_) if key.contains('\0') => {}
+            Some(_) if key.contains('\0') => Vec::new(),
             #[cfg(feature = "udev")]
-            Some(hwdb) => hwdb.query(key).for_each(|property| {
-                each(&property.name().to_string_lossy(), &property.value().to_string_lossy());
-            }),
+            Some(hwdb) => {
+                let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+                hwdb.query(key).map(|property| (text(property.name()), text(property.value()))).collect()
+            }
             #[cfg(not(feature = "udev"))]
             Some(hwdb) => match *hwdb {},
             // In each paragraph keys come before properties, and none of them has wildcards.
@@ -82,7 +79,7 @@ impl Policies {
                 let is_meant = |paragraph: &&str| paragraph.lines().any(|line| line == key);
                 let lines = SHIPPED.split("\n\n").find(is_meant).into_iter().flat_map(str::lines);
                 let properties = lines.filter_map(|line| line.strip_prefix(' ')?.split_once('='));
-                properties.for_each(|(name, value)| each(name, value));
+                properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
             }
         }
     }

@@ -54,7 +54,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(170);
 const LIVES: u32 = 3;
 /// Between two looks at whether somebody listens, at first. Doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest reply: a modalias names some tens of modules.
 const LONGEST: usize = 1 << 20;
 /// Where modprobe is, in the order of trial; the last is looked for in PATH.

@@ -195,12 +195,8 @@ impl Daemon {
                     format!("{live} modules live, {failed} failed, {} loading", self.loads.running().len());
                 self.notifier.say(&[NotifyState::Status(&status)]);
                 // The next one is to have the lock: in an initramfs's udev, say, a load that hangs would keep us from ending.
-                if let Some(listener) = self
-                    .clients
-                    .as_ref()
-                    .map(|clients| &clients.server.listener)
-                    .filter(|listener| listener.is_lost())
-                {
+                let mut listeners = self.clients.iter().map(|clients| &clients.server.listener);
+                if let Some(listener) = listeners.find(|listener| listener.is_lost()) {
                     return Err(Fatal::System(format!(
                         "{}: somebody has removed this socket or listens there: nobody can reach this daemon any more",
                         listener.path.display()

@@ -35,7 +35,7 @@ const WIDE: f64 = 0.7;
 pub const STYLE: &str = include_str!("plot.css");
 
 /// A storm. All times are milliseconds from the first request on.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub struct Timeline {
     began_ms_ago: u64,
     /// Up to the last request, or to the end of the last load.
@@ -49,7 +49,7 @@ pub struct Timeline {
 }
 
 /// A load of a storm.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Bar {
     module: String,
     /// The errno's name, where it failed.
@@ -74,24 +74,24 @@ struct Page {
 }
 
 /// A storm as SVG.
-pub fn draw(storm: &Timeline) -> String {
-    let mut bars = storm.bars.clone();
+pub fn draw(mut storm: Timeline) -> String {
     // In order and plain, whatever was said of them.
-    for bar in &mut bars {
+    for bar in &mut storm.bars {
         let texts = [Some(&mut bar.module), bar.error.as_mut(), bar.pulled_in_by.as_mut()];
         texts.into_iter().flatten().for_each(|text| *text = plain(text));
         bar.start_ms = bar.start_ms.max(bar.asked_ms);
         bar.end_ms = bar.end_ms.max(bar.start_ms);
     }
-    bars.sort_by_key(|bar| (bar.asked_ms, bar.start_ms, bar.end_ms));
+    storm.bars.sort_by_key(|bar| (bar.asked_ms, bar.start_ms, bar.end_ms));
+    let bars = &storm.bars;
     let end = bars.iter().map(|bar| bar.end_ms).fold(storm.lasted_ms, u64::max) as f64 / 1e3;
-    let page = Page::new(&bars, end);
+    let page = Page::new(bars, end);
     let title = if storm.over {
         "The last storm of module requests"
     } else {
         "A storm of module requests, still going on"
     };
-    let (facts, height) = (facts(storm), page.rows_bottom + 50.0);
+    let (facts, height) = (facts(&storm), page.rows_bottom + 50.0);
     let style = format!("{STYLE}.name, .note {{ font-size: {}px }}\n", page.letter);
     let mut svg = Svg::new(WIDTH, height, &format!("{title}: {facts}"), &style);
     svg.rect("paper", 0.5, 0.5, WIDTH - 1.0, height - 1.0);
@@ -105,7 +105,7 @@ pub fn draw(storm: &Timeline) -> String {
     for (place, _) in page.time.ticks() {
         parts.iter().for_each(|&(top, bottom)| svg.path("grid", &[(place, top), (place, bottom)]));
     }
-    rate(&mut svg, &page, storm, end);
+    rate(&mut svg, &page, &storm, end);
     for (nth, bar) in bars.iter().enumerate() {
         row(&mut svg, &page, bar, ROWS_TOP + page.row * (nth as f64 + 0.5));
     }
@@ -136,8 +136,8 @@ fn facts(storm: &Timeline) -> String {
 
 /// The chart above.
 fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
-    let columns = columns(storm, end);
-    let highest = columns.iter().map(|column| column.2).fold(0.0, f64::max);
+    let bin = storm.bin_ms.max(1) as f64 / 1e3;
+    let highest = storm.requests.iter().max().map_or(0.0, |&requests| requests as f64 / bin);
     // No line of the grid is for less than one request.
     let axis = Axis::round(RATE_BOTTOM, RATE_TOP, highest.max(5.0), 5);
     svg.text("head", MARGIN, RATE_TOP - 16.0, "requests per second");
@@ -145,31 +145,20 @@ fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
         svg.path("grid", &[(page.left, place), (page.right, place)]);
         svg.text("level", page.left - 8.0, place + 4.0, &label.parse().map_or(label, number));
     }
-    // Steps over the columns, closed along the axis.
-    let outline = |height: fn(&Column) -> f64| {
+    // Steps over the bins, closed along the axis.
+    let outline = |counts: &[u64]| {
         let mut points = vec![(page.left, RATE_BOTTOM)];
-        for column in &columns {
-            let y = axis.at(height(column));
-            points.extend([(page.time.at(column.0), y), (page.time.at(column.1), y)]);
+        for (nth, &count) in counts.iter().enumerate() {
+            let (from, y) = (nth as f64 * bin, axis.at(count as f64 / bin));
+            points.extend([(page.time.at(from), y), (page.time.at((from + bin).min(end)), y)]);
         }
         points.push((points[points.len() - 1].0, RATE_BOTTOM));
         points
     };
-    svg.path("duplicates", &outline(|column| column.3));
-    svg.path("requests", &outline(|column| column.2));
-}
-
-/// From when to when, in seconds, and the requests and duplicates per second.
-type Column = (f64, f64, f64, f64);
-
-fn columns(storm: &Timeline, end: f64) -> Vec<Column> {
-    let bin = storm.bin_ms.max(1) as f64 / 1e3;
     let duplicates = storm.duplicates.iter().chain(std::iter::repeat(&0));
-    let column = |(nth, (&requests, &duplicates)): (usize, (&u64, &u64))| {
-        let from = nth as f64 * bin;
-        (from, (from + bin).min(end), requests as f64 / bin, duplicates.min(requests) as f64 / bin)
-    };
-    storm.requests.iter().zip(duplicates).enumerate().map(column).collect()
+    let duplicates: Vec<_> = storm.requests.iter().zip(duplicates).map(|(&of, &n)| of.min(n)).collect();
+    svg.path("duplicates", &outline(&duplicates));
+    svg.path("requests", &outline(&storm.requests));
 }
 
 fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {

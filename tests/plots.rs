@@ -211,7 +211,7 @@ fn drawn(bin_ms: u64, requests: &[u64], duplicates: &[u64], module: &str, asked:
         "began_ms_ago": 0, "lasted_ms": 150, "over": true, "bin_ms": bin_ms, "requests": requests,
         "duplicates": duplicates, "bars": [bar],
     });
-    draw(&serde_json::from_value::<Timeline>(storm).expect("a storm"))
+    draw(serde_json::from_value::<Timeline>(storm).expect("a storm"))
 }
 
 #[test]

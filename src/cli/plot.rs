@@ -52,8 +52,8 @@ impl Command {
         };
         match self.picture {
             _ if self.query.json => {}
-            None => drop(print(&draw(&storm))?),
-            Some(path) => std::fs::write(&path, draw(&storm))
+            None => drop(print(&draw(storm))?),
+            Some(path) => std::fs::write(&path, draw(storm))
                 .map_err(|error| Fatal::System(format!("{}: {error}", path.display())))?,
         }
         Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use addonce::control::client::Conversation;
-use addonce::control::interface::DESCRIPTION;
+use addonce::control::protocol::DESCRIPTION;
 use common::fixture::Fixture;
 use common::flood::event;
 use common::interface::Interface;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use addonce::cli::Cli;
-use addonce::control::interface;
+use addonce::control::protocol as interface;
 use addonce::kmod::hwdb::set;
 use addonce::once::policy::Policy;
 use clap::{Arg, Command, CommandFactory};

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use addonce::control::interface::DESCRIPTION;
+use addonce::control::protocol::DESCRIPTION;
 use common::fixture::Fixture;
 use common::left_out::left_out;
 use common::namespace::alone;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::query::show;
+use super::query::{list, show, text};
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, Tree};
@@ -81,9 +81,8 @@ fn page(alias: &str, modules: &[Value]) -> String {
         n => format!("{alias}: {n} modules, tried in this order\n"),
     };
     for module in modules {
-        let text = |key: &str| module[key].as_str();
-        let verdict = text("verdict").unwrap_or_default();
-        let why = match (verdict, text("unless")) {
+        let verdict = text(module, "/verdict");
+        let why = match (verdict, module["unless"].as_str()) {
             ("blacklisted", _) => {
                 " (modprobe.d or the kernel command line; loads by its own name only)".into()
             }
@@ -93,9 +92,8 @@ fn page(alias: &str, modules: &[Value]) -> String {
             _ if module["live"] == true => " (it is live already)".into(),
             _ => String::new(),
         };
-        page += &format!("{}: {}{why}\n", text("module").unwrap_or_default(), verdict.replace('_', " "));
-        let steps = module["plan"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        steps.for_each(|step| page += &format!("  {step}\n"));
+        page += &format!("{}: {}{why}\n", text(module, "/module"), verdict.replace('_', " "));
+        list(module, "/plan").iter().for_each(|step| page += &format!("  {}\n", text(step, "")));
     }
     page
 }

@@ -32,35 +32,26 @@ impl Settings {
 
     /// That of whoever starts us.
     pub(super) fn read_environment(&mut self) {
-        if let Ok(level) = std::env::var("ADDONCE_LOG") {
-            self.set_level(&level, "environment", &format!("ADDONCE_LOG={level}"));
+        let Ok(text) = std::env::var("ADDONCE_LOG") else { return };
+        match level(&text) {
+            Ok(level) => self.log = Some(level),
+            Err(why) => self.complain("environment", &format!("ADDONCE_LOG={text}"), why),
         }
     }
 
     /// Takes the words of a kernel command line.
     pub fn parse(&mut self, line: &str, initramfs: bool) {
-        const KERNEL: &str = "kernel command line";
         let (mut off, mut rd_off) = (false, false);
         for word in line.split_ascii_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, "on"));
-            let switch = match name {
-                "addonce" => &mut off,
-                "rd.addonce" => &mut rd_off,
-                "addonce.log" => {
-                    self.set_level(value, KERNEL, word);
-                    continue;
-                }
-                _ if name.starts_with("addonce.") => {
-                    self.complain(KERNEL, word, "there is no such setting");
-                    continue;
-                }
-                _ => continue,
+            let taken = match name {
+                "addonce" => is_off(value).map(|is_off| off = is_off),
+                "rd.addonce" => is_off(value).map(|is_off| rd_off = is_off),
+                "addonce.log" => level(value).map(|level| self.log = Some(level)),
+                _ if name.starts_with("addonce.") => Err("there is no such setting"),
+                _ => Ok(()),
             };
-            match value {
-                "off" | "0" => *switch = true,
-                "on" | "1" => *switch = false,
-                _ => self.complain(KERNEL, word, "it is either on or off"),
-            }
+            taken.unwrap_or_else(|why| self.complain("kernel command line", word, why));
         }
         self.off = match (off, rd_off && initramfs) {
             (true, _) => Some("addonce=off"),
@@ -69,14 +60,19 @@ impl Settings {
         };
     }
 
-    fn set_level(&mut self, level: &str, place: &str, word: &str) {
-        match level.parse() {
-            Ok(level) => self.log = Some(level),
-            Err(_) => self.complain(place, word, "it is error, warn, info, debug or trace"),
-        }
-    }
-
     fn complain(&mut self, place: &str, word: &str, why: &str) {
         self.complaints.push(format!("{place}: {}: {why}: it is ignored", escape(word.as_bytes())));
     }
+}
+
+fn is_off(value: &str) -> Result<bool, &'static str> {
+    match value {
+        "off" | "0" => Ok(true),
+        "on" | "1" => Ok(false),
+        _ => Err("it is either on or off"),
+    }
+}
+
+fn level(text: &str) -> Result<LevelFilter, &'static str> {
+    text.parse().map_err(|_| "it is error, warn, info, debug or trace")
 }

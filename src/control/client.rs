@@ -14,8 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, set
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 
-use super::interface;
-use super::protocol::{Call, Reply, frame, take};
+use super::protocol::{Call, NAME, Reply, frame, take};
 use crate::fatal::Fatal;
 
 /// The longest reply: some thousands of failures.
@@ -69,7 +68,7 @@ impl Conversation {
     /// Asks, once the last call is answered; with `more`, for reply after reply.
     pub fn ask(&mut self, method: &'static str, parameters: Value, more: bool) -> Result<(), Fatal> {
         self.method = method;
-        let call = Call { method: format!("{}.{method}", interface::NAME), parameters, more, oneway: false };
+        let call = Call { method: format!("{}.{method}", NAME), parameters, more, oneway: false };
         self.stream.write_all(&frame(&call)).map_err(|error| self.broken(&error, None))
     }
 

@@ -6,7 +6,6 @@
 
 pub mod client;
 mod connection;
-pub mod interface;
 pub mod json;
 pub mod listener;
 pub mod lock;

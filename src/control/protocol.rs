@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The messages of the control socket: Varlink calls and replies, JSON objects each ended by a NUL byte.
 //!
-//! The values inside replies are made in [`super::json`].
+//! The values inside replies are made in [`super::json`]. What the socket says of itself is answered here: the text of `io.addonce`, which
+//! is also the reference that io.addonce(7) explains, and the methods of `org.varlink.service`, by which a Varlink client that knows
+//! nothing of addonce finds its way.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::interface::{self, SERVICE, Service};
+/// Our interface.
+pub const NAME: &str = "io.addonce";
+/// The interface that every Varlink service has.
+pub const SERVICE: &str = "org.varlink.service";
+/// Our interface as Varlink's language writes it.
+pub const DESCRIPTION: &str = include_str!("io.addonce.varlink");
 
 /// A call, as it comes in.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -84,7 +91,7 @@ impl Call {
             given => given,
         };
         let (interface, method) = self.method.rsplit_once('.').unwrap_or_default();
-        if !interface::description(interface)?.contains(&format!("\nmethod {method}(")) {
+        if !description(interface)?.contains(&format!("\nmethod {method}(")) {
             return Err(Reply::error("MethodNotFound", json!({ "method": self.method })));
         }
         let call = json!({ method: parameters });
@@ -100,6 +107,41 @@ impl Call {
 
 fn read<T: DeserializeOwned>(call: Value) -> Result<T, Reply> {
     serde_json::from_value(call).map_err(|error| Reply::invalid_parameter(&error.to_string()))
+}
+
+/// The methods of [`SERVICE`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+enum Service {
+    GetInfo {},
+    GetInterfaceDescription { interface: String },
+}
+
+impl Service {
+    fn reply(self) -> Reply {
+        match self {
+            Service::GetInfo {} => Reply::of(json!({
+                "vendor": "addonce",
+                "product": "addonce",
+                "version": env!("CARGO_PKG_VERSION"),
+                "url": env!("CARGO_PKG_HOMEPAGE"),
+                "interfaces": [SERVICE, NAME],
+            })),
+            Service::GetInterfaceDescription { interface } => match description(&interface) {
+                Ok(description) => Reply::of(json!({ "description": description })),
+                Err(error) => error,
+            },
+        }
+    }
+}
+
+/// The text of an interface; the reply to give where it is none of ours.
+pub fn description(interface: &str) -> Result<&'static str, Reply> {
+    match interface {
+        NAME => Ok(DESCRIPTION),
+        SERVICE => Ok(include_str!("org.varlink.service.varlink")),
+        _ => Err(Reply::error("InterfaceNotFound", json!({ "interface": interface }))),
+    }
 }
 
 impl Method {

@@ -45,9 +45,16 @@ impl Resolver {
     /// # Errors
     /// [`Fatal::System`] when depmod's index is not there or libkmod refuses.
     pub fn open(tree: Tree) -> Result<Self, Fatal> {
+        let index = tree.directory().join("modules.dep.bin");
+        std::fs::metadata(&index).map_err(|error| {
+            let (index, kernel) = (index.display(), &tree.kernel);
+            let way_out =
+                format!("run `depmod {kernel}`, or name another tree with --kernel or --modules-dir");
+            Fatal::System(format!("{index}: {error}: {way_out}"))
+        })?;
         // First the stamp: what changes between the two is then read once more, not missed.
         let stamp = tree.stamp();
-        let ctx = tree.open()?;
+        let ctx = tree.context().map_err(Fatal::System)?;
         let (watch, causes) = Default::default();
         Ok(Self { tree, ctx, policies: Policies::open(), stamp, watch, causes })
     }

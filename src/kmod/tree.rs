@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use nix::sys::utsname::uname;
 
-use crate::fatal::Fatal;
 use crate::once::InitState;
 
 use super::stamp::Stamp;
@@ -77,23 +76,7 @@ impl Tree {
         path.strip_prefix(SYSFS).map_or_else(|_| path.to_owned(), |rest| self.sysfs.join(rest))
     }
 
-    /// A libkmod context over this tree, its indexes mapped.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] when depmod's index is not there or libkmod refuses.
-    pub(super) fn open(&self) -> Result<Ctx, Fatal> {
-        let index = self.directory().join("modules.dep.bin");
-        fs::metadata(&index).map_err(|error| {
-            Fatal::System(format!(
-                "{}: {error}: run `depmod {}`, or name another tree with --kernel or --modules-dir",
-                index.display(),
-                self.kernel
-            ))
-        })?;
-        self.context().map_err(Fatal::System)
-    }
-
-    /// As [`Tree::open`], whether there are indexes or not: in a running daemon they may come later.
+    /// A libkmod context over this tree, its indexes mapped. It may have none: in a running daemon they may come later.
     pub(super) fn context(&self) -> Result<Ctx, String> {
         let directory = self.directory();
         let config = Some(&*self.config).filter(|config| !config.is_empty());

@@ -103,7 +103,7 @@ impl Watch {
     /// Watches these files, too, until [`Watch::look`] has news. Returns whether they are watched.
     pub fn also(&mut self, files: &[PathBuf]) -> bool {
         let Some(watching) = &mut self.watching else { return false };
-        let watched = files.iter().try_for_each(|file| watching.path(file).map(drop));
+        let watched = files.iter().try_for_each(|file| watching.path(file, LINKS).map(drop));
         watched.inspect_err(|why| log::debug!("a failed module's files are not watched: {why}")).is_ok()
     }
 
@@ -169,12 +169,12 @@ impl Watching {
         let before = std::mem::take(&mut self.watches);
         self.paths.clear();
         for path in files {
-            self.path(path)?;
+            self.path(path, LINKS)?;
         }
         for place in config {
-            let Some(watch) = self.path(place)? else { continue };
+            let Some(watch) = self.path(place, LINKS)? else { continue };
             self.watches.entry(watch).or_default().all = true;
-            conf_files(place).try_for_each(|file| self.path(&file).map(drop))?;
+            conf_files(place).try_for_each(|file| self.path(&file, LINKS).map(drop))?;
         }
         for watch in before.into_keys().filter(|watch| !self.watches.contains_key(watch)) {
             // One that is gone is what we want.
@@ -183,24 +183,20 @@ impl Watching {
         Ok(())
     }
 
-    /// Watches all that a path leads through, and what it leads to.
-    fn path(&mut self, path: &Path) -> io::Result<Option<WatchDescriptor>> {
-        self.step(&std::path::absolute(path)?, LINKS)
-    }
-
-    /// The same, for a path that is absolute and may lead through so many symbolic links.
-    fn step(&mut self, path: &Path, links: usize) -> io::Result<Option<WatchDescriptor>> {
+    /// Watches all that a path leads through, and what it leads to, through so many symbolic links.
+    fn path(&mut self, path: &Path, links: usize) -> io::Result<Option<WatchDescriptor>> {
+        let path = &*std::path::absolute(path)?;
         if let Some(watch) = self.paths.get(path) {
             return Ok(*watch);
         }
-        let parent = path.parent().map(|parent| self.step(parent, links)).transpose()?.flatten();
+        let parent = path.parent().map(|parent| self.path(parent, links)).transpose()?.flatten();
         if let (Some(parent), Some(name)) = (parent, path.file_name()) {
             self.watches.entry(parent).or_default().names.insert(name.to_owned());
         }
         let watch = self.add(path)?;
         self.paths.insert(path.to_owned(), watch);
         if let (1.., Ok(target)) = (links, path.read_link()) {
-            self.step(&path.with_file_name(target), links - 1)?;
+            self.path(&path.with_file_name(target), links - 1)?;
         }
         Ok(watch)
     }

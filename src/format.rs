@@ -4,35 +4,25 @@
 
 use std::io::IsTerminal;
 
-/// Colours a text, or does not.
-#[derive(Clone, Copy, Debug)]
-pub struct Colours(bool);
+/// What went well.
+pub fn good(text: &str) -> String {
+    coloured("32", text)
+}
 
-impl Colours {
-    /// As standard output and NO_COLOR want it.
-    pub fn stdout() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self(std::io::stdout().is_terminal() && !refused)
-    }
+/// What failed.
+pub fn bad(text: &str) -> String {
+    coloured("31", text)
+}
 
-    /// What went well.
-    pub fn good(self, text: &str) -> String {
-        self.with("32", text)
-    }
+/// What the eye should find first.
+pub fn strong(text: &str) -> String {
+    coloured("1", text)
+}
 
-    /// What failed.
-    pub fn bad(self, text: &str) -> String {
-        self.with("31", text)
-    }
-
-    /// What the eye should find first.
-    pub fn strong(self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    fn with(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
+fn coloured(code: &str, text: &str) -> String {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_shown = std::io::stdout().is_terminal() && !is_refused;
+    if is_shown { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// A duration, as exactly as one cares: `7 ms`, `1.47 s`, `12.3 s`, `2 min 5 s`, `3 h 12 min`, `2 d 4 h`.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::query::{Query, list, number, show, text};
 use crate::escape::head;
 use crate::fatal::Fatal;
-use crate::format::{Colours, count, duration};
+use crate::format::{bad, count, duration};
 
 /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
 #[derive(Args, Debug)]
@@ -23,21 +23,18 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let read = |published: Value| json!({ "failures": published["failures"] });
         let reply = self.query.look_or_read("Failures", read)?;
-        let colours = Colours::stdout();
-        show(self.query.json, &reply, |reply| {
-            list(reply, "/failures").iter().map(|failure| entry(failure, colours)).collect()
-        })
+        show(self.query.json, &reply, |reply| list(reply, "/failures").iter().map(entry).collect())
     }
 }
 
 /// Three lines: what the kernel said, who asked, and what comes next.
-fn entry(failure: &Value, colours: Colours) -> String {
+fn entry(failure: &Value) -> String {
     let [attempts, asked, devices] =
         [("/attempts", "attempt"), ("/asked", "request"), ("/devices", "device")]
             .map(|(place, thing)| count(number(failure, place), thing));
     format!(
         "{}: {}{}\n    {attempts} {} ago; {asked} by {devices} since, first for {}\n    {}\n",
-        colours.bad(text(failure, "/module")),
+        bad(text(failure, "/module")),
         text(failure, "/reason"),
         hint(text(failure, "/error"), text(failure, "/stage")),
         duration(number(failure, "/failed_ms_ago")),

@@ -10,7 +10,7 @@ use super::query::{Query, print};
 use crate::control::client::Conversation;
 use crate::daemon::log_lines;
 use crate::fatal::Fatal;
-use crate::format::Colours;
+use crate::format::{bad, good};
 
 /// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
 #[derive(Args, Debug)]
@@ -35,9 +35,9 @@ impl Command {
 }
 
 fn coloured(record: &Value) -> String {
-    let (line, colours) = (log_lines::line(record), Colours::stdout());
+    let line = log_lines::line(record);
     match record["outcome"].as_str() {
-        Some("failed") => line.replacen(" failed ", &format!(" {} ", colours.bad("failed")), 1),
-        _ => line.replacen(" live ", &format!(" {} ", colours.good("live")), 1),
+        Some("failed") => line.replacen(" failed ", &format!(" {} ", bad("failed")), 1),
+        _ => line.replacen(" live ", &format!(" {} ", good("live")), 1),
     }
 }

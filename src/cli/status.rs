@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::query::{Query, fill, list, number, show, text};
 use crate::escape::head;
 use crate::fatal::Fatal;
-use crate::format::{Colours, count, duration};
+use crate::format::{bad, count, duration, good, strong};
 
 /// What is shown, with the places of the values in the status; what has to be put in words is added to it as `screen`.
 const SCREEN: &str = include_str!("status.txt");
@@ -44,7 +44,7 @@ impl Command {
         // A storm is what root may see: it is too large to be published all the time.
         let storm = if geteuid().is_root() { Some(self.query.look("Storm", Value::Null)?) } else { None };
         let storm = storm.map_or_else(|| "only root is told".into(), |reply| timeline(&reply["storm"]));
-        show(json, &status, |status| screen(status.clone(), &storm, Colours::stdout()))
+        show(json, &status, |status| screen(status.clone(), &storm))
     }
 }
 
@@ -53,13 +53,13 @@ fn page_of_requests(top: &Value) -> String {
     format!("{:>10}  MODALIAS\n", "REQUESTS") + &list(top, "/modaliases").iter().map(row).collect::<String>()
 }
 
-fn screen(mut status: Value, storm: &str, colours: Colours) -> String {
+fn screen(mut status: Value, storm: &str) -> String {
     let n = |place| number(&status, place);
     let dry = if status["dry_run"] == true { "dry run, nothing is loaded; " } else { "" };
     let state = match (status["disabled"] == true, status["settled"] == true) {
-        (true, _) => colours.bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
-        (false, true) => colours.good("settled"),
-        (false, false) => colours.strong(&format!("loading {}", count(n("/loading"), "module"))),
+        (true, _) => bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
+        (false, true) => good("settled"),
+        (false, false) => strong(&format!("loading {}", count(n("/loading"), "module"))),
     };
     let udev = match (status["with_udev"] == true, status["held_ms"].as_u64()) {
         (false, _) => "not running when the daemon began: requests are the kernel's uevents".into(),
@@ -74,13 +74,13 @@ fn screen(mut status: Value, storm: &str, colours: Colours) -> String {
         0 => "nothing".into(),
         _ => format!(
             "{}; {} remembered: see `addonce failed`",
-            colours.bad(&count(n("/failed"), "load")),
+            bad(&count(n("/failed"), "load")),
             count(n("/remembered"), "module")
         ),
     };
     let running = list(&status, "/running").iter().map(|load| {
         let since = duration(number(load, "/ms"));
-        format!("{:>11}: {} for {since}\n", "loading", colours.strong(text(load, "/module")))
+        format!("{:>11}: {} for {since}\n", "loading", strong(text(load, "/module")))
     });
     let running: String = running.collect();
     status["screen"] = json!({

@@ -671,18 +671,6 @@ fn policy_rules_a_module_out_while_a_path_exists() {
 }
 
 #[test]
-fn a_reload_has_an_alias_resolved_anew_and_forgets_no_failure() {
-    let mut s = world("x:* -> a\na => ENODEV\nb takes 0");
-    s.replay("/devices/x", "x:y");
-    s.settle();
-    s.world.aliases.push((b"x:*".to_vec(), vec!["b".into()]));
-    assert!(!s.core.reload(&mut s.world), "no file has changed");
-    s.replay("/devices/z", "x:y");
-    s.settle();
-    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (1, 1));
-}
-
-#[test]
 fn policy_always_makes_every_request_an_attempt_and_never_makes_none() {
     for (mode, attempts) in [(Mode::Always, 5), (Mode::Never, 0)] {
         let mut s = world(FAILING);

@@ -72,7 +72,7 @@ pub(super) enum State {
 ///
 /// * What comes in: [`request`](Self::request), [`retry`](Self::retry), [`finished`](Self::finished),
 ///   [`module_added`](Self::module_added), [`module_removed`](Self::module_removed), [`events_lost`](Self::events_lost),
-///   [`reload`](Self::reload), [`client_gone`](Self::client_gone), and time: [`tick`](Self::tick).
+///   [`client_gone`](Self::client_gone), and time: [`tick`](Self::tick).
 /// * What goes out, after any of these: [`next_action`](Self::next_action); and when `tick` is due:
 ///   [`next_deadline`](Self::next_deadline).
 #[derive(Debug)]
@@ -235,13 +235,6 @@ impl Scheduler {
                 _ => {}
             }
         }
-    }
-
-    /// Somebody says that something has changed: nothing that was resolved before is believed any more. Failures are kept, for
-    /// they go by their causes. Returns whether anything had changed.
-    pub fn reload(&mut self, modules: &mut dyn Modules) -> bool {
-        self.aliases.clear();
-        modules.refresh()
     }
 
     /// A client is gone; its modules are loaded all the same.

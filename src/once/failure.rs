@@ -151,9 +151,11 @@ impl Requesters {
     pub(super) fn add(&mut self, by: Requester) {
         let mut heard = matches!(by.kind, Kind::Retry { .. }) || by.request <= self.last;
         if let Kind::Device { id, .. } = by.kind {
-            heard |= self.devices.get(&id) == Some(&by.mark);
-            self.meet(by);
-            self.devices.entry(id).and_modify(|mark| *mark = by.mark);
+            match self.devices.get_mut(&id) {
+                Some(mark) => heard |= std::mem::replace(mark, by.mark) == by.mark,
+                None if self.devices.len() >= Limits::DEVICES => {}
+                None => _ = self.devices.insert(id, by.mark),
+            }
         }
         if !heard {
             (self.requests, self.last) = (self.requests + 1, by.request);

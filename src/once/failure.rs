@@ -17,6 +17,7 @@
 //! Bounded by the modules of the tree, with [`Limits::DEVICES`] devices each.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::CString;
 use std::sync::Arc;
 
@@ -151,10 +152,11 @@ impl Requesters {
     pub(super) fn add(&mut self, by: Requester) {
         let mut heard = matches!(by.kind, Kind::Retry { .. }) || by.request <= self.last;
         if let Kind::Device { id, .. } = by.kind {
-            match self.devices.get_mut(&id) {
-                Some(mark) => heard |= std::mem::replace(mark, by.mark) == by.mark,
-                None if self.devices.len() >= Limits::DEVICES => {}
-                None => _ = self.devices.insert(id, by.mark),
+            let has_room = self.devices.len() < Limits::DEVICES;
+            match self.devices.entry(id) {
+                Entry::Occupied(mut mark) => heard |= mark.insert(by.mark) == by.mark,
+                Entry::Vacant(mark) if has_room => _ = mark.insert(by.mark),
+                Entry::Vacant(_) => {}
             }
         }
         if !heard {

@@ -71,6 +71,9 @@ struct Seen {
     /// attempt goes on with one that a shortage ended: that is due by itself, for those for whom the first one was made, and
     /// whoever asks meanwhile joins them instead of taking their place.
     kept: bool,
+    /// A scan has asked since the last attempt. The next one may be begun by it, and is kept as such, though a device joins it while it
+    /// waits for others.
+    scanned: bool,
 }
 
 pub struct Ledger {
@@ -117,9 +120,13 @@ impl Ledger {
                 Who::Device(..) | Who::Scan(_) => Reason::Asked,
             };
             seen.reasons.push(reason);
-            if let Who::Device(device, _) = who {
-                seen.asked[0].insert(device);
-                seen.asked[2].insert(device);
+            match who {
+                Who::Device(device, _) => {
+                    seen.asked[0].insert(device);
+                    seen.asked[2].insert(device);
+                }
+                Who::Scan(_) => seen.scanned = true,
+                Who::Administrator => {}
             }
         }
         // A dependent's failure has no rules of its own: what counts is who asked for what failed it.
@@ -210,7 +217,8 @@ impl Ledger {
         let seen = &mut self.modules[module];
         let nobodys = hearing.is_none() && seen.accepted.is_none();
         let goes_on = seen.failed.is_some_and(|(_, errno, _)| errno == libc::EAGAIN);
-        seen.kept = nobodys || goes_on || seen.reasons.contains(&Reason::AtOnce);
+        let scanned = std::mem::take(&mut seen.scanned);
+        seen.kept = nobodys || goes_on || scanned || seen.reasons.contains(&Reason::AtOnce);
         seen.accepted = None;
         if let Some((device, certain)) = hearing {
             seen.loading.insert(device);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `addonce explain`: what a modalias, a module or a device resolves to, and what loading it takes.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -13,11 +14,11 @@ use super::query::{list, show, text};
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, Tree};
-use crate::once::{Candidate, InitState, Mode, Modules, Verdict};
+use crate::once::{Candidate, InitState, Mode, Modules, Plan, Verdict, Work};
 use crate::uevent::sysfs::modaliases;
 
 /// Show what a modalias, a module's name or a device below /sys resolves to and, for each module, the steps that
-/// loading it takes, in order, as `modprobe --show-depends` prints them. Nothing is loaded.
+/// loading it takes, in order. Nothing is loaded.
 #[derive(Args, Debug)]
 pub struct Command {
     /// A modalias, a module's name, or a path below /sys.
@@ -39,7 +40,7 @@ impl Command {
             false => self.what.into_vec(),
         };
         let candidates = resolver.resolve(&alias).into_iter();
-        let modules: Vec<_> = candidates.map(|candidate| explain(&mut resolver, &alias, candidate)).collect();
+        let modules: Vec<_> = candidates.map(|candidate| explain(&mut resolver, candidate)).collect();
         let alias = escape(&alias);
         show(self.json, &json!({ "alias": alias, "modules": modules }), |_| page(&alias, &modules))?;
         Ok(if modules.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -58,9 +59,9 @@ fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
 }
 
 /// What would become of one of an alias' modules.
-fn explain(resolver: &mut Resolver, alias: &[u8], candidate: Candidate) -> Value {
-    let Candidate { module, verdict, policy, .. } = candidate;
-    let steps = resolver.steps(alias, &module);
+fn explain(resolver: &mut Resolver, candidate: Candidate) -> Value {
+    let Candidate { module, verdict, policy, options } = candidate;
+    let plans = resolver.plans(&module, options.as_deref(), &mut HashSet::new());
     let is_live = verdict == Verdict::Load && resolver.initstate(&module) == InitState::Live;
     let unless = policy.unless.as_deref();
     let verdict = match verdict {
@@ -70,8 +71,20 @@ fn explain(resolver: &mut Resolver, alias: &[u8], candidate: Candidate) -> Value
         Verdict::Load if unless.is_some_and(|path| resolver.exists(path)) => "ruled_out",
         Verdict::Load => "load",
     };
-    let steps: Vec<_> = steps.iter().map(|step| step.trim_end()).collect();
+    let steps: Vec<_> = plans.iter().filter_map(step).collect();
     json!({ "module": &*module, "verdict": verdict, "live": is_live, "unless": unless, "plan": steps })
+}
+
+fn step(plan: &Plan) -> Option<String> {
+    match &plan.work {
+        Work::Insert { file, options } => {
+            let line = format!("insmod {} {}", file.display(), options.to_string_lossy());
+            Some(line.trim_end().to_owned())
+        }
+        Work::Install { command, .. } => Some(format!("install {}", command.to_string_lossy())),
+        Work::Builtin => Some(format!("builtin {}", plan.module)),
+        Work::Missing => None,
+    }
 }
 
 fn page(alias: &str, modules: &[Value]) -> String {

@@ -5,6 +5,7 @@
 //! libkmod's order and its rule for install commands. A changed index, modprobe.d or hwdb is seen by the next
 //! [`Modules::refresh`], which replaces the libkmod context as a whole: plans are owned values, so loads in progress do not notice.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -59,11 +60,18 @@ impl Resolver {
         Ok(Self { tree, ctx, policies: Policies::open(), stamp, watch, causes })
     }
 
-    /// What loading one of an alias' modules takes, in order: a line a step, as `modprobe --show-depends` prints them.
-    pub fn steps(&self, alias: &[u8], module: &str) -> Vec<String> {
-        let modules = self.ctx.lookup(alias).unwrap_or_default();
-        let found = modules.iter().find(|(found, _)| found.name().as_deref() == Some(module));
-        found.map(|(found, _)| found.steps()).unwrap_or_default()
+    /// What loading a module takes, in the order in which the scheduler comes by it when it does one thing at a time. Modules that
+    /// were `seen` are left out.
+    pub fn plans(&mut self, name: &Name, options: Option<&CString>, seen: &mut HashSet<Name>) -> Vec<Plan> {
+        if !seen.insert(name.clone()) {
+            return Vec::new();
+        }
+        let plan = self.plan(name, options);
+        let (before, after) = ([&*plan.deps, &plan.pre].concat(), plan.post.clone());
+        let mut plans: Vec<_> = before.iter().flat_map(|before| self.plans(before, None, seen)).collect();
+        plans.push(plan);
+        plans.extend(after.iter().flat_map(|after| self.plans(after, None, seen)));
+        plans
     }
 
     fn candidate(&self, found: &Module<'_>, blacklisted: bool, alias: &[u8]) -> Option<Candidate> {

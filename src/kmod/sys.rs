@@ -7,7 +7,6 @@
 //! symbol versions since LIBKMOD_5 and LIBKMOD_6 (`libkmod.sym`), which is why declarations by hand are safe to keep.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr, c_int, c_uint};
 use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
@@ -22,14 +21,12 @@ use crate::once::Name;
 const FILTER_BLACKLIST: c_uint = 1;
 /// `enum kmod_module_initstate`, `KMOD_MODULE_BUILTIN`: the one answer that comes from modules.builtin.bin.
 const INITSTATE_BUILTIN: c_int = 0;
-/// Only the steps, whatever is live: `enum kmod_probe`, `KMOD_PROBE_IGNORE_LOADED` and `KMOD_PROBE_DRY_RUN`.
-const PROBE_STEPS: c_uint = 0x8 | 0x10;
 /// Only what makes libkmod unusable: its LOG_ERR lines (a softdep that does not resolve, a module that vanished
 /// while its state was read) are no errors to us, and would come again with every plan.
 const LOG_CRIT: c_int = 2;
 
 mod ffi {
-    use std::ffi::{c_char, c_int, c_uint, c_void};
+    use std::ffi::{c_char, c_int, c_uint};
 
     #[repr(C)]
     pub struct Ctx([u8; 0]);
@@ -39,8 +36,6 @@ mod ffi {
     pub struct List([u8; 0]);
 
     pub type Text = *const c_char;
-    pub type RunInstall = extern "C" fn(*mut Module, Text, *mut c_void) -> c_int;
-    pub type PrintAction = extern "C" fn(*mut Module, bool, Text);
 
     // SAFETY: these are libkmod.h's own declarations; the symbols have had one version since LIBKMOD_5.
     #[link(name = "kmod")]
@@ -54,7 +49,6 @@ mod ffi {
         pub fn kmod_module_new_from_name(ctx: *mut Ctx, name: Text, module: *mut *mut Module) -> c_int;
         pub fn kmod_module_new_from_path(ctx: *mut Ctx, path: Text, module: *mut *mut Module) -> c_int;
         pub fn kmod_module_get_module(entry: *const List) -> *mut Module;
-        pub fn kmod_module_ref(module: *mut Module) -> *mut Module;
         pub fn kmod_module_unref(module: *mut Module) -> *mut Module;
         pub fn kmod_module_unref_list(list: *mut List) -> c_int;
         pub fn kmod_module_get_name(module: *const Module) -> Text;
@@ -75,14 +69,6 @@ mod ffi {
             output: *mut *mut List,
         ) -> c_int;
         pub fn kmod_module_insert_module(module: *mut Module, flags: c_uint, options: Text) -> c_int;
-        pub fn kmod_module_probe_insert_module(
-            module: *mut Module,
-            flags: c_uint,
-            extra_options: Text,
-            run_install: Option<RunInstall>,
-            data: *const c_void,
-            print_action: Option<PrintAction>,
-        ) -> c_int;
     }
 }
 
@@ -229,26 +215,6 @@ impl<'ctx> Module<'ctx> {
         // SAFETY: module and string are live; no flag is given.
         check(unsafe { ffi::kmod_module_insert_module(self.raw.as_ptr(), 0, options.as_ptr()) })
     }
-
-    /// What loading the module takes, with all that goes before and after it, as `modprobe --show-depends` prints it: a line a
-    /// step. Nothing is loaded.
-    pub fn steps(&self) -> Vec<String> {
-        STEPS.take();
-        let (module, nothing) = (self.raw.as_ptr(), ptr::null());
-        // SAFETY: the module is live; NULL stands for no options, no data and libkmod's own way of running commands, which a dry
-        // run does not do. It fails for lack of memory only.
-        unsafe {
-            ffi::kmod_module_probe_insert_module(
-                module,
-                PROBE_STEPS,
-                nothing,
-                None,
-                nothing.cast(),
-                Some(note),
-            );
-        }
-        STEPS.take()
-    }
 }
 
 impl Drop for Module<'_> {
@@ -256,25 +222,6 @@ impl Drop for Module<'_> {
         // SAFETY: every handle owns exactly one reference, and the context it borrows is still live.
         unsafe { ffi::kmod_module_unref(self.raw.as_ptr()) };
     }
-}
-
-thread_local! {
-    /// The steps so far: libkmod hands [`note`] no data of ours.
-    static STEPS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Notes a step as modprobe prints it: nothing of a name without file and command that is not builtin either.
-extern "C" fn note(module: *mut ffi::Module, is_install: bool, options: ffi::Text) {
-    // SAFETY: libkmod calls this with a live module; the handle owns the reference that is added.
-    let Some(module) = Module::take(unsafe { ffi::kmod_module_ref(module) }) else { return };
-    let options = copied(options).unwrap_or_default();
-    let options = options.to_string_lossy();
-    let step = match (module.install().filter(|_| is_install), module.path()) {
-        (Some(command), _) => Some(format!("install {} {options}", command.to_string_lossy())),
-        (None, Some(file)) => Some(format!("insmod {} {options}", file.display())),
-        (None, None) => module.name().filter(|_| module.is_builtin()).map(|name| format!("builtin {name}")),
-    };
-    STEPS.with_borrow_mut(|steps| steps.extend(step));
 }
 
 fn new_module<'ctx>(new: impl FnOnce(&mut *mut ffi::Module) -> c_int) -> Result<Module<'ctx>, Errno> {

@@ -5,64 +5,49 @@ use std::collections::HashSet;
 use std::ffi::CString;
 
 use addonce::kmod::Resolver;
-use addonce::once::{Modules, Name, Verdict, Work};
+use addonce::once::{Modules, Verdict, Work};
 
 /// The modules that a name stands for: `modprobe -R`, each once.
 pub fn resolved(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
     resolver.resolve(alias).iter().map(|candidate| candidate.module.to_string()).collect()
 }
 
-/// The lines of `addonce explain`: the ordered plans of every module of the resolution that is wanted.
-pub fn explained(resolver: &mut Resolver, alias: &[u8], wanted: impl Fn(Verdict) -> bool) -> Vec<String> {
-    let candidates = resolver.resolve(alias).into_iter().filter(|candidate| wanted(candidate.verdict));
-    candidates.flat_map(|each| resolver.steps(alias, &each.module)).collect()
-}
-
 /// The lines in the order in which the core comes by the modules when it does one thing at a time: from the plans
 /// alone, every module once, dependencies and softdeps before it, post softdeps behind.
 pub fn flown(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
-    let mut flight = Flight { seen: HashSet::new(), lines: Vec::new() };
-    for candidate in resolver.resolve(alias) {
-        if candidate.verdict == Verdict::Load {
-            flight.start(resolver, &candidate.module, candidate.options.as_deref());
-        }
-    }
-    flight.lines
+    let mut seen = HashSet::new();
+    let candidates = resolver.resolve(alias).into_iter().filter(|each| each.verdict == Verdict::Load);
+    let plans: Vec<_> = candidates
+        .flat_map(|each| resolver.plans(&each.module, each.options.as_deref(), &mut seen))
+        .collect();
+    plans.into_iter().filter_map(|plan| line(plan.work)).collect()
 }
 
-struct Flight {
-    seen: HashSet<Name>,
-    lines: Vec<String>,
+/// As modprobe prints it.
+fn line(work: Work) -> Option<String> {
+    let text = |options: CString| {
+        let blank = if options.is_empty() { "" } else { " " };
+        format!("{}{blank}", options.to_string_lossy())
+    };
+    match work {
+        Work::Insert { file, options } => Some(format!("insmod {} {}", file.display(), text(options))),
+        Work::Install { command, options } => {
+            // A command is printed as it stands in modprobe.d.
+            let (command, options) = (command.to_string_lossy(), text(options));
+            let written = match options.as_str() {
+                "" => command.into_owned(),
+                options => command.replace(options, "$CMDLINE_OPTS"),
+            };
+            Some(format!("install {written} {options}"))
+        }
+        Work::Builtin | Work::Missing => None,
+    }
 }
 
-impl Flight {
-    fn start(&mut self, resolver: &mut Resolver, module: &Name, options: Option<&CString>) {
-        if !self.seen.insert(module.clone()) {
-            return;
-        }
-        let plan = resolver.plan(module, options);
-        plan.deps.iter().chain(&plan.pre).for_each(|before| self.start(resolver, before, None));
-        let text = |options: CString| {
-            let blank = if options.is_empty() { "" } else { " " };
-            format!("{}{blank}", options.to_string_lossy())
-        };
-        match plan.work {
-            Work::Insert { file, options } => {
-                self.lines.push(format!("insmod {} {}", file.display(), text(options)));
-            }
-            Work::Install { command, options } => {
-                // A command is printed as modprobe prints it: as it stands in modprobe.d.
-                let (command, options) = (command.to_string_lossy(), text(options));
-                let written = match options.as_str() {
-                    "" => command.into_owned(),
-                    options => command.replace(options, "$CMDLINE_OPTS"),
-                };
-                self.lines.push(format!("install {written} {options}"));
-            }
-            Work::Builtin | Work::Missing => {}
-        }
-        plan.post.iter().for_each(|after| self.start(resolver, after, None));
-    }
+/// What is loaded of modprobe's plan, each module once: a plan of ours leaves out what is part of the kernel image.
+pub fn loaded(mut lines: Vec<String>) -> Vec<String> {
+    lines.retain(|line| !line.starts_with("builtin "));
+    once_a_file(lines)
 }
 
 /// Every line at its first place only.

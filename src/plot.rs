@@ -5,9 +5,6 @@
 //! Below, a row for each module: a thin bar while its load waits, a thick one while it runs, a tick or a cross for what it came to.
 //! Names stand in a column on the left as wide as the longest of them, and on the right there is room for what is written behind a
 //! bar. Colours are of the palette of Okabe and Ito; what they mean is told by shape or word as well.
-//!
-//! The reply may come from a file, so it is not trusted: text is reduced to printable ASCII and escaped, and numbers are kept on
-//! the page.
 
 use std::fmt::{Display, Write};
 
@@ -75,13 +72,6 @@ struct Page {
 
 /// A storm as SVG.
 pub fn draw(mut storm: Timeline) -> String {
-    // In order and plain, whatever was said of them.
-    for bar in &mut storm.bars {
-        let texts = [Some(&mut bar.module), bar.error.as_mut(), bar.pulled_in_by.as_mut()];
-        texts.into_iter().flatten().for_each(|text| *text = plain(text));
-        bar.start_ms = bar.start_ms.max(bar.asked_ms);
-        bar.end_ms = bar.end_ms.max(bar.start_ms);
-    }
     storm.bars.sort_by_key(|bar| (bar.asked_ms, bar.start_ms, bar.end_ms));
     let bars = &storm.bars;
     let end = bars.iter().map(|bar| bar.end_ms).fold(storm.lasted_ms, u64::max) as f64 / 1e3;
@@ -121,13 +111,12 @@ pub fn draw(mut storm: Timeline) -> String {
 
 /// The storm in one line.
 fn facts(storm: &Timeline) -> String {
-    let sum = |bins: &[u64]| bins.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
     let failed = storm.bars.iter().filter(|bar| bar.error.is_some()).count();
     [
         format!("began {} ago", duration(storm.began_ms_ago)),
         format!("{} {}", if storm.over { "lasted" } else { "has lasted" }, duration(storm.lasted_ms)),
-        count(sum(&storm.requests), "request"),
-        format!("{} of them duplicates", number(sum(&storm.duplicates))),
+        count(storm.requests.iter().sum(), "request"),
+        format!("{} of them duplicates", number(storm.duplicates.iter().sum())),
         format!("{} live", count((storm.bars.len() - failed) as u64, "module")),
         format!("{} failed", number(failed as u64)),
     ]
@@ -136,7 +125,7 @@ fn facts(storm: &Timeline) -> String {
 
 /// The chart above.
 fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
-    let bin = storm.bin_ms.max(1) as f64 / 1e3;
+    let bin = storm.bin_ms as f64 / 1e3;
     let highest = storm.requests.iter().max().map_or(0.0, |&requests| requests as f64 / bin);
     // No line of the grid is for less than one request.
     let axis = Axis::round(RATE_BOTTOM, RATE_TOP, highest.max(5.0), 5);
@@ -155,9 +144,7 @@ fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
         points.push((points[points.len() - 1].0, RATE_BOTTOM));
         points
     };
-    let duplicates = storm.duplicates.iter().chain(std::iter::repeat(&0));
-    let duplicates: Vec<_> = storm.requests.iter().zip(duplicates).map(|(&of, &n)| of.min(n)).collect();
-    svg.path("duplicates", &outline(&duplicates));
+    svg.path("duplicates", &outline(&storm.duplicates));
     svg.path("requests", &outline(&storm.requests));
 }
 
@@ -235,11 +222,6 @@ impl Page {
     }
 }
 
-/// Text from outside, as printable ASCII. A backslash stays: it is the daemon's own escape.
-fn plain(text: &str) -> String {
-    crate::escape::escape(text.as_bytes()).replace("\\x5c", "\\")
-}
-
 /// An axis that begins at zero: values to places.
 #[derive(Clone, Copy, Debug)]
 pub struct Axis {
@@ -256,7 +238,7 @@ impl Axis {
     /// An axis from 0, drawn at `zero`, to `span`, drawn at `far`, with at most `most` steps.
     pub fn new(zero: f64, far: f64, span: f64, most: u32) -> Self {
         // A span of nothing cannot be divided.
-        let span = if span.is_finite() && span > 0.0 { span } else { 1.0 };
+        let span = if span > 0.0 { span } else { 1.0 };
         // What is beside a whole power by a bit means that power.
         let least = span / f64::from(most.max(1)) * (1.0 - 1e-9);
         let steps = (-320..).flat_map(|power| [1, 2, 5].map(|factor| (power, format!("{factor}e{power}"))));
@@ -347,14 +329,10 @@ fn coordinate(value: f64) -> String {
     }
 }
 
-/// Text as it may stand in an element or in a quoted attribute. XML 1.0 has no way to write control characters.
+/// Text as it may stand in an element or in a quoted attribute.
 fn escape(text: &str) -> String {
-    let plain = text.replace(
-        |c: char| (c.is_control() && c != '\n') || ('\u{fffe}'..='\u{ffff}').contains(&c),
-        "\u{fffd}",
-    );
     let pairs = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")];
-    pairs.into_iter().fold(plain, |text, (character, reference)| text.replace(character, reference))
+    pairs.into_iter().fold(text.to_owned(), |text, (character, reference)| text.replace(character, reference))
 }
 
 /// At most so many characters of a text; the last one tells that there was more.

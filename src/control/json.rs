@@ -66,8 +66,6 @@ pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
         "asked_ms": until(started.saturating_sub(record.waited), began),
         "start_ms": until(started, began),
         "end_ms": until(ended, began),
-        "alias": escape(&record.alias),
-        "devpath": record.devpath.as_deref().map(escape),
         "pulled_in_by": record.pulled_in_by.as_deref(),
         "asked": record.asked,
     })

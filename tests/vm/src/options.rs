@@ -30,7 +30,7 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT
        lab tree                                 print where the distribution's module tree is (for modprobe -d)
        lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
        lab table RESULT.json...                 results side by side
-       lab storm RESULT.json                    the storm as addonce saw it, for addonce plot --from
+       lab storm RESULT.json                    the storm as addonce saw it, as addonce plot --json prints it
        lab turns RESULT.json                    medians and ratios of what a scenario measured by turns (exec)
        lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
                                                 and tried every module exactly once; of a demo's two results

@@ -78,7 +78,7 @@ pub struct LabResult {
     /// What `addonce failed` said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Vec<String>>,
-    /// The storm as addonce saw it: what `addonce plot --from` draws.
+    /// The storm as addonce saw it: what `addonce plot` draws.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storm: Option<serde_json::Value>,
     /// What the scenario logged.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::query::{Query, list, number, show, text};
 use crate::escape::head;
 use crate::fatal::Fatal;
-use crate::format::{bad, count, duration};
+use crate::format::{count, duration};
 
 /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
 #[derive(Args, Debug)]
@@ -34,7 +34,7 @@ fn entry(failure: &Value) -> String {
             .map(|(place, thing)| count(number(failure, place), thing));
     format!(
         "{}: {}{}\n    {attempts} {} ago; {asked} by {devices} since, first for {}\n    {}\n",
-        bad(text(failure, "/module")),
+        text(failure, "/module"),
         text(failure, "/reason"),
         hint(text(failure, "/error"), text(failure, "/stage")),
         duration(number(failure, "/failed_ms_ago")),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::query::{Query, fill, list, number, show, text};
 use crate::escape::head;
 use crate::fatal::Fatal;
-use crate::format::{bad, count, duration, good, strong};
+use crate::format::{count, duration};
 
 /// What is shown, with the places of the values in the status; what has to be put in words is added to it as `screen`.
 const SCREEN: &str = include_str!("status.txt");
@@ -57,9 +57,9 @@ fn screen(mut status: Value, storm: &str) -> String {
     let n = |place| number(&status, place);
     let dry = if status["dry_run"] == true { "dry run, nothing is loaded; " } else { "" };
     let state = match (status["disabled"] == true, status["settled"] == true) {
-        (true, _) => bad("disabled: kernel.modules_disabled is 1, nothing loads until the next boot"),
-        (false, true) => good("settled"),
-        (false, false) => strong(&format!("loading {}", count(n("/loading"), "module"))),
+        (true, _) => "disabled: kernel.modules_disabled is 1, nothing loads until the next boot".into(),
+        (false, true) => "settled".into(),
+        (false, false) => format!("loading {}", count(n("/loading"), "module")),
     };
     let udev = match (status["with_udev"] == true, status["held_ms"].as_u64()) {
         (false, _) => "not running when the daemon began: requests are the kernel's uevents".into(),
@@ -74,13 +74,13 @@ fn screen(mut status: Value, storm: &str) -> String {
         0 => "nothing".into(),
         _ => format!(
             "{}; {} remembered: see `addonce failed`",
-            bad(&count(n("/failed"), "load")),
+            count(n("/failed"), "load"),
             count(n("/remembered"), "module")
         ),
     };
     let running = list(&status, "/running").iter().map(|load| {
         let since = duration(number(load, "/ms"));
-        format!("{:>11}: {} for {since}\n", "loading", strong(text(load, "/module")))
+        format!("{:>11}: {} for {since}\n", "loading", text(load, "/module"))
     });
     let running: String = running.collect();
     status["screen"] = json!({

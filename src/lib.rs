@@ -13,17 +13,6 @@
 //!                           └─▶ add_once: log, monitor, history
 //! ```
 //!
-//! | room | what for |
-//! |---|---|
-//! | [`uevent`] | what the kernel and udevd say of devices: socket, message, scan, capture |
-//! | [`kmod`] | what the module tree says, and loading |
-//! | [`once`] | the scheduler, pure: what is a duplicate, what is an attempt |
-//! | [`daemon`] | the loop that joins them, and the hold of udev's queue |
-//! | [`control`] | the socket for asking |
-//! | [`plot`] | a storm as a picture |
-//! | [`replay`] | a capture, through the scheduler |
-//! | [`cli`] | one file per command |
-//!
 //! Arrows go one way: `cli` → `daemon`, `control` → `once`, `kmod`, `uevent`. `once` and `plot` import none of the others.
 
 pub mod cli;

@@ -19,7 +19,6 @@ pub struct Command {
 }
 
 impl Command {
-    /// Asks and prints.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let read = |published: Value| json!({ "failures": published["failures"] });
         let reply = self.query.look_or_read("Failures", read)?;

@@ -40,7 +40,6 @@ pub struct Retry {
 }
 
 impl Load {
-    /// Asks and waits.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let alias = escape(self.alias.as_bytes());
         let deadline = Instant::now() + START;
@@ -76,7 +75,6 @@ fn refused(error: std::io::Error) -> Fatal {
 }
 
 impl Retry {
-    /// Asks and waits.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let reply = self.query.order("Retry", json!({ "modules": self.modules }))?;
         told(&self.query, &reply, &self.modules.join(" "))

@@ -58,9 +58,6 @@ enum Command {
 }
 
 /// Does what was asked for.
-///
-/// # Errors
-/// A [`Fatal`] with one line to print and an exit code of its own.
 pub fn run() -> Result<ExitCode, Fatal> {
     let cli = Cli::parse();
     let mut settings = Settings::default();

@@ -19,7 +19,6 @@ pub struct Command {
 }
 
 impl Command {
-    /// Asks, and prints until nobody listens or nobody tells.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let mut records = Conversation::open(&self.query.socket.socket)?;
         records.ask("Monitor", Value::Null, true)?;

@@ -23,7 +23,6 @@ pub struct Command {
 }
 
 impl Command {
-    /// Asks, draws, and writes.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let reply = self.query.look("Storm", Value::Null)?;
         let storm = Option::<Timeline>::deserialize(&reply["storm"])

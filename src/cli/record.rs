@@ -37,7 +37,6 @@ pub struct Command {
 }
 
 impl Command {
-    /// Records until it is over.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let file = self.file.display();
         let unwritable = |error: io::Error| Fatal::System(format!("{file}: {error}"));

@@ -31,7 +31,6 @@ pub struct Command {
 }
 
 impl Command {
-    /// Asks and prints.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let json = self.query.json;
         if let Some(limit) = self.top {

@@ -101,9 +101,6 @@ impl Events {
     }
 
     /// Takes in what is there.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] when the socket is of no use any more.
     pub fn read(&mut self, mut tell: impl FnMut(Event<'_>)) -> Result<More, Fatal> {
         if self.read_socket(&mut tell)? {
             return Ok(true);

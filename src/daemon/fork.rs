@@ -36,9 +36,6 @@ pub type End = Result<Vec<u8>, i32>;
 impl Process {
     /// Starts a process that ends with a report of what `work` returns; SIGCHLD tells when. `ps` and the kernel's log show the first
     /// 15 bytes of the name.
-    ///
-    /// # Errors
-    /// What fork(2) or pipe(2) says. The work was not begun then.
     pub fn start(name: &str, work: impl FnOnce() -> Vec<u8>) -> io::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // Whoever started us may ignore it, and then nobody is told and nothing can be waited for.

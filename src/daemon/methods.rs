@@ -128,10 +128,7 @@ impl Daemon {
         }
     }
 
-    /// Hands a `Load` to the scheduler.
-    ///
-    /// # Errors
-    /// The name of the parameter that cannot be.
+    /// Hands a `Load` to the scheduler. The error is the name of the parameter that cannot be.
     fn load(&mut self, client: Option<ClientId>, load: &Load, now: Time) -> Result<(), &'static str> {
         let alias = unescape(&load.alias).ok_or("alias")?;
         let devpath = load.devpath.as_deref().map(|path| unescape(path).ok_or("devpath")).transpose()?;

@@ -93,9 +93,6 @@ pub struct Daemon {
 
 impl Daemon {
     /// Sets everything up. Signals are blocked from here on.
-    ///
-    /// # Errors
-    /// [`Fatal::System`], naming what was refused.
     pub fn new(resolver: Resolver, config: Config) -> Result<Self, Fatal> {
         let mut daemon = Self {
             poll: Poll::new().map_err(refused)?,
@@ -150,9 +147,6 @@ impl Daemon {
     }
 
     /// Runs the loop. Returns the scheduler, whose counters and failures tell what happened.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] when a socket or epoll itself fails.
     pub fn run(mut self) -> Result<Scheduler, Fatal> {
         let result = self.turns();
         // What is remembered is left to who comes next.

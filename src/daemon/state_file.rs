@@ -117,9 +117,6 @@ impl StateFile {
     }
 
     /// What another process of ours has written; none where it has not, or was right not to write it for us.
-    ///
-    /// # Errors
-    /// What is wrong with the file.
     fn read(&self) -> Result<Option<Snapshot>, Box<dyn Error>> {
         // A pipe in its place would have us wait for a writer.
         let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path) {

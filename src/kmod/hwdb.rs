@@ -86,9 +86,7 @@ impl Policies {
 }
 
 /// Takes one property of hwdb. Keys of others are no error: several programs share a hwdb entry.
-///
-/// # Errors
-/// A sentence that names the property, the value and the forms it may have.
+/// The error names the property, the value and the forms it may have.
 pub fn set(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {
     let expected = |what: &str| format!("{key}={value}: expected {what}");
     match key {

@@ -43,9 +43,6 @@ pub struct Loader {
 
 impl Loader {
     /// Performs one load: the module alone, its dependencies are loads of their own.
-    ///
-    /// # Errors
-    /// Why the module did not come in.
     pub fn load(&self, plan: &Plan) -> Result<(), LoadError> {
         let module = &plan.module;
         match &plan.work {

@@ -42,9 +42,6 @@ pub struct Resolver {
 
 impl Resolver {
     /// Opens a tree.
-    ///
-    /// # Errors
-    /// [`Fatal::System`] when depmod's index is not there or libkmod refuses.
     pub fn open(tree: Tree) -> Result<Self, Fatal> {
         let index = tree.directory().join("modules.dep.bin");
         std::fs::metadata(&index).map_err(|error| {

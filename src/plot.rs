@@ -28,6 +28,8 @@ const NAME: usize = 30;
 const MONOSPACE: f64 = 0.61;
 const WIDE: f64 = 0.7;
 
+/// What the shapes mean, as it stands beside the chart of the rate.
+const LEGEND: &str = include_str!("legend.svg");
 /// The look of everything, by class.
 pub const STYLE: &str = include_str!("plot.css");
 
@@ -105,7 +107,7 @@ pub fn draw(mut storm: Timeline) -> String {
             svg.text("tick", place, y + 18.0, &format!("{label} s"));
         }
     }
-    legend(&mut svg, page.right + 36.0);
+    svg.line(LEGEND.trim_end());
     svg.finish()
 }
 
@@ -155,8 +157,19 @@ fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
         [bar.asked_ms, bar.start_ms, bar.end_ms].map(|ms| page.time.at(ms as f64 / 1e3));
     // A load that took no time is seen nevertheless.
     let end = end.max(start + 2.0);
-    waiting(svg, asked, start, middle, page.row);
-    loading(svg, bar.error.is_some(), start, end, middle, page.row);
+    if start > asked {
+        svg.rect("waiting", asked, middle - page.row * 0.1, start - asked, page.row * 0.2);
+    }
+    let failed = bar.error.is_some();
+    let class = if failed { "failed" } else { "live" };
+    svg.rect(class, start, middle - page.row * 0.3, end - start, page.row * 0.6);
+    let x = end + 10.0;
+    if failed {
+        svg.path("failed mark", &[(x - 3.5, middle - 3.5), (x + 3.5, middle + 3.5)]);
+        svg.path("failed mark", &[(x - 3.5, middle + 3.5), (x + 3.5, middle - 3.5)]);
+    } else {
+        svg.path("live mark", &[(x - 4.0, middle), (x - 1.0, middle + 3.0), (x + 4.0, middle - 3.5)]);
+    }
     let mut note = bar.error.as_ref().map_or_else(String::new, |error| format!("{error} · "));
     note.push_str(&duration(bar.end_ms - bar.start_ms));
     if bar.asked > 1 {
@@ -165,46 +178,9 @@ fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
     if let Some(module) = &bar.pulled_in_by {
         note.push_str(&format!(" · for {module}"));
     }
-    let class = if bar.error.is_some() { "note errno" } else { "note" };
+    let class = if failed { "note errno" } else { "note" };
     let room = (WIDTH - MARGIN - end - 20.0) / page.letter / WIDE;
     svg.text(class, end + 20.0, base, &short(&note, room as usize));
-}
-
-/// A thin bar.
-fn waiting(svg: &mut Svg, from: f64, to: f64, middle: f64, row: f64) {
-    if to > from {
-        svg.rect("waiting", from, middle - row * 0.1, to - from, row * 0.2);
-    }
-}
-
-/// A thick bar, and a tick or a cross.
-fn loading(svg: &mut Svg, failed: bool, from: f64, to: f64, middle: f64, row: f64) {
-    let x = to + 10.0;
-    svg.rect(if failed { "failed" } else { "live" }, from, middle - row * 0.3, to - from, row * 0.6);
-    if failed {
-        svg.path("failed mark", &[(x - 3.5, middle - 3.5), (x + 3.5, middle + 3.5)]);
-        svg.path("failed mark", &[(x - 3.5, middle + 3.5), (x + 3.5, middle - 3.5)]);
-    } else {
-        svg.path("live mark", &[(x - 4.0, middle), (x - 1.0, middle + 3.0), (x + 4.0, middle - 3.5)]);
-    }
-}
-
-/// What the shapes mean, beside the chart of the rate.
-fn legend(svg: &mut Svg, left: f64) {
-    const LINE: f64 = 20.0;
-    const SAMPLE: f64 = 28.0;
-    let line = |nth: f64| RATE_TOP + 2.0 + LINE * nth;
-    let words =
-        ["requests", "of them duplicates", "waiting", "loading, then live", "loading, then failed: errno"];
-    for (nth, word) in words.into_iter().enumerate() {
-        svg.text("legend", left + SAMPLE + 24.0, line(nth as f64) + 4.0, word);
-    }
-    svg.text("legend", left, line(words.len() as f64) + 4.0, "×64 requests that one load served");
-    svg.rect("requests", left, line(0.0) - 6.0, SAMPLE, 12.0);
-    svg.rect("duplicates", left, line(1.0) - 6.0, SAMPLE, 12.0);
-    waiting(svg, left, left + SAMPLE, line(2.0), LINE);
-    loading(svg, false, left, left + SAMPLE, line(3.0), LINE);
-    loading(svg, true, left, left + SAMPLE, line(4.0), LINE);
 }
 
 impl Page {

@@ -4,7 +4,7 @@
 //! It is opened here, under a name that is removed with it, or handed over by a supervisor, whose name and socket remain: who
 //! connects while no daemon runs waits for the next one. A name is never taken from somebody who listens.
 
-use std::fs::Permissions;
+use std::fs::{Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
@@ -38,7 +38,7 @@ impl Listener {
         let listener = given.map_or_else(|| open(path), Ok);
         let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
         let listener = UnixListener::from_std(listener.map_err(refused(path))?);
-        let name = if is_given { None } else { file(path) };
+        let name = if is_given { None } else { file_at(path) };
         Ok(Self { listener, path: path.into(), name })
     }
 
@@ -55,7 +55,7 @@ impl Listener {
     /// Whether the name was ours and is no more: nobody can connect. A supervisor that begins to listen takes the name,
     /// whoever has it.
     pub fn is_lost(&self) -> bool {
-        self.name.is_some_and(|name| file(&self.path) != Some(name))
+        self.name.is_some_and(|name| file_at(&self.path) != Some(name))
     }
 
     /// Removes the name, if it is ours.
@@ -86,8 +86,14 @@ fn open(path: &Path) -> io::Result<StdListener> {
     Ok(listener)
 }
 
-fn file(path: &Path) -> Option<(u64, u64)> {
-    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+/// The file that is found at this path.
+pub(super) fn file_at(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(identity)
+}
+
+/// Device and inode.
+pub(super) fn identity(file: Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 fn refused(path: &Path) -> impl Fn(io::Error) -> Fatal + '_ {

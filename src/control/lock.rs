@@ -4,15 +4,16 @@
 //! It is held by flock(2), which the kernel takes back however the holder ends; loads do not inherit it. It says who holds it, and
 //! counts only while the path still leads to the file that is locked: one that was removed and made anew is another one.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::listener::{file_at, identity};
 use crate::fatal::Fatal;
 
 /// Between two tries.
@@ -61,18 +62,11 @@ fn attempt(path: &Path) -> io::Result<Option<Lock>> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
     let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut file) if is_at(&file, path) => {
+        Ok(mut file) if file.metadata().ok().map(identity) == file_at(path) => {
             file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))?;
             Ok(Some(Lock { _file: file }))
         }
         Ok(_) | Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(errno.into()),
     }
-}
-
-/// Whether the path leads to this file.
-fn is_at(file: &File, path: &Path) -> bool {
-    let name = |file: Metadata| (file.dev(), file.ino());
-    let (ours, there) = (file.metadata().map(name), fs::symlink_metadata(path).map(name));
-    matches!((ours, there), (Ok(ours), Ok(there)) if ours == there)
 }

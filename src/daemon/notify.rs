@@ -16,7 +16,6 @@ pub struct Notifier {
     /// Between two signs of life: half of what WATCHDOG_USEC allows.
     beat: Option<Duration>,
     next_beat: Time,
-    warned: bool,
 }
 
 impl Notifier {
@@ -28,7 +27,7 @@ impl Notifier {
     /// One that wants a sign of life within this time.
     pub fn new(watchdog: Option<Duration>) -> Self {
         let beat = watchdog.map(|watchdog| watchdog / 2).filter(|beat| !beat.is_zero());
-        Self { beat, next_beat: Time::ZERO, warned: false }
+        Self { beat, next_beat: Time::ZERO }
     }
 
     /// Gives a sign of life, if that is due.
@@ -44,13 +43,10 @@ impl Notifier {
         self.beat.map(|_| self.next_beat)
     }
 
-    /// Tells it. A manager that is gone is one line in the log, once.
-    pub fn say(&mut self, what: &[NotifyState<'_>]) {
-        match sd_notify::notify(what) {
-            Err(error) if !std::mem::replace(&mut self.warned, true) => {
-                log::warn!("the service manager cannot be told of us: {error}");
-            }
-            _ => {}
+    /// Tells it. That it is gone changes nothing for us.
+    pub fn say(&self, what: &[NotifyState<'_>]) {
+        if let Err(error) = sd_notify::notify(what) {
+            log::debug!("the service manager cannot be told of us: {error}");
         }
     }
 }

@@ -75,11 +75,8 @@ impl StateFile {
             let aside = self.path.with_extension("json.broken");
             // The last one is kept. Where this fails, so does what follows, and says why.
             let _ = std::fs::remove_file(&aside);
-            let moved = match std::fs::rename(&self.path, &aside) {
-                Ok(()) => format!("it is {} now", aside.display()),
-                Err(error) => format!("it cannot be set aside: {error}"),
-            };
-            log::warn!("{path}: {why}: beginning with an empty memory; {moved}");
+            let _ = std::fs::rename(&self.path, &aside);
+            log::warn!("{path}: {why}: beginning with an empty memory; it is {} now", aside.display());
             None
         });
         let core = match snapshot {

@@ -76,7 +76,7 @@ pub struct ScanOptions {
 /// Runs until a signal ends it.
 pub fn daemon(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
     // Before anything is opened: descriptors that were handed over go by their numbers.
-    let given = activation::take(&options.socket.socket, options.load.buffer.size())?;
+    let given = activation::take(&options.socket.socket, options.load.buffer.receive_buffer.get())?;
     options.run(given, || false, None, None)
 }
 
@@ -98,7 +98,7 @@ pub fn scan(options: &ScanOptions) -> Result<ExitCode, Fatal> {
     // Nothing appears because of loads that are not performed.
     let (netlink, idle) = match load.dry_run {
         true => (None, 0),
-        false => (Some(Netlink::open(load.buffer.size())?), options.idle),
+        false => (Some(Netlink::open(load.buffer.receive_buffer.get())?), options.idle),
     };
     let config = Config { linger: Some(Duration::from_millis(idle)), ..load.config(loader, netlink) };
     let core = Daemon::new(Resolver::open(load.tree.clone())?, config)?.run()?;
@@ -127,7 +127,7 @@ impl DaemonOptions {
         let loader = load.loader(make_room(self.clients.get())?)?;
         let Some(_lock) = Lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
         // The socket first: what happens while the rest is set up waits there.
-        let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.size()), Ok)?;
+        let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.receive_buffer.get()), Ok)?;
         let newest = std::fs::read_to_string(NEWEST).ok().and_then(|number| number.trim().parse().ok());
         let with_udev = Path::new(UDEV).exists();
         let bounds = Bounds { clients: self.clients.get(), patience: self.patience };

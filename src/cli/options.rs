@@ -50,13 +50,7 @@ impl CoreOptions {
 pub struct BufferOption {
     /// Bytes of uevents the kernel may queue for us.
     #[arg(long, value_name = "BYTES", default_value = "134217728")]
-    receive_buffer: NonZeroUsize,
-}
-
-impl BufferOption {
-    pub fn size(&self) -> usize {
-        self.receive_buffer.get()
-    }
+    pub receive_buffer: NonZeroUsize,
 }
 
 /// Whole seconds.

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::options::{CoreOptions, unreadable};
-use super::query::{list, show};
+use super::query::{fill, list, number, show};
 use crate::control::json;
 use crate::daemon::events::{Event, of_kernel};
 use crate::daemon::log_lines;
@@ -21,6 +21,9 @@ use crate::once::Limits;
 use crate::replay::{Replayed, Simulation, World};
 use crate::uevent::capture::{Reader, Record};
 use crate::uevent::message;
+
+const SUM: &str = "{/malformed} not understood: {/requests} requests, {/no_module} without a module, {/duplicates} duplicates, \
+                   {/attempts} attempts, {/live} live, {/failed} failed\n";
 
 /// Show what addonce makes of a recorded storm: one line per load, and the sum. Nothing is loaded.
 ///
@@ -101,11 +104,6 @@ pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<V
 pub fn page(told: &Value) -> String {
     let lines: String = list(told, "/add_once").iter().map(|load| log_lines::line(load) + "\n").collect();
     let seconds = told["seconds"].as_f64().unwrap_or_default();
-    let [uevents, malformed, requests, no_module, duplicates, attempts, live, failed] =
-        ["uevents", "malformed", "requests", "no_module", "duplicates", "attempts", "live", "failed"]
-            .map(|key| &told[key]);
-    format!(
-        "{lines}replay: {uevents} uevents in {seconds:.1} s, {malformed} not understood: {requests} requests, \
-         {no_module} without a module, {duplicates} duplicates, {attempts} attempts, {live} live, {failed} failed\n"
-    )
+    let sum = fill(SUM, told);
+    format!("{lines}replay: {} uevents in {seconds:.1} s, {sum}", number(told, "/uevents"))
 }

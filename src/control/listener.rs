@@ -18,7 +18,7 @@ use crate::fatal::Fatal;
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    listener: UnixListener,
+    pub(super) socket: UnixListener,
     /// Where it is.
     pub path: PathBuf,
     /// The file that is ours to remove: device and inode.
@@ -37,19 +37,14 @@ impl Listener {
         let is_given = given.is_some();
         let listener = given.map_or_else(|| open(path), Ok);
         let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-        let listener = UnixListener::from_std(listener.map_err(refused(path))?);
+        let socket = UnixListener::from_std(listener.map_err(refused(path))?);
         let name = if is_given { None } else { file_at(path) };
-        Ok(Self { listener, path: path.into(), name })
+        Ok(Self { socket, path: path.into(), name })
     }
 
     /// Has the loop get an event of this token when somebody has connected, those included who have before.
     pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> Result<(), Fatal> {
-        registry.register(&mut self.listener, token, Interest::READABLE).map_err(refused(&self.path))
-    }
-
-    /// The next connection, WouldBlock where there is none.
-    pub(super) fn accept(&self) -> io::Result<UnixStream> {
-        self.listener.accept().map(|(stream, _)| stream)
+        registry.register(&mut self.socket, token, Interest::READABLE).map_err(refused(&self.path))
     }
 
     /// Whether the name was ours and is no more: nobody can connect. A supervisor that begins to listen takes the name,

@@ -213,7 +213,7 @@ impl Server {
     }
 
     fn accept(&mut self, now: Time) {
-        let result = self.listener.accept().and_then(|stream| match process::is_root(&stream) {
+        let result = self.listener.socket.accept().and_then(|(stream, _)| match process::is_root(&stream) {
             true => self.connect(stream),
             false => {
                 let level = level(&mut self.stats.strangers);

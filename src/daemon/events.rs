@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What comes in from the kernel and from udevd, and what makes good for what was lost.
 //!
-//! With udev a request is what udevd broadcasts once its rules have run; the kernel's own event says only that it is on its way.
-//! /sys is read when something was lost, to ask udev for its devices again. Without udev the kernel's events are the requests, and
-//! /sys is read at the start, and after an overflow. Nothing takes more than a budget at a time, so that clients and loads get
-//! their turn.
+//! With udev its broadcasts are the requests, and /sys is read only to ask it for devices again; without it the kernel's events and
+//! what is found in /sys are. Nothing takes more than a budget at a time, so that clients and loads get their turn.
 
 use std::path::PathBuf;
 

@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The hold: one event kept in udevd's queue while there is work, so that `udevadm settle` waits for it.
-//!
-//! The event is a `change` of /sys/module/kernel that we write ourselves ([`Action::WriteEvent`]); the rule for it runs
-//! `addonce-load --hold`, which waits for our answer. While the file `hold` is there ([`Action::Publish`]), the rules run no program
-//! for a MODALIAS and leave it to udevd's broadcast. Without it, each event runs a program that waits for its own modules: that is
-//! always right, and a hold only makes a storm cheaper. So whatever cannot be done ends in the way without it.
+//! The hold: one event kept in udevd's queue while there is work, so that `udevadm settle` waits for it. docs/DESIGN.md has the
+//! protocol and why it is right; tests/hold/ runs this machine against a model of udevd.
 //!
 //! The one idea: whoever saw `hold` was announced before `hold` went, so after [`Action::Unpublish`], a [`Action::Fence`] and one
-//! drain of the socket all of them are known; only then the waiting programs are answered. A hold is never ended because nothing
-//! moves: it is renewed, and the next event is in udevd's queue before the present one leaves it.
+//! drain of the socket all of them are known; only then the waiting programs are answered. Without a hold each event runs a
+//! program that waits for its own modules. That is always right, so whatever cannot be done ends in it.
 //!
-//! What remains of `hold` when a daemon dies tells the next one that there may be requests which only the dead one knew: it asks
-//! udev for all devices again ([`Action::Recover`]).
-//!
-//! Pure: no descriptor, no clock, no thread. Facts and time go in, [`Action`]s come out. docs/DESIGN.md has the protocol and
-//! why it is right; tests/hold/ runs this machine against a model of udevd.
+//! Pure: no descriptor, no clock, no thread. Facts and time go in, [`Action`]s come out.
 
 use std::collections::VecDeque;
 use std::time::Duration;

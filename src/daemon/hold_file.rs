@@ -2,11 +2,8 @@
 //! What the hold does outside of its state machine: the file `hold` that udev's rules look at, and the events.
 //!
 //! `hold` is a symbolic link to our socket's name below /proc/PID/fd/N, where N is the socket's directory. udev's TEST follows
-//! it, so that it is gone for the rules when the daemon is, however it went; and it does not come true again by another process
-//! of the same PID, which has no directory with such a name in it. The link itself stays, and tells the next daemon that the
-//! last one died while it held. The same is told by the name that it has while the hold is released.
-//!
-//! Only who has the lock touches any of this.
+//! it, so for the rules it is gone when the daemon is, however it went, and no other process of the same PID makes it true again.
+//! The link itself stays, as it does while the hold is released, and tells the next daemon that the last one died while it held.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -384,10 +384,6 @@ impl Daemon {
         if !waiting.is_empty() {
             log::warn!("asked for and not begun, left to the next daemon: {}", waiting.join(" "));
         }
-        let outstanding = self.outstanding();
-        if outstanding > 0 {
-            log::info!("{outstanding} uevents are on their way through udev: left to the next daemon");
-        }
         self.shutdown.begun = Some(clock());
         self.hold.iter_mut().for_each(|(hold, _)| hold.stop());
         self.act_for_hold();

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which `add` events are still on their way through udevd.
 //!
-//! The kernel announces an event to udevd and to us, to one after the other; udevd broadcasts it when its rules and programs are done. What
-//! was announced with a MODALIAS and not broadcast is *outstanding*, by SEQNUM. Pure: no descriptor, no clock.
-//!
-//! udevd broadcasts every event it took in, also those whose worker was killed. What does not come was lost with a udevd
-//! that died, or by a receive buffer that was too small. [`Outstanding::tick`] says when that is assumed.
+//! What the kernel announced with a MODALIAS and udevd has not broadcast is *outstanding*, by SEQNUM. udevd broadcasts every event
+//! that it took in; [`Outstanding::tick`] says when one is assumed to be lost. Pure: no descriptor, no clock.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The socket through which the kernel and udevd speak, opened here or handed over by a supervisor.
 //!
-//! It is one socket in both multicast groups, so one drain is a drain of both. The order of the two is not certain: the kernel gives
-//! an event to one socket after the other, and udevd's broadcast of it may be here first. Nothing is believed that came from anybody
-//! else, nothing that went wrong passes uncounted, and no call waits.
+//! It is one socket in both multicast groups, so one drain is a drain of both; udevd's broadcast of an event may be here before the
+//! kernel's. Nothing is believed that came from anybody else, nothing that went wrong passes uncounted, and no call waits.
 //!
 //! After [`Received::Overflow`] a caller has to go on until [`Received::Drained`]: the kernel queues nothing new until the
 //! queue is empty, and an edge-triggered poll has told all that it will tell. A caller that stops early to be fair to others

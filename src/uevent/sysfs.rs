@@ -5,11 +5,10 @@
 //! devices that have a bus or a class (`dev_uevent_filter`). The bus links alone miss input devices; a walk over all of
 //! /sys/devices finds the same devices at twice the cost.
 //!
-//! What a device is looked up by is its `modalias` attribute. Its `uevent` file says the same, but ends strings with a newline,
-//! and some drivers print names there that a device may choose (`DEV_NAME` of a USB infrared receiver): a newline in one makes a
-//! MODALIAS of what follows. So `uevent` is read only where there is no `modalias`, on buses (`cpu`, `mmc`, `auxiliary` and some
-//! more lack it), and counts only if its MODALIAS is the only one and the last line. That also spares reading a battery's `uevent`,
-//! which asks the hardware.
+//! What a device is looked up by is its `modalias` attribute. Its `uevent` file ends strings with a newline, and some drivers print
+//! names there that a device may choose (`DEV_NAME` of a USB infrared receiver), so it is read only where there is no `modalias`,
+//! on buses (`cpu`, `mmc`, `auxiliary` and some more lack it), and counts only if its MODALIAS is the only one and the last line.
+//! That also spares reading a battery's, which asks the hardware.
 //!
 //! A scan writes nothing and leaves its tree never: a link is read as text and must stay under `devices/`. It looks at one link
 //! at a time, so that a loop can do other things between.

@@ -3,6 +3,7 @@
 //! error is forwarded unchanged to `main`, printed as one line that names the path or value and the way out,
 //! and turned into the exit code that scripts rely on.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 /// Why addonce cannot go on.
@@ -23,6 +24,11 @@ pub enum Fatal {
 }
 
 impl Fatal {
+    /// [`Fatal::System`], for what failed in this place.
+    pub fn at<E: Display>(place: impl Display) -> impl Fn(E) -> Self {
+        move |error| Fatal::System(format!("{place}: {error}"))
+    }
+
     /// The exit code: 2 usage, 3 no daemon, 4 timed out, 5 the system refused.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {

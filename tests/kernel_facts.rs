@@ -130,7 +130,7 @@ fn a_privileged_sender_is_broadcast_with_a_growing_seqnum_and_port_0() {
             let sent = cpu("add", n);
             assert_eq!(datagram[..sent.len()], sent);
             let uevent = message::parse(datagram).unwrap();
-            assert!(uevent.seqnum > last && !uevent.synthetic);
+            assert!(uevent.seqnum > last && !uevent.uuid.is_some());
             last = uevent.seqnum;
         }
     });
@@ -209,7 +209,7 @@ fn an_event_that_was_asked_for_carries_synth_uuid() {
             if uevent.devpath != b"/devices/virtual/mem/null" {
                 continue;
             }
-            assert_eq!((uevent.action, uevent.synthetic), (Action::Add, true));
+            assert_eq!((uevent.action, uevent.uuid.is_some()), (Action::Add, true));
             for mark in marks {
                 let found = datagram.split(|&byte| byte == 0).any(|field| field == mark.as_bytes());
                 assert!(found, "{mark} is missing in {}", datagram.escape_ascii());

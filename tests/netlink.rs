@@ -37,7 +37,7 @@ fn a_cpu_is_read_in_place() {
     assert_eq!(uevent.devpath, b"/devices/system/cpu/cpu3");
     assert_eq!(uevent.subsystem, Some(&b"cpu"[..]));
     assert!(uevent.modalias.unwrap().ends_with(b",0000,0001"));
-    assert_eq!((uevent.seqnum, uevent.synthetic, uevent.module()), (4711, false, None));
+    assert_eq!((uevent.seqnum, uevent.uuid.is_some(), uevent.module()), (4711, false, None));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn every_contradiction_has_its_name() {
 fn a_synthetic_event_is_told_from_real_hardware_and_ours_from_others() {
     let asked = b"add@/d\0ACTION=add\0DEVPATH=/d\0SUBSYSTEM=mem\0SYNTH_UUID=0\0SEQNUM=1\0";
     let uevent = parse(asked).unwrap();
-    assert_eq!((uevent.synthetic, uevent.uuid, uevent.argument), (true, Some(&b"0"[..]), None));
+    assert_eq!((uevent.uuid.is_some(), uevent.uuid, uevent.argument), (true, Some(&b"0"[..]), None));
     let ours = b"change@/module/kernel\0ACTION=change\0DEVPATH=/module/kernel\0SYNTH_UUID=fe4d\0\
         SYNTH_ARG_ADDONCE=hold\0SEQNUM=1\0";
     let uevent = parse(ours).unwrap();

@@ -190,12 +190,11 @@ impl LoadOptions {
 fn make_room(clients: usize) -> Result<Option<u64>, Fatal> {
     // What the daemon itself has open, loads included.
     const OURS: u64 = 256;
-    let refused = |errno| Fatal::System(format!("RLIMIT_NOFILE: {errno}"));
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(refused)?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Fatal::at("RLIMIT_NOFILE"))?;
     let wanted = (clients as u64 + OURS).min(hard);
     if wanted <= soft {
         return Ok(None);
     }
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(refused)?;
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map_err(Fatal::at("RLIMIT_NOFILE"))?;
     Ok(Some(soft))
 }

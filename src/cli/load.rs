@@ -11,9 +11,11 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use super::query::{Query, list, show, text};
+use crate::control::client::call;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 
+const SERVE: &str = "addonce serve";
 /// So long a daemon may take to begin to listen.
 const START: Duration = Duration::from_secs(5);
 /// Between two looks whether it does.
@@ -45,12 +47,12 @@ impl Load {
         let deadline = Instant::now() + START;
         let mut serve: Option<Child> = None;
         loop {
-            let reply = self.query.order("Load", json!({ "alias": alias }));
+            let reply = call(&self.query.socket.socket, "Load", json!({ "alias": alias }), None);
             let Err(Fatal::NoDaemon(why)) = reply else { return told(&self.query, &reply?, &alias) };
             let has_ended = match &mut serve {
-                Some(serve) => serve.try_wait().map_err(refused)?,
+                Some(serve) => serve.try_wait().map_err(Fatal::at(SERVE))?,
                 None if geteuid().is_root() => {
-                    serve = Some(self.start_daemon().map_err(refused)?);
+                    serve = Some(self.start_daemon().map_err(Fatal::at(SERVE))?);
                     None
                 }
                 None => return Err(Fatal::NoDaemon(why)),
@@ -70,13 +72,9 @@ impl Load {
     }
 }
 
-fn refused(error: std::io::Error) -> Fatal {
-    Fatal::System(format!("addonce serve: {error}"))
-}
-
 impl Retry {
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply = self.query.order("Retry", json!({ "modules": self.modules }))?;
+        let reply = call(&self.query.socket.socket, "Retry", json!({ "modules": self.modules }), None)?;
         told(&self.query, &reply, &self.modules.join(" "))
     }
 }

@@ -26,7 +26,7 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let reply = self.query.look("Storm", Value::Null)?;
         let storm = Option::<Timeline>::deserialize(&reply["storm"])
-            .map_err(|error| Fatal::System(format!("Storm: the reply is not understood: {error}")))?;
+            .map_err(Fatal::at("Storm: the reply is not understood"))?;
         if self.query.json {
             show(true, &reply, |_| String::new())?;
         }
@@ -37,8 +37,7 @@ impl Command {
         match self.picture {
             _ if self.query.json => {}
             None => drop(print(&draw(storm))?),
-            Some(path) => std::fs::write(&path, draw(storm))
-                .map_err(|error| Fatal::System(format!("{}: {error}", path.display())))?,
+            Some(path) => std::fs::write(&path, draw(storm)).map_err(Fatal::at(path.display()))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -41,11 +41,6 @@ impl Query {
         }
         published(&self.socket.socket).map(read)
     }
-
-    /// Asks for loads, which take as long as they take.
-    pub fn order(&self, method: &'static str, parameters: Value) -> Result<Value, Fatal> {
-        call(&self.socket.socket, method, parameters, None)
-    }
 }
 
 /// What the daemon at this socket has published in [`STATUS`]. [`Fatal::NoDaemon`] where the one that wrote it is gone.
@@ -55,9 +50,9 @@ fn published(socket: &Path) -> Result<Value, Fatal> {
     let no_daemon = || Fatal::NoDaemon(format!("{path}: no daemon runs: start one with `addonce daemon`"));
     let text = match std::fs::read(&file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_daemon()),
-        text => text.map_err(|error| Fatal::System(format!("{path}: {error}")))?,
+        text => text.map_err(Fatal::at(&path))?,
     };
-    let strange = |error| Fatal::System(format!("{path}: not addonce's: {error}"));
+    let strange = Fatal::at(format!("{path}: not addonce's"));
     let published: Value = serde_json::from_slice(&text).map_err(strange)?;
     let daemon = Process::deserialize(&published).map_err(strange)?;
     if daemon.is_alive() { Ok(published) } else { Err(no_daemon()) }

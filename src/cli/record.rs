@@ -39,7 +39,7 @@ pub struct Command {
 impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let file = self.file.display();
-        let unwritable = |error: io::Error| Fatal::System(format!("{file}: {error}"));
+        let unwritable = Fatal::at(&file);
         let to: Box<dyn Write> = match self.file.as_os_str() == "-" {
             true => Box::new(io::stdout()),
             false => Box::new(File::create(&self.file).map_err(unwritable)?),

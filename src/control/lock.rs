@@ -37,9 +37,7 @@ impl Lock {
         let deadline = Instant::now() + patience;
         while !is_needless() {
             let taken = attempt(&path);
-            if let Some(lock) =
-                taken.map_err(|error| Fatal::System(format!("{}: {error}", path.display())))?
-            {
+            if let Some(lock) = taken.map_err(Fatal::at(path.display()))? {
                 return Ok(Some(lock));
             }
             if Instant::now() >= deadline {

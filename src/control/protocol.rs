@@ -5,7 +5,6 @@
 //! is also the reference that io.addonce(7) explains, and the methods of `org.varlink.service`, by which a Varlink client that knows
 //! nothing of addonce finds its way.
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -94,44 +93,32 @@ impl Call {
         if !description(interface)?.contains(&format!("\nmethod {method}(")) {
             return Err(Reply::error("MethodNotFound", json!({ "method": self.method })));
         }
-        let call = json!({ method: parameters });
         if interface == SERVICE {
-            return Err(read::<Service>(call)?.reply());
+            return Err(of_service(method, &parameters));
         }
-        match read(call)? {
+        let method = serde_json::from_value(json!({ method: parameters }));
+        match method.map_err(|error| Reply::invalid_parameter(&error.to_string()))? {
             Method::Monitor {} if !self.more => Err(Reply::error("ExpectedMore", json!({}))),
             method => Ok(method),
         }
     }
 }
 
-fn read<T: DeserializeOwned>(call: Value) -> Result<T, Reply> {
-    serde_json::from_value(call).map_err(|error| Reply::invalid_parameter(&error.to_string()))
-}
-
-/// The methods of [`SERVICE`].
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-enum Service {
-    GetInfo {},
-    GetInterfaceDescription { interface: String },
-}
-
-impl Service {
-    fn reply(self) -> Reply {
-        match self {
-            Service::GetInfo {} => Reply::of(json!({
-                "vendor": "addonce",
-                "product": "addonce",
-                "version": env!("CARGO_PKG_VERSION"),
-                "url": env!("CARGO_PKG_HOMEPAGE"),
-                "interfaces": [SERVICE, NAME],
-            })),
-            Service::GetInterfaceDescription { interface } => match description(&interface) {
-                Ok(description) => Reply::of(json!({ "description": description })),
-                Err(error) => error,
-            },
-        }
+/// The reply to a method of [`SERVICE`].
+fn of_service(method: &str, parameters: &Value) -> Reply {
+    if method == "GetInfo" {
+        return Reply::of(json!({
+            "vendor": "addonce",
+            "product": "addonce",
+            "version": env!("CARGO_PKG_VERSION"),
+            "url": env!("CARGO_PKG_HOMEPAGE"),
+            "interfaces": [SERVICE, NAME],
+        }));
+    }
+    match parameters["interface"].as_str().map(description) {
+        Some(Ok(description)) => Reply::of(json!({ "description": description })),
+        Some(Err(error)) => error,
+        None => Reply::invalid_parameter("interface"),
     }
 }
 

@@ -275,10 +275,10 @@ fn of_udev(uevent: &Uevent<'_>, mut tell: impl FnMut(Event<'_>)) {
 }
 
 fn origin<'a>(uevent: &Uevent<'a>) -> Origin<'a> {
-    let Uevent { devpath, seqnum, synthetic, .. } = *uevent;
+    let Uevent { devpath, seqnum, uuid, .. } = *uevent;
     match uevent.argument {
         // We have asked for it.
         Some(b"again") => Origin::Scan { devpath },
-        _ => Origin::Uevent { devpath, seqnum, synthetic },
+        _ => Origin::Uevent { devpath, seqnum, synthetic: uuid.is_some() },
     }
 }

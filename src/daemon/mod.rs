@@ -49,6 +49,7 @@ use notify::Notifier;
 use shutdown::Shutdown;
 use state_file::StateFile;
 
+const EPOLL: &str = "epoll";
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
 /// Tokens from here on are the server's.
@@ -95,7 +96,7 @@ impl Daemon {
     /// Sets everything up. Signals are blocked from here on.
     pub fn new(resolver: Resolver, config: Config) -> Result<Self, Fatal> {
         let mut daemon = Self {
-            poll: Poll::new().map_err(refused)?,
+            poll: Poll::new().map_err(Fatal::at(EPOLL))?,
             signals: signals::block(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD])?,
             core: Scheduler::new(config.limits),
             events: Events::new(config.netlink, config.with_udev, resolver.tree.sysfs.clone()),
@@ -132,7 +133,7 @@ impl Daemon {
             if let Some(state_file) = &mut daemon.state_file {
                 daemon.core = state_file.restore(config.limits, now);
             }
-            let registry = daemon.poll.registry().try_clone().map_err(refused)?;
+            let registry = daemon.poll.registry().try_clone().map_err(Fatal::at(EPOLL))?;
             daemon.clients = Some(Clients::new(Server::new(listener, registry, SERVER, bounds)?, now));
         }
         if !config.with_udev {
@@ -143,7 +144,10 @@ impl Daemon {
 
     fn watch(&self, source: &impl AsFd, token: Token) -> Result<(), Fatal> {
         let source = source.as_fd().as_raw_fd();
-        self.poll.registry().register(&mut SourceFd(&source), token, Interest::READABLE).map_err(refused)
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&source), token, Interest::READABLE)
+            .map_err(Fatal::at(EPOLL))
     }
 
     /// Runs the loop. Returns the scheduler, whose counters and failures tell what happened.
@@ -166,7 +170,9 @@ impl Daemon {
         loop {
             let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut occurred, timeout) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(refused(error)),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(Fatal::at(EPOLL)(error));
+                }
                 _ => {}
             }
             let now = clock();
@@ -414,8 +420,4 @@ impl Daemon {
 fn clock() -> Time {
     // Since Linux 2.6.39.
     clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel has CLOCK_BOOTTIME").into()
-}
-
-fn refused(error: io::Error) -> Fatal {
-    Fatal::System(format!("epoll: {error}"))
 }

@@ -36,9 +36,8 @@ pub struct Uevent<'a> {
     pub other_modalias: Option<&'a [u8]>,
     /// The kernel's count of uevents. Neither gaps nor disorder mean that one was lost.
     pub seqnum: u64,
-    /// Asked for through a `uevent` file in /sys (it has a SYNTH_UUID); false where hardware appeared.
-    pub synthetic: bool,
-    /// SYNTH_UUID, where the event is synthetic: `0` where who asked named none.
+    /// SYNTH_UUID, where the event was asked for through a `uevent` file in /sys, and `0` where who asked named none. Hardware that
+    /// appeared has none.
     pub uuid: Option<&'a [u8]>,
     /// SYNTH_ARG_ADDONCE: what addonce wrote behind `ADDONCE=` when it asked for the event.
     pub argument: Option<&'a [u8]>,
@@ -147,8 +146,7 @@ fn read<'a>(mut strings: &'a [u8], header: Option<(&'a [u8], &'a [u8])>) -> Resu
     let seqnum = number(seqnum.ok_or("it has no SEQNUM")?).ok_or("its SEQNUM is not a number of 64 bits")?;
     let [modalias, other_modalias] =
         [modalias, other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
-    let synthetic = uuid.is_some();
-    Ok(Uevent { action, devpath, subsystem, modalias, other_modalias, seqnum, synthetic, uuid, argument })
+    Ok(Uevent { action, devpath, subsystem, modalias, other_modalias, seqnum, uuid, argument })
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

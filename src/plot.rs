@@ -20,8 +20,8 @@ pub const MARGIN: f64 = 28.0;
 const RATE_TOP: f64 = 110.0;
 const RATE_BOTTOM: f64 = 240.0;
 const ROWS_TOP: f64 = 276.0;
-/// The room for what is written behind bars, and for the legend.
-const NOTES: f64 = 310.0;
+/// Where time ends: what is written behind bars, and the legend, have room.
+const RIGHT: f64 = WIDTH - MARGIN - 310.0;
 /// So much of a module's name is written.
 const NAME: usize = 30;
 /// How wide a character is, in its size: one of a monospace font, and one of a font that nobody knows, at most and on average.
@@ -65,9 +65,8 @@ struct Page {
     /// How high a row is, and the size of the letters in it.
     row: f64,
     letter: f64,
-    /// Where time begins and ends.
+    /// Where time begins. It ends at [`RIGHT`].
     left: f64,
-    right: f64,
     rows_bottom: f64,
     time: Axis,
 }
@@ -102,7 +101,7 @@ pub fn draw(mut storm: Timeline) -> String {
         row(&mut svg, &page, bar, ROWS_TOP + page.row * (nth as f64 + 0.5));
     }
     for (_, y) in parts {
-        svg.path("axis", &[(page.left, y), (page.right, y)]);
+        svg.path("axis", &[(page.left, y), (RIGHT, y)]);
         for (place, label) in page.time.ticks() {
             svg.text("tick", place, y + 18.0, &format!("{label} s"));
         }
@@ -133,7 +132,7 @@ fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
     let axis = Axis::round(RATE_BOTTOM, RATE_TOP, highest.max(5.0), 5);
     svg.text("head", MARGIN, RATE_TOP - 16.0, "requests per second");
     for (place, label) in axis.ticks() {
-        svg.path("grid", &[(page.left, place), (page.right, place)]);
+        svg.path("grid", &[(page.left, place), (RIGHT, place)]);
         svg.text("level", page.left - 8.0, place + 4.0, &label.parse().map_or(label, number));
     }
     // Steps over the bins, closed along the axis.
@@ -192,9 +191,9 @@ impl Page {
         };
         let longest = bars.iter().map(|bar| bar.module.len().min(NAME)).max().unwrap_or(0);
         let names = (longest as f64 * letter * MONOSPACE).max(60.0);
-        let (left, right) = (MARGIN + names + 12.0, WIDTH - MARGIN - NOTES);
+        let left = MARGIN + names + 12.0;
         let rows_bottom = ROWS_TOP + row * bars.len() as f64;
-        Self { row, letter, left, right, rows_bottom, time: Axis::new(left, right, end, 12) }
+        Self { row, letter, left, rows_bottom, time: Axis::new(left, RIGHT, end, 12) }
     }
 }
 

@@ -3,11 +3,12 @@
 
 mod common;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use addonce::control::lock::Lock;
+use addonce::control::lock;
 use addonce::fatal::Fatal;
 use addonce::uevent::message::parse;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received};
@@ -19,6 +20,7 @@ use common::running::addonce;
 use common::sender::Sender;
 use common::tool::have;
 use common::udev::Udevd;
+use nix::fcntl::Flock;
 
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -163,8 +165,8 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (directory, socket)
 }
 
-fn take(socket: &Path, patience: Duration) -> Result<Lock, Fatal> {
-    Lock::take(socket, patience, || false).map(|lock| lock.expect("there is need of it"))
+fn take(socket: &Path, patience: Duration) -> Result<Flock<File>, Fatal> {
+    lock::take(socket, patience, || false).map(|lock| lock.expect("there is need of it"))
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn one_holds_it_and_the_next_is_told_who_in_time() {
 fn who_need_not_serve_any_more_waits_no_longer() {
     let (_directory, socket) = place();
     let _lock = take(&socket, Duration::ZERO).expect("free");
-    let lock = Lock::take(&socket, Duration::from_secs(1000), || true).expect("no error");
+    let lock = lock::take(&socket, Duration::from_secs(1000), || true).expect("no error");
     assert!(lock.is_none());
 }
 

@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::options::{BufferOption, CoreOptions, SocketOption, seconds};
 use crate::control::listener::{self, Listener};
-use crate::control::lock::Lock;
+use crate::control::lock;
 use crate::control::process::has_capability;
 use crate::control::server::Bounds;
 use crate::daemon::{Config, Daemon};
@@ -125,7 +125,7 @@ impl DaemonOptions {
     ) -> Result<ExitCode, Fatal> {
         let (load, path) = (&self.load, &self.socket.socket);
         let loader = load.loader(make_room(self.clients.get())?)?;
-        let Some(_lock) = Lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
+        let Some(_lock) = lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
         // The socket first: what happens while the rest is set up waits there.
         let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.receive_buffer.get()), Ok)?;
         let newest = std::fs::read_to_string(NEWEST).ok().and_then(|number| number.trim().parse().ok());

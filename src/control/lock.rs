@@ -19,50 +19,40 @@ use crate::fatal::Fatal;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The lock, held.
-#[derive(Debug)]
-pub struct Lock {
-    _file: Flock<File>,
-}
-
-impl Lock {
-    /// Takes the lock beside this socket; None as soon as there is no need of it. A daemon that holds it may be about to end, so it
-    /// is waited for this long; then the error names it.
-    pub fn take(
-        socket: &Path,
-        patience: Duration,
-        is_needless: impl Fn() -> bool,
-    ) -> Result<Option<Self>, Fatal> {
-        let path = socket.with_file_name("lock");
-        let deadline = Instant::now() + patience;
-        while !is_needless() {
-            let taken = attempt(&path);
-            if let Some(lock) = taken.map_err(Fatal::at(path.display()))? {
-                return Ok(Some(lock));
-            }
-            if Instant::now() >= deadline {
-                // It may not have written who it is yet.
-                let pid = fs::read_to_string(&path).ok().and_then(|pid| pid.trim_end().parse::<u32>().ok());
-                let who = pid.map_or_else(String::new, |pid| format!(" (PID {pid})"));
-                let socket = socket.display();
-                return Err(Fatal::System(format!(
-                    "{socket}: another daemon{who} listens here: stop it first"
-                )));
-            }
-            std::thread::sleep(PAUSE);
+/// Takes the lock beside this socket; None as soon as there is no need of it. It is held for as long as the file is open. A daemon
+/// that holds it may be about to end, so it is waited for this long; then the error names it.
+pub fn take(
+    socket: &Path,
+    patience: Duration,
+    is_needless: impl Fn() -> bool,
+) -> Result<Option<Flock<File>>, Fatal> {
+    let path = socket.with_file_name("lock");
+    let deadline = Instant::now() + patience;
+    while !is_needless() {
+        let lock = attempt(&path).map_err(Fatal::at(path.display()))?;
+        if lock.is_some() {
+            return Ok(lock);
         }
-        Ok(None)
+        if Instant::now() >= deadline {
+            // It may not have written who it is yet.
+            let pid = fs::read_to_string(&path).ok().and_then(|pid| pid.trim_end().parse::<u32>().ok());
+            let who = pid.map_or_else(String::new, |pid| format!(" (PID {pid})"));
+            let socket = socket.display();
+            return Err(Fatal::System(format!("{socket}: another daemon{who} listens here: stop it first")));
+        }
+        std::thread::sleep(PAUSE);
     }
+    Ok(None)
 }
 
 /// Takes the lock, unless somebody holds it. After an error another try would come to the same.
-fn attempt(path: &Path) -> io::Result<Option<Lock>> {
+fn attempt(path: &Path) -> io::Result<Option<Flock<File>>> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
     let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) if file.metadata().ok().map(identity) == file_at(path) => {
             file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))?;
-            Ok(Some(Lock { _file: file }))
+            Ok(Some(file))
         }
         Ok(_) | Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(errno.into()),

@@ -145,17 +145,14 @@ impl Netlink {
     /// The next datagram, or why there is none. `buffer` wants [`BUFFER`] bytes.
     pub fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> Received<'b> {
         let size = buffer.len();
-        let (length, sender) = loop {
-            match receive(self.socket.as_raw_fd(), buffer) {
-                Ok(datagram) => break datagram,
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Received::Drained,
-                Err(Errno::ENOBUFS) => {
-                    self.counters.overflows += 1;
-                    return Received::Overflow;
-                }
-                Err(errno) => return Received::Failed(errno.into()),
+        let (length, sender) = match receive(self.socket.as_raw_fd(), buffer) {
+            Ok(datagram) => datagram,
+            Err(Errno::EAGAIN) => return Received::Drained,
+            Err(Errno::ENOBUFS) => {
+                self.counters.overflows += 1;
+                return Received::Overflow;
             }
+            Err(errno) => return Received::Failed(errno.into()),
         };
         let (counter, received) = match sender {
             Sender::Stranger => (&mut self.counters.strangers, Received::Stranger),

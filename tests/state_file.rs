@@ -120,8 +120,8 @@ fn a_file_that_is_of_no_use_is_one_line_and_an_empty_memory() {
     alone("a_file_that_is_of_no_use_is_one_line_and_an_empty_memory", || {
         let cases: [InTheWay; 7] = [
             ("another boot", |path| edit(path, "boot", "another"), "another boot's", false),
-            ("another format", |path| edit(path, "format", 1_000_000), "another version", true),
-            ("no dry run", |path| edit(path, "dry_run", false), "not a dry run's", false),
+            ("another format", |path| edit(path, "format", 1_000_000), "another boot's or version's", false),
+            ("no dry run", |path| edit(path, "dry_run", false), "only one of us makes a dry run", false),
             ("garbage", |path| fs::write(path, b"\xff\0garbage").expect("write"), "expected value", true),
             ("half of it", halve, "EOF", true),
             ("a heap", |path| fs::write(path, vec![b' '; 17 << 20]).expect("write"), "larger than", true),

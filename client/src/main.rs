@@ -77,16 +77,14 @@ fn main() -> ExitCode {
                 ExitCode::from(5)
             }
         },
-        ([], None) => {
-            usage("there is no MODALIAS: udev runs this for a device; by hand it is `addonce load`")
+        _ => {
+            eprintln!(
+                "addonce-load: there is no MODALIAS, or an argument that is not --hold: udev runs this for a device; \
+                 by hand it is `addonce load`"
+            );
+            ExitCode::from(2)
         }
-        _ => usage("no arguments, or --hold"),
     }
-}
-
-fn usage(what: &str) -> ExitCode {
-    eprintln!("addonce-load: {what}");
-    ExitCode::from(2)
 }
 
 /// What is to be answered.

@@ -148,18 +148,9 @@ impl DaemonOptions {
 }
 
 impl LoadOptions {
-    /// Of a loop that has no clients, until something else is said.
     fn config(&self, loader: Loader, netlink: Option<Netlink>) -> Config {
-        Config {
-            limits: self.core.limits(),
-            netlink,
-            with_udev: false,
-            presumed: None,
-            control: None,
-            loader,
-            stop_timeout: self.stop_timeout,
-            linger: None,
-        }
+        let (limits, stop_timeout) = (self.core.limits(), self.stop_timeout);
+        Config { limits, netlink, loader, stop_timeout, ..Config::default() }
     }
 
     /// Who performs loads: the kernel, if it can and we may. What is executed may open so many files, where that is another

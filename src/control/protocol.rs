@@ -131,13 +131,6 @@ pub fn description(interface: &str) -> Result<&'static str, Reply> {
     }
 }
 
-impl Method {
-    /// Whether it changes what is loaded, and so takes CAP_SYS_MODULE.
-    pub fn is_privileged(&self) -> bool {
-        matches!(self, Method::Load(_) | Method::Retry { .. })
-    }
-}
-
 impl Reply {
     /// What was asked for.
     pub fn of(parameters: Value) -> Self {

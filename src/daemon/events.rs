@@ -59,20 +59,15 @@ pub struct Events {
     scan_again: bool,
     /// Events were lost since the queue was last empty.
     lost: bool,
-    /// From the first overflow to the end of the scan that nothing was lost in.
-    episode: Option<Episode>,
+    /// What the kernel had dropped before the first overflow, until the end of a scan that nothing was lost in.
+    dropped_before: Option<u32>,
+    /// Scans since that have ended.
+    scans: u32,
     /// Events that the kernel dropped.
     pub drops: u32,
     /// Datagrams that could not be parsed.
     pub malformed: u64,
     buffer: Vec<u8>,
-}
-
-/// Overflows, and the scans that make good for them.
-struct Episode {
-    /// The kernel's count of drops before.
-    before: u32,
-    scans: u32,
 }
 
 /// Whether there is more to be taken without waiting.
@@ -84,8 +79,8 @@ impl Events {
     pub fn new(netlink: Option<Netlink>, udev: bool, sysfs: PathBuf) -> Self {
         let drops = netlink.as_ref().and_then(|netlink| netlink.drops().ok());
         let (lost, buffer) = (drops.is_some_and(|drops| drops > 0), vec![0; netlink::BUFFER]);
-        let (scan, scan_again, episode, drops, malformed) = Default::default();
-        Self { netlink, udev, sysfs, scan, scan_again, lost, episode, drops, malformed, buffer }
+        let (scan, scan_again, dropped_before, scans, drops, malformed) = Default::default();
+        Self { netlink, udev, sysfs, scan, scan_again, lost, dropped_before, scans, drops, malformed, buffer }
     }
 
     /// Goes through the devices that are there, once more where that is going on. Without udev they are requests; with udev
@@ -149,8 +144,8 @@ impl Events {
     fn recover(&mut self) {
         let before = self.drops;
         self.drops = self.netlink.as_ref().and_then(|netlink| netlink.drops().ok()).unwrap_or(before);
-        if self.episode.is_none() {
-            self.episode = Some(Episode { before, scans: 0 });
+        if self.dropped_before.is_none() {
+            (self.dropped_before, self.scans) = (Some(before), 0);
             let instead = match self.udev {
                 true => "asking udev for its devices again".to_owned(),
                 false => format!("reading {} instead", self.sysfs.display()),
@@ -216,7 +211,7 @@ impl Events {
                 "{sysfs}: {unreadable} files could not be read{more}: devices may be without their modules"
             );
         }
-        self.episode.iter_mut().for_each(|episode| episode.scans += 1);
+        self.scans += 1;
         match std::mem::take(&mut self.scan_again) {
             true => self.scan = Some(Scan::new(&self.sysfs)),
             false => self.recovered(),
@@ -225,14 +220,15 @@ impl Events {
 
     /// A scan that nothing was lost in is at its end.
     fn recovered(&mut self) {
-        let Some(Episode { before, scans }) = self.episode.take() else { return };
+        let Some(before) = self.dropped_before.take() else { return };
         let dropped = self.drops.wrapping_sub(before);
         if self.udev {
             log::info!("udev was asked again for all devices, for {dropped} dropped uevents");
         } else {
             let sysfs = self.sysfs.display();
             log::info!(
-                "{sysfs} was read {scans} times for {dropped} dropped uevents: nothing is missing any more"
+                "{sysfs} was read {} times for {dropped} dropped uevents: nothing is missing any more",
+                self.scans
             );
         }
     }

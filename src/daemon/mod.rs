@@ -55,7 +55,8 @@ const NETLINK: Token = Token(1);
 /// Tokens from here on are the server's.
 const SERVER: Token = Token(2);
 
-/// What a daemon is made of: what the commands that run the loop decide.
+/// What a daemon is made of: what the commands that run the loop decide. By default it has no clients and hears nothing.
+#[derive(Default)]
 pub struct Config {
     /// The scheduler's bounds.
     pub limits: Limits,
@@ -313,10 +314,7 @@ impl Daemon {
                     hold::RECOVERIES
                 ),
             }
-            match &result {
-                Ok(()) => log::trace!("hold: {action:?}"),
-                Err(error) => log::debug!("hold: {action:?}: {error}"),
-            }
+            log::debug!("hold: {action:?}: {result:?}");
             hold.performed(action, result.is_ok(), now);
         }
         acted

@@ -40,7 +40,7 @@ pub(super) struct StateFile {
 }
 
 /// What is read first: whether the rest is meant for us.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
     format: u32,
     boot: String,
@@ -124,19 +124,13 @@ impl StateFile {
         if file.take(LARGEST + 1).read_to_end(&mut text)? as u64 > LARGEST {
             return Err(format!("it is larger than {LARGEST} bytes").into());
         }
-        let Header { format, boot, dry_run } = serde_json::from_slice(&text)?;
-        let whose = if boot != self.header.boot {
-            "another boot's"
-        } else if format != FORMAT {
-            return Err("it was written by another version of addonce".into());
-        } else if dry_run != self.header.dry_run {
-            if dry_run { "a dry run's" } else { "not a dry run's" }
-        } else {
-            let Content { memory, .. } = serde_json::from_slice(&text)?;
-            return Ok(Some(memory));
-        };
-        log::info!("{}: {whose}: beginning with an empty memory", self.path.display());
-        Ok(None)
+        if serde_json::from_slice::<Header>(&text)? != self.header {
+            let whose = "another boot's or version's, or only one of us makes a dry run";
+            log::info!("{}: {whose}: beginning with an empty memory", self.path.display());
+            return Ok(None);
+        }
+        let Content { memory, .. } = serde_json::from_slice(&text)?;
+        Ok(Some(memory))
     }
 }
 

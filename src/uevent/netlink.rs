@@ -167,7 +167,7 @@ impl Netlink {
     /// How many datagrams the kernel dropped for want of room since the socket exists, adopted or not: exact,
     /// and wrapping. What the filter sheds is not among them. An error before Linux 4.12.
     pub fn drops(&self) -> io::Result<u32> {
-        Ok(sockopt::drops(&self.socket)?)
+        Ok(getsockopt(&self.socket, sockopt::MemInfo)?[libc::SK_MEMINFO_DROPS as usize])
     }
 
     /// The room for queued datagrams, in the unit of [`Netlink::open`].

@@ -11,7 +11,7 @@
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::socket::{getsockopt, setsockopt};
+use nix::sys::socket::setsockopt;
 use nix::{getsockopt_impl, setsockopt_impl, sockopt_impl};
 
 sockopt_impl!(
@@ -62,11 +62,6 @@ const fn jump(letters: &[u8; 4], yes: u8, no: u8) -> libc::sock_filter {
 pub(super) fn attach_filter(socket: &OwnedFd) -> nix::Result<()> {
     let program = libc::sock_fprog { len: FILTER.len() as u16, filter: FILTER.as_ptr().cast_mut() };
     setsockopt(socket, AttachFilter, &program)
-}
-
-/// How many datagrams the kernel could not queue, since the socket exists.
-pub(super) fn drops(socket: &OwnedFd) -> nix::Result<u32> {
-    Ok(getsockopt(socket, MemInfo)?[libc::SK_MEMINFO_DROPS as usize])
 }
 
 /// Makes this process the owner of descriptors that it was started with, once: the second time there are none. The

@@ -53,8 +53,8 @@ fn published(socket: &Path) -> Result<Value, Fatal> {
         text => text.map_err(Fatal::at(&path))?,
     };
     let strange = Fatal::at(format!("{path}: not addonce's"));
-    let published: Value = serde_json::from_slice(&text).map_err(strange)?;
-    let daemon = Process::deserialize(&published).map_err(strange)?;
+    let published: Value = serde_json::from_slice(&text).map_err(&strange)?;
+    let daemon = Process::deserialize(&published).map_err(&strange)?;
     if daemon.is_alive() { Ok(published) } else { Err(no_daemon()) }
 }
 

@@ -42,18 +42,18 @@ impl Command {
         let unwritable = Fatal::at(&file);
         let to: Box<dyn Write> = match self.file.as_os_str() == "-" {
             true => Box::new(io::stdout()),
-            false => Box::new(File::create(&self.file).map_err(unwritable)?),
+            false => Box::new(File::create(&self.file).map_err(&unwritable)?),
         };
         let signals = signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
         let mut netlink = Netlink::open(self.buffer.receive_buffer.get())?;
         // A record goes out in one write.
-        let mut writer = Writer::new(BufWriter::with_capacity(LINE_MAX, to)).map_err(unwritable)?;
+        let mut writer = Writer::new(BufWriter::with_capacity(LINE_MAX, to)).map_err(&unwritable)?;
         log::info!("recording uevents to {file}");
         let began = Instant::now();
         match self.record(&signals, &mut netlink, &mut writer, began) {
             // A reader that has seen enough is no error.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            result => result.map_err(unwritable)?,
+            result => result.map_err(&unwritable)?,
         }
         let (count, drops) = (netlink.counters.kernel, netlink.drops().unwrap_or_default());
         let seconds = began.elapsed().as_secs_f64();

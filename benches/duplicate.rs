@@ -186,8 +186,8 @@ impl Bench {
         let mut read = 0;
         while let Received::Kernel(datagram) = self.netlink.receive(&mut self.buffer) {
             let uevent = message::parse(datagram).expect("a uevent");
-            let message::Uevent { devpath, seqnum, synthetic, .. } = uevent;
-            let origin = Origin::Uevent { devpath, seqnum, synthetic };
+            let message::Uevent { devpath, seqnum, uuid, .. } = uevent;
+            let origin = Origin::Uevent { devpath, seqnum, synthetic: uuid.is_some() };
             let request = Request { alias: uevent.modalias.expect("a modalias"), origin, client: None };
             self.simulation.core.request(&mut self.simulation.world, request, now);
             read += 1;

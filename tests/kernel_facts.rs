@@ -130,7 +130,7 @@ fn a_privileged_sender_is_broadcast_with_a_growing_seqnum_and_port_0() {
             let sent = cpu("add", n);
             assert_eq!(datagram[..sent.len()], sent);
             let uevent = message::parse(datagram).unwrap();
-            assert!(uevent.seqnum > last && !uevent.uuid.is_some());
+            assert!(uevent.seqnum > last && uevent.uuid.is_none());
             last = uevent.seqnum;
         }
     });

@@ -10,11 +10,13 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr, c_int, c_uint};
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 
 use nix::errno::Errno;
+use nix::sys::prctl;
 
 use crate::once::Name;
 
@@ -24,6 +26,8 @@ const FILTER_BLACKLIST: c_uint = 1;
 const INITSTATE_BUILTIN: c_int = 0;
 /// Only the steps, whatever is live: `enum kmod_probe`, `KMOD_PROBE_IGNORE_LOADED` and `KMOD_PROBE_DRY_RUN`.
 const PROBE_STEPS: c_uint = 0x8 | 0x10;
+/// For finit_module(2): the kernel is to unpack the file. `MODULE_INIT_COMPRESSED_FILE` of linux/module.h, since Linux 5.17.
+const COMPRESSED_FILE: u32 = 4;
 /// Only what makes libkmod unusable: its LOG_ERR lines (a softdep that does not resolve, a module that vanished
 /// while its state was read) are no errors to us, and would come again with every plan.
 const LOG_CRIT: c_int = 2;
@@ -275,6 +279,32 @@ extern "C" fn note(module: *mut ffi::Module, is_install: bool, options: ffi::Tex
         (None, None) => module.name().filter(|_| module.is_builtin()).map(|name| format!("builtin {name}")),
     };
     STEPS.with_borrow_mut(|steps| steps.extend(step));
+}
+
+/// From now on this thread is told `errno` when it asks the kernel to unpack a module's file, by a filter of its system calls
+/// (seccomp(2)) for which it gives up to gain privileges by exec. ENOSYS has libkmod unpack the file itself (`do_finit_module()`,
+/// kmod 31 and later), for which it has no flag.
+pub fn refuse_compressed_files(errno: Errno) -> Result<(), Errno> {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const LOW_HALF: usize = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let step = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
+    let number = offset_of!(libc::seccomp_data, nr);
+    let flags = offset_of!(libc::seccomp_data, args) + 2 * size_of::<u64>() + LOW_HALF;
+    let filter = [
+        step(LOAD, number as u32, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ, libc::SYS_finit_module as u32, 0, 3),
+        step(LOAD, flags as u32, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JSET, COMPRESSED_FILE, 0, 1),
+        step(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0),
+        step(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    prctl::set_no_new_privs()?;
+    // SAFETY: the program is live, copied by the kernel, and not written to.
+    let result = unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::c_ulong::from(libc::SECCOMP_MODE_FILTER), &raw const program)
+    };
+    Errno::result(result).map(drop)
 }
 
 fn new_module<'ctx>(new: impl FnOnce(&mut *mut ffi::Module) -> c_int) -> Result<Module<'ctx>, Errno> {

@@ -158,6 +158,29 @@ fn explain_tells_modules_verdicts_and_steps() {
 }
 
 #[test]
+fn explain_names_a_module_as_its_file_and_as_the_kernel_does_and_says_where_a_file_is_missing() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let sysfs = tempfile::tempdir().expect("tempdir");
+    let explain = |what: &str| {
+        let mut explain = addonce();
+        explain.args(["explain", what]).args(fixture.flags()).arg("--sysfs").arg(sysfs.path());
+        String::from_utf8(explain.output().expect("addonce").stdout).expect("text")
+    };
+    let shown = explain("fxother:1");
+    assert!(shown.contains("fx_current: load\n"), "{shown}");
+    assert!(shown.contains("the kernel will know it as fx_other"), "{shown}");
+    let state = sysfs.path().join("module/fx_other");
+    std::fs::create_dir_all(&state).expect("mkdir");
+    std::fs::write(state.join("initstate"), "live\n").expect("write");
+    let shown = explain("fxother:1");
+    assert!(shown.contains("fx_current: load (it is live already)\n"), "{shown}");
+    assert!(!shown.contains("missing"), "{shown}");
+    std::fs::remove_file(fixture.file("fx-current")).expect("remove");
+    let shown = explain("fxother:1");
+    assert!(shown.contains("fx-current.ko (this file is missing)\n"), "{shown}");
+}
+
+#[test]
 fn an_alias_that_is_off_is_blacklisted_and_no_failure() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
     let output = addonce().args(["explain", "fxoff"]).args(fixture.flags()).output().expect("addonce");

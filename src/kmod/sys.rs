@@ -72,6 +72,10 @@ mod ffi {
         pub fn kmod_module_get_options(module: *const Module) -> Text;
         pub fn kmod_module_get_install_commands(module: *const Module) -> Text;
         pub fn kmod_module_get_initstate(module: *const Module) -> c_int;
+        pub fn kmod_module_get_info(module: *const Module, list: *mut *mut List) -> c_int;
+        pub fn kmod_module_info_get_key(entry: *const List) -> Text;
+        pub fn kmod_module_info_get_value(entry: *const List) -> Text;
+        pub fn kmod_module_info_free_list(list: *mut List);
         pub fn kmod_module_apply_filter(
             ctx: *const Ctx,
             filter: c_uint,
@@ -187,6 +191,27 @@ impl<'ctx> Module<'ctx> {
         // SAFETY: the module is live.
         let path = copied(unsafe { ffi::kmod_module_get_path(self.raw.as_ptr()) })?;
         Some(OsStr::from_bytes(path.to_bytes()).into())
+    }
+
+    /// The name by which the kernel will know the module, if its file says that: it need not be the file's.
+    pub fn name_inside(&self) -> Option<Name> {
+        let (mut list, mut name) = (ptr::null_mut(), None);
+        // SAFETY: the module is live and the list an empty one; it stays so where the file cannot be read, and is freed below.
+        unsafe { ffi::kmod_module_get_info(self.raw.as_ptr(), &mut list) };
+        let mut entry = list;
+        while !entry.is_null() {
+            // SAFETY: the entry is one of this live list, with strings that live as long; behind the last one comes NULL.
+            let (key, value) =
+                unsafe { (ffi::kmod_module_info_get_key(entry), ffi::kmod_module_info_get_value(entry)) };
+            if copied(key).as_deref() == Some(c"name") {
+                name = copied(value);
+            }
+            // SAFETY: as above.
+            entry = unsafe { ffi::kmod_list_next(list, entry) };
+        }
+        // SAFETY: the list is ours, and not used again.
+        unsafe { ffi::kmod_module_info_free_list(list) };
+        name?.to_str().ok().map(Name::from)
     }
 
     /// Hard dependencies: transitive, in load order. None at all when the file of one of them is missing:

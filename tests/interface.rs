@@ -78,6 +78,7 @@ fn every_reply_is_what_the_interface_describes() {
         assert!(screen.contains(&format!("\n   requests: {}, ", status["requests"])), "{screen}");
         assert!(screen.starts_with("      state: dry run, nothing is loaded; "), "{screen}");
         assert!(!screen.contains('{') && !screen.contains(": \n"), "{screen}");
+        assert!(screen.contains("nothing is loaded; settled") && !screen.contains("going on"), "{screen}");
         let metrics = running.ask(&["status", "--prometheus"]).stdout;
         let requests = format!("\naddonce_requests_total {}\n", status["requests"]);
         assert!(String::from_utf8_lossy(&metrics).contains(&requests), "{}", metrics.escape_ascii());

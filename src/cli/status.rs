@@ -8,6 +8,7 @@ use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use super::query::{Query, fill, list, number, show, text};
+use crate::daemon::history::STORM;
 use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{bad, count, duration, good, strong};
@@ -43,7 +44,10 @@ impl Command {
         }
         // A storm is what root may see: it is too large to be published all the time.
         let storm = if geteuid().is_root() { Some(self.query.look("Storm", Value::Null)?) } else { None };
-        let storm = storm.map_or_else(|| "only root is told".into(), |reply| timeline(&reply["storm"]));
+        let storm = storm.map_or_else(
+            || "only root is told".into(),
+            |reply| timeline(&reply["storm"], status["settled"] == true),
+        );
         show(json, &status, |status| screen(status.clone(), &storm))
     }
 }
@@ -96,16 +100,19 @@ fn screen(mut status: Value, storm: &str) -> String {
     fill(SCREEN, &status) + &running
 }
 
-fn timeline(storm: &Value) -> String {
+/// The last storm. It is over when all it asked for is loaded, even if it may yet go on.
+fn timeline(storm: &Value, is_settled: bool) -> String {
     if storm.is_null() {
         return "none yet".into();
     }
     let [began, lasted] = ["/began_ms_ago", "/lasted_ms"].map(|place| number(storm, place));
-    let when = match storm["over"] == true {
+    let when = match is_settled || storm["over"] == true {
         true => format!("over for {}", duration(began.saturating_sub(lasted))),
         false => "going on".into(),
     };
-    let requests = count(list(storm, "/requests").iter().filter_map(Value::as_u64).sum(), "request");
+    let requests: u64 = list(storm, "/requests").iter().filter_map(Value::as_u64).sum();
+    let what = if requests < STORM { "none yet; last came " } else { "" };
+    let requests = count(requests, "request");
     let loads = count(list(storm, "/bars").len() as u64, "load");
-    format!("{requests} in {}, {when}, {loads} (`addonce plot` draws it)", duration(lasted))
+    format!("{what}{requests} in {}, {when}, {loads} (`addonce plot` draws it)", duration(lasted))
 }

@@ -22,8 +22,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// loading.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Seconds to wait at most; then the exit code is 4.
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    /// Time to wait at most, in seconds, or with ms, s, min; then the exit code is 4.
+    #[arg(long, value_name = "TIME", default_value = "120", value_parser = seconds)]
     timeout: Duration,
     #[command(flatten)]
     socket: SocketOption,

@@ -98,6 +98,58 @@ fn a_bound_of_zero_is_a_usage_error() {
 }
 
 #[test]
+fn sizes_and_times_have_units_and_bounds() {
+    let fails = |command: &str, flag: &str| {
+        let output = run(&[command, flag, "--kernel=0.0.0-none", "--dry-run"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for value in ["0", "1k", "-1", "M", "1.5M", "99999999999999999G"] {
+        let (code, error) = fails("scan", &format!("--receive-buffer={value}"));
+        assert!(code == Some(2) && error.contains("512K, 128M or 1G"), "{value}: {error}");
+    }
+    for value in ["", "s", "1h", "-1s", "5000000000min", "99999999999999999min"] {
+        for flag in ["--idle", "--stop-timeout"] {
+            let (code, error) = fails("scan", &format!("{flag}={value}"));
+            assert!(code == Some(2) && error.contains("it is a time, such as "), "{flag}={value}: {error}");
+        }
+    }
+    for good in ["--receive-buffer=512K", "--receive-buffer=1G", "--idle=2s", "--stop-timeout=1500ms"] {
+        let (code, error) = fails("scan", good);
+        assert!(code == Some(5) && error.contains("0.0.0-none"), "{good}: {error}");
+    }
+    let began = std::time::Instant::now();
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("io.addonce");
+    let _listener = UnixListener::bind(&socket).expect("bind");
+    let output = run(&["settle", "--timeout=300ms", "--socket", socket.to_str().expect("text")]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!((300..5000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}
+
+#[test]
+fn what_is_wrong_with_a_number_or_a_level_is_said_in_addonces_words() {
+    for (flag, word) in
+        [("--jobs=0", "1 or more"), ("--clients=x", "1 or more"), ("--log=loud", "debug or trace")]
+    {
+        let output = run(&["daemon", flag]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(word), "{flag}: {error}");
+    }
+}
+
+#[test]
+fn a_scan_that_cannot_read_its_devices_says_so() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let output = addonce().args(["scan", "--dry-run", "--sysfs=/nowhere"]).args(fixture.flags()).output();
+    let output = output.expect("addonce");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("/nowhere: 2 files could not be read: devices may be without their modules"),
+        "{error}"
+    );
+}
+
+#[test]
 fn where_no_daemon_listens_the_way_to_one_is_told() {
     for command in ["settle", "status", "failed", "retry", "plot"] {
         let output = run(&[command, "--socket=/nowhere/io.addonce"]);
@@ -155,6 +207,29 @@ fn explain_tells_modules_verdicts_and_steps() {
     std::fs::write(directory.path().join("uevent"), "DRIVER=x\nMODALIAS=fxopt:1\n").expect("write");
     let by_path = explain(directory.path().to_str().expect("text"));
     assert_eq!(by_path.stdout, explain("fxopt:1").stdout);
+}
+
+#[test]
+fn explain_names_a_module_as_its_file_and_as_the_kernel_does_and_says_where_a_file_is_missing() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let sysfs = tempfile::tempdir().expect("tempdir");
+    let explain = |what: &str| {
+        let mut explain = addonce();
+        explain.args(["explain", what]).args(fixture.flags()).arg("--sysfs").arg(sysfs.path());
+        String::from_utf8(explain.output().expect("addonce").stdout).expect("text")
+    };
+    let shown = explain("fxother:1");
+    assert!(shown.contains("fx_current: load\n"), "{shown}");
+    assert!(shown.contains("the kernel will know it as fx_other"), "{shown}");
+    let state = sysfs.path().join("module/fx_other");
+    std::fs::create_dir_all(&state).expect("mkdir");
+    std::fs::write(state.join("initstate"), "live\n").expect("write");
+    let shown = explain("fxother:1");
+    assert!(shown.contains("fx_current: load (it is live already)\n"), "{shown}");
+    assert!(!shown.contains("missing"), "{shown}");
+    std::fs::remove_file(fixture.file("fx-current")).expect("remove");
+    let shown = explain("fxother:1");
+    assert!(shown.contains("fx-current.ko (this file is missing)\n"), "{shown}");
 }
 
 #[test]

@@ -8,13 +8,15 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use addonce::kmod::insert::is_blacklisted_by_the_kernel as is_blacklisted;
+use addonce::kmod::insert::{is_blacklisted_by_the_kernel as is_blacklisted, refuse_compressed_files};
 use addonce::kmod::{Loader, initstate};
 use addonce::once::{Cause, InitState, LoadError, Plan, Stage, Work};
 use common::fixture::Fixture;
 use common::namespace::alone;
 use common::running::{Running, addonce};
 use common::slow::Slow;
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::sys::signal::{Signal, kill};
 
 /// Waits for something that is true in a moment.
@@ -156,6 +158,23 @@ fn what_is_no_module_is_refused_whatever_its_format() {
         let refusal = insert(&file);
         assert_eq!((refusal.stage, refusal.errno > 0), (Stage::Insert, true), "{image:?}");
     }
+}
+
+/// CRC64 or a large dictionary in an .xz, say (B18). Another filter stands in for such a kernel; of two the newer one counts.
+#[test]
+fn a_file_that_the_kernel_cannot_unpack_is_left_to_libkmod() {
+    // A filter is a thread's.
+    let in_a_thread = || {
+        let file = tempfile::tempfile().expect("a file");
+        let insert = |flags| finit_module(&file, c"", ModuleInitFlags::from_bits_retain(flags));
+        let plain = insert(0);
+        refuse_compressed_files(Errno::EINVAL).expect("a filter");
+        assert_eq!(insert(4), Err(Errno::EINVAL));
+        refuse_compressed_files(Errno::ENOSYS).expect("a filter");
+        assert_eq!(insert(4), Err(Errno::ENOSYS), "by this libkmod unpacks it itself");
+        assert_eq!(insert(0), plain, "what is not compressed is the kernel's");
+    };
+    std::thread::spawn(in_a_thread).join().expect("a thread");
 }
 
 #[test]

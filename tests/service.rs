@@ -130,6 +130,9 @@ fn a_stop_waits_for_what_runs_and_for_nothing_that_would_come_after_it() {
         let log = running.stop();
         assert!(began.elapsed() < Duration::from_secs(5), "fx_mid would have been next: {log:#?}");
         assert!(!log.iter().any(|line| line.contains("is still loading")), "{log:#?}");
+        let left =
+            log.iter().find(|line| line.contains("asked for and not begun, left to the next daemon: "));
+        assert!(left.is_some_and(|line| line.ends_with(": fx_mid fx_top fx_twin")), "{log:#?}");
     });
 }
 

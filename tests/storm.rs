@@ -273,11 +273,19 @@ impl Told {
     }
 
     fn load(&mut self, module: &str, waited: u32, took: u32) -> &mut Self {
+        self.add(module, Some(b"/devices/x"), waited, took)
+    }
+
+    fn typed(&mut self, module: &str) -> &mut Self {
+        self.add(module, None, 0, 0)
+    }
+
+    fn add(&mut self, module: &str, devpath: Option<&[u8]>, waited: u32, took: u32) -> &mut Self {
         let record = AddOnce {
             module: module.into(),
             outcome: Outcome::Live,
             alias: Box::default(),
-            devpath: None,
+            devpath: devpath.map(Into::into),
             seqnums: (0, 0),
             asked: 1,
             waited: waited * MS,
@@ -321,6 +329,17 @@ fn the_last_storm_is_told_and_not_what_was_plugged_in_since() {
     assert_eq!(storm["bars"][0]["module"], "stormy");
     told.requests(61, 0);
     assert_eq!(told.storm()["requests"], json!([64]), "which has become one");
+}
+
+#[test]
+fn what_an_administrator_types_is_no_storm() {
+    let mut told = Told::new();
+    told.requests(100, 90).load("stormy", 0, 0).pass(1000);
+    told.stats.by_hand += 70;
+    told.requests(70, 0).typed("typed").pass(1000);
+    let storm = told.storm();
+    assert_eq!((&storm["requests"], &storm["lasted_ms"]), (&json!([100]), &json!(0)));
+    assert_eq!(storm["bars"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]

@@ -4,8 +4,13 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use addonce::uevent::sysfs::{Device, Scan};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 fn tree() -> tempfile::TempDir {
     let tree = tempfile::tempdir().unwrap();
@@ -69,6 +74,22 @@ fn what_a_device_calls_itself_is_no_modalias() {
     let card = ("/devices/card".to_owned(), vec![b"mmc:block".to_vec()]);
     let cpu = ("/devices/cpu".to_owned(), vec![b"cpu:x".to_vec()]);
     assert_eq!(found(tree.path()), [card, cpu]);
+}
+
+/// Its `uevent` takes as long as the hardware does. This one takes until somebody writes to it.
+#[test]
+fn a_battery_is_not_asked() {
+    let tree = tree();
+    for directory in ["devices/battery", "class/power_supply"] {
+        fs::create_dir_all(tree.path().join(directory)).unwrap();
+    }
+    mkfifo(&tree.path().join("devices/battery/uevent"), Mode::S_IRWXU).unwrap();
+    symlink("../../devices/battery", tree.path().join("class/power_supply/battery")).unwrap();
+    let (sender, receiver) = channel();
+    let root = tree.path().to_owned();
+    thread::spawn(move || sender.send(found(&root)));
+    let devices = receiver.recv_timeout(Duration::from_secs(5)).expect("nothing that blocks is opened");
+    assert!(devices.is_empty(), "{devices:?}");
 }
 
 #[test]

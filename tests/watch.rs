@@ -444,6 +444,25 @@ fn an_index_changed_right_after_a_request_holds_for_the_next_one() {
     });
 }
 
+/// As an upgrade does, or a mount.
+#[test]
+fn a_tree_that_vanishes_and_comes_back_holds_for_the_next_request() {
+    alone("a_tree_that_vanishes_and_comes_back_holds_for_the_next_request", || {
+        let fixture = Fixture::build("semantics");
+        let away = fixture.directory().with_file_name("away");
+        let mut running = Running::start(&fixture.flags());
+        appear("fxbus:topmost");
+        running.wait_for("add_once fx_top live");
+        fs::rename(fixture.directory(), &away).expect("rename");
+        appear("fxopt:1");
+        assert_eq!(running.settled()["no_module"], 1);
+        fs::rename(&away, fixture.directory()).expect("rename");
+        appear("fxopt:1");
+        running.settle();
+        assert!(landed(&running.stop()).contains("fx_opt"));
+    });
+}
+
 /// /etc/modprobe.d is there only after the daemon has begun (B07, Home Assistant OS issue 1545).
 #[test]
 fn a_blacklist_that_appears_right_before_the_event_holds() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::options::{BufferOption, CoreOptions, SocketOption, seconds};
+use super::options::{BufferOption, CoreOptions, SocketOption, milliseconds, number, seconds};
 use crate::control::listener::{self, Listener};
 use crate::control::lock;
 use crate::control::process::has_capability;
@@ -40,8 +40,8 @@ struct LoadOptions {
     core: CoreOptions,
     #[command(flatten)]
     buffer: BufferOption,
-    /// Seconds that running loads are waited for once addonce is to stop. They go on without it.
-    #[arg(long, value_name = "SECONDS", default_value = "90", value_parser = seconds)]
+    /// So long running loads are waited for once addonce is to stop: seconds, or with ms, s, min. They go on without it.
+    #[arg(long, value_name = "TIME", default_value = "90", value_parser = seconds)]
     stop_timeout: Duration,
     #[command(flatten)]
     tree: Tree,
@@ -51,10 +51,10 @@ struct LoadOptions {
 #[derive(Args, Debug)]
 pub struct DaemonOptions {
     /// Clients served at a time, who are udev's programs most of all; more of them wait.
-    #[arg(long, value_name = "N", default_value = "4096")]
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = number)]
     clients: NonZeroUsize,
-    /// Seconds that a client may leave its replies unread.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    /// So long a client may leave its replies unread: seconds, or with ms, s, min.
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = seconds)]
     patience: Duration,
     #[command(flatten)]
     socket: SocketOption,
@@ -66,9 +66,10 @@ pub struct DaemonOptions {
 /// without udev: rules are not asked.
 #[derive(Args, Debug)]
 pub struct ScanOptions {
-    /// Milliseconds without any news that count as "nothing is left": devices are discovered in the background.
-    #[arg(long, value_name = "MS", default_value = "200")]
-    idle: u64,
+    /// A time without any news that counts as "nothing is left", for devices are discovered in the background: milliseconds, or
+    /// with ms, s, min.
+    #[arg(long, value_name = "TIME", default_value = "200", value_parser = milliseconds)]
+    idle: Duration,
     #[command(flatten)]
     load: LoadOptions,
 }
@@ -97,10 +98,10 @@ pub fn scan(options: &ScanOptions) -> Result<ExitCode, Fatal> {
     let loader = load.loader(None)?;
     // Nothing appears because of loads that are not performed.
     let (netlink, idle) = match load.dry_run {
-        true => (None, 0),
+        true => (None, Duration::ZERO),
         false => (Some(Netlink::open(load.buffer.receive_buffer.get())?), options.idle),
     };
-    let config = Config { linger: Some(Duration::from_millis(idle)), ..load.config(loader, netlink) };
+    let config = Config { linger: Some(idle), ..load.config(loader, netlink) };
     let core = Daemon::new(Resolver::open(load.tree.clone())?, config)?.run()?;
     let stats = core.stats();
     log::info!(

@@ -62,7 +62,9 @@ fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
 fn explain(resolver: &mut Resolver, candidate: Candidate) -> Value {
     let Candidate { module, verdict, policy, options } = candidate;
     let plans = resolver.plans(&module, options.as_deref(), &mut HashSet::new());
-    let is_live = verdict == Verdict::Load && resolver.initstate(&module) == InitState::Live;
+    let inside = resolver.name_inside(&module);
+    let in_kernel = inside.as_deref().unwrap_or(&module);
+    let is_live = verdict == Verdict::Load && resolver.initstate(in_kernel) == InitState::Live;
     let unless = policy.unless.as_deref();
     let verdict = match verdict {
         Verdict::Builtin => "builtin",
@@ -72,7 +74,14 @@ fn explain(resolver: &mut Resolver, candidate: Candidate) -> Value {
         Verdict::Load => "load",
     };
     let steps: Vec<_> = plans.iter().filter_map(step).collect();
-    json!({ "module": &*module, "verdict": verdict, "live": is_live, "unless": unless, "plan": steps })
+    json!({
+        "module": &*module,
+        "name_inside": inside.as_deref(),
+        "verdict": verdict,
+        "live": is_live,
+        "unless": unless,
+        "plan": steps,
+    })
 }
 
 fn step(plan: &Plan) -> Option<String> {
@@ -106,7 +115,17 @@ fn page(alias: &str, modules: &[Value]) -> String {
             _ => String::new(),
         };
         page += &format!("{}: {}{why}\n", text(module, "/module"), verdict.replace('_', " "));
-        list(module, "/plan").iter().for_each(|step| page += &format!("  {}\n", text(step, "")));
+        if let Some(inside) = module["name_inside"].as_str() {
+            page += &format!("  (the kernel will know it as {inside}: the file has another name)\n");
+        }
+        list(module, "/plan").iter().for_each(|step| page += &line(text(step, "")));
     }
     page
+}
+
+/// A step, with a word on a file that is not there.
+fn line(step: &str) -> String {
+    let file = step.strip_prefix("insmod ").map(|step| step.split(' ').next().unwrap_or_default());
+    let missing = file.is_some_and(|file| !Path::new(file).exists());
+    format!("  {step}{}\n", if missing { " (this file is missing)" } else { "" })
 }

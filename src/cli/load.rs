@@ -84,6 +84,9 @@ impl Retry {
 fn told(query: &Query, reply: &Value, asked: &str) -> Result<ExitCode, Fatal> {
     let answers = list(reply, "/answers");
     show(query.json, reply, |_| answers.iter().map(line).collect())?;
+    if reply["dry_run"] == true {
+        log::warn!("the daemon makes a dry run: nothing was loaded");
+    }
     let is_unknown = answers.is_empty() && !asked.is_empty();
     if is_unknown && !query.json {
         log::error!("no module is known for {asked}: `addonce explain` shows how it is looked up");

@@ -32,7 +32,7 @@ use settings::Settings;
 pub struct Cli {
     /// What is said on standard error: error, warn, info, debug or trace [default: ADDONCE_LOG, then addonce.log of the
     /// kernel command line, then info].
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = settings::level)]
     log: Option<LevelFilter>,
     #[command(subcommand)]
     command: Command,

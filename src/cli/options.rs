@@ -2,7 +2,7 @@
 //! Flags that several commands share: which module tree is meant, where the daemon listens, and bounds with their defaults.
 
 use std::fmt::Display;
-use std::num::{NonZeroUsize, ParseIntError};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ pub struct SocketOption {
 #[derive(Args, Clone, Debug)]
 pub struct CoreOptions {
     /// Loads at a time; one that is older than 5 s no longer counts [default: twice the CPUs, within 4 to 16].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number)]
     jobs: Option<NonZeroUsize>,
     /// Loads at a time, old ones included.
-    #[arg(long, value_name = "N", default_value = "64")]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = number)]
     processes: NonZeroUsize,
     /// Modaliases whose resolution is kept.
-    #[arg(long, value_name = "N", default_value = "1024")]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = number)]
     aliases: NonZeroUsize,
 }
 
@@ -48,14 +48,45 @@ impl CoreOptions {
 /// The bound of the uevent socket.
 #[derive(Args, Clone, Debug)]
 pub struct BufferOption {
-    /// Bytes of uevents the kernel may queue for us.
-    #[arg(long, value_name = "BYTES", default_value = "134217728")]
+    /// Bytes of uevents the kernel may queue for us; or in K, M or G.
+    #[arg(long, value_name = "SIZE", default_value = "134217728", value_parser = size)]
     pub receive_buffer: NonZeroUsize,
 }
 
-/// Whole seconds.
-pub fn seconds(text: &str) -> Result<Duration, ParseIntError> {
-    text.parse::<u32>().map(|seconds| Duration::from_secs(seconds.into()))
+/// A number of things.
+pub fn number(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "it is a whole number, 1 or more")
+}
+
+/// Bytes, or another unit.
+pub fn size(text: &str) -> Result<NonZeroUsize, &'static str> {
+    let bytes = in_units(text, &[("", 1), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)]);
+    let bytes = bytes.and_then(|bytes| NonZeroUsize::new(bytes.try_into().ok()?));
+    bytes.ok_or("it is a size above 0, such as 65536, 512K, 128M or 1G")
+}
+
+/// Seconds, or another unit.
+pub fn seconds(text: &str) -> Result<Duration, &'static str> {
+    time(text, 1000).ok_or("it is a time, such as 90, 90s, 500ms or 2min; a number alone is seconds")
+}
+
+/// Milliseconds, or another unit.
+pub fn milliseconds(text: &str) -> Result<Duration, &'static str> {
+    time(text, 1).ok_or("it is a time, such as 200, 200ms, 2s or 1min; a number alone is milliseconds")
+}
+
+/// A time, with the milliseconds of a number alone. 136 years are the most, so that no clock overflows.
+fn time(text: &str, alone: u64) -> Option<Duration> {
+    let time = in_units(text, &[("", alone), ("ms", 1), ("s", 1000), ("min", 60_000)]);
+    time.map(Duration::from_millis).filter(|time| time.as_secs() <= u32::MAX.into())
+}
+
+/// A whole number and one of these units.
+fn in_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
 /// What is wrong with a file that an argument names.

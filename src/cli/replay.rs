@@ -96,7 +96,7 @@ pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<V
         "attempts": stats.attempts,
         "live": stats.live,
         "failed": stats.failed,
-        "add_once": simulation.published.iter().map(json::add_once).collect::<Vec<_>>(),
+        "add_once": simulation.published.iter().map(|record| json::add_once(record, false)).collect::<Vec<_>>(),
     }))
 }
 

@@ -73,6 +73,6 @@ fn is_off(value: &str) -> Result<bool, &'static str> {
     }
 }
 
-fn level(text: &str) -> Result<LevelFilter, &'static str> {
+pub(super) fn level(text: &str) -> Result<LevelFilter, &'static str> {
     text.parse().map_err(|_| "it is error, warn, info, debug or trace")
 }

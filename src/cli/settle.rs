@@ -14,8 +14,8 @@ use crate::fatal::Fatal;
 /// Wait until the daemon has taken in all uevents and nothing is being loaded.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Seconds to wait at most; then the exit code is 4.
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    /// Time to wait at most, in seconds, or with ms, s, min; then the exit code is 4.
+    #[arg(long, value_name = "TIME", default_value = "120", value_parser = seconds)]
     timeout: Duration,
     #[command(flatten)]
     socket: SocketOption,

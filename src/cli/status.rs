@@ -4,9 +4,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
 use super::query::{Query, fill, list, number, show, text};
+use crate::daemon::history::STORM;
 use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{count, duration};
@@ -39,7 +41,13 @@ impl Command {
         if json || self.prometheus {
             return show(json, &status, |status| fill(METRICS, status));
         }
-        show(json, &status, |status| screen(status.clone()))
+        // A storm is what root may see: it is too large to be published all the time.
+        let storm = if geteuid().is_root() { Some(self.query.look("Storm", Value::Null)?) } else { None };
+        let storm = storm.map_or_else(
+            || "only root is told".into(),
+            |reply| timeline(&reply["storm"], status["settled"] == true),
+        );
+        show(json, &status, |status| screen(status.clone(), &storm))
     }
 }
 
@@ -48,7 +56,7 @@ fn page_of_requests(top: &Value) -> String {
     format!("{:>10}  MODALIAS\n", "REQUESTS") + &list(top, "/modaliases").iter().map(row).collect::<String>()
 }
 
-fn screen(mut status: Value) -> String {
+fn screen(mut status: Value, storm: &str) -> String {
     let n = |place| number(&status, place);
     let dry = if status["dry_run"] == true { "dry run, nothing is loaded; " } else { "" };
     let state = match (status["disabled"] == true, status["settled"] == true) {
@@ -82,10 +90,28 @@ fn screen(mut status: Value) -> String {
         "state": format!("{dry}{state}"),
         "uptime": duration(n("/uptime_ms")),
         "udev": udev,
+        "storm": storm,
         "collapsed": n("/duplicates/live") + n("/duplicates/loading") + n("/duplicates/failed"),
         "live": count(n("/live"), "module"),
         "failed": failed,
         "odd": n("/uevents/malformed") + n("/uevents/truncated"),
     });
     fill(SCREEN, &status) + &running
+}
+
+/// The last storm. It is over when all it asked for is loaded, even if it may yet go on.
+fn timeline(storm: &Value, is_settled: bool) -> String {
+    if storm.is_null() {
+        return "none yet".into();
+    }
+    let [began, lasted] = ["/began_ms_ago", "/lasted_ms"].map(|place| number(storm, place));
+    let when = match is_settled || storm["over"] == true {
+        true => format!("over for {}", duration(began.saturating_sub(lasted))),
+        false => "going on".into(),
+    };
+    let requests: u64 = list(storm, "/requests").iter().filter_map(Value::as_u64).sum();
+    let what = if requests < STORM { "none yet; last came " } else { "" };
+    let requests = count(requests, "request");
+    let loads = count(list(storm, "/bars").len() as u64, "load");
+    format!("{what}{requests} in {}, {when}, {loads} (`addonce plot` draws it)", duration(lasted))
 }

@@ -11,9 +11,9 @@ use crate::once::outcome::errno_name;
 use crate::once::{AddOnce, Answer, Failure, LoadError, Name, Outcome, Stage, Status, Time};
 
 /// The answers to `Load` and `Retry`.
-pub fn answers(answers: &[Answer], now: Time) -> Reply {
+pub fn answers(answers: &[Answer], dry_run: bool, now: Time) -> Reply {
     let answers: Vec<Value> = answers.iter().map(|(module, status)| answer(module, status, now)).collect();
-    Reply::of(json!({ "answers": answers }))
+    Reply::of(json!({ "answers": answers, "dry_run": dry_run }))
 }
 
 fn answer(module: &Name, status: &Status, now: Time) -> Value {
@@ -35,11 +35,12 @@ fn answer(module: &Name, status: &Status, now: Time) -> Value {
 }
 
 /// A load has ended: all of it, nothing shortened.
-pub fn add_once(record: &AddOnce) -> Value {
+pub fn add_once(record: &AddOnce, dry_run: bool) -> Value {
     let (state, error) = outcome(record);
     json!({
         "module": &*record.module,
         "outcome": state,
+        "dry_run": dry_run,
         "errno": error.map_or(0, |error| error.errno),
         "error": error.map(|error| errno_name(error.errno)),
         "stage": error.map(|error| error.stage.word()),

@@ -18,11 +18,11 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Requests with a pause of this length between them are of two runs.
 const GAP: Duration = Duration::from_secs(5);
 /// A run of so many requests is a storm.
-const STORM: u64 = 64;
+pub const STORM: u64 = 64;
 /// So many bins at the most are shown.
 const BINS: u128 = 256;
 
-/// The last loads and samples.
+/// The last loads and samples, of what devices asked for: what an administrator types is no storm.
 #[derive(Debug, Default)]
 pub struct History {
     loads: VecDeque<(Time, AddOnce)>,
@@ -42,17 +42,19 @@ struct Sample {
 impl History {
     /// A load has ended.
     pub fn add(&mut self, record: &AddOnce, now: Time) {
-        push(&mut self.loads, (now, record.clone()));
+        if record.devpath.is_some() {
+            push(&mut self.loads, (now, record.clone()));
+        }
     }
 
     /// Time has passed.
     pub fn sample(&mut self, stats: &Stats, now: Time) {
-        let (requests, duplicates) =
-            (stats.requests - self.counted.0, stats.duplicate_requests - self.counted.1);
+        let count = (stats.requests - stats.by_hand, stats.duplicate_requests);
+        let (requests, duplicates) = (count.0 - self.counted.0, count.1 - self.counted.1);
         if requests == 0 {
             return;
         }
-        self.counted = (stats.requests, stats.duplicate_requests);
+        self.counted = count;
         match self.samples.back_mut().filter(|last| now < last.at + PERIOD) {
             Some(last) => {
                 last.requests += requests;

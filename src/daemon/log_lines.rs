@@ -20,6 +20,7 @@ pub fn line(ended: &Value) -> String {
         text("module").unwrap_or_default(),
         text("outcome").unwrap_or_default()
     )];
+    words.extend(ended["dry_run"].as_bool().filter(|is_dry| *is_dry).map(|_| "dry_run".into()));
     words.extend(text("error").map(|error| format!("errno={error}")));
     words.extend(given("stage"));
     words.extend(given("because_of"));

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What clients' calls mean: which go to the scheduler, which are answered at once, and who waits for what.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::events::More;
 use super::history::History;
 use super::status::{self, StatusFile};
 use super::{Daemon, hold};
-use crate::control::json;
 use crate::control::protocol::{Load, Method, Reply};
 use crate::control::server::Server;
 use crate::escape::{escape, unescape};
@@ -58,9 +57,9 @@ impl Clients {
     }
 
     /// A load has ended.
-    pub fn publish(&mut self, record: &AddOnce, now: Time) {
+    pub fn publish(&mut self, record: &AddOnce, ended: &Value, now: Time) {
         self.history.add(record, now);
-        self.server.publish(|| json!({ "add_once": json::add_once(record) }), now);
+        self.server.publish(|| json!({ "add_once": ended }), now);
     }
 }
 

@@ -346,17 +346,18 @@ impl Daemon {
     /// Does what the scheduler wants.
     fn act(&mut self) {
         let now = clock();
-        let is_stopping = self.is_stopping();
+        let (is_stopping, dry_run) = (self.is_stopping(), self.loads.loader.dry_run);
         while let Some(action) = self.core.next_action() {
             match (action, &mut self.clients) {
                 (Action::Load(_), _) if is_stopping => {}
                 (Action::Load(plan), _) => self.loads.start(&plan),
                 (Action::Publish(record), clients) => {
-                    log::info!("{}", log_lines::line(&add_once(&record)));
-                    clients.iter_mut().for_each(|clients| clients.publish(&record, now));
+                    let ended = add_once(&record, dry_run);
+                    log::info!("{}", log_lines::line(&ended));
+                    clients.iter_mut().for_each(|clients| clients.publish(&record, &ended, now));
                 }
                 (Action::Answer(client, given), Some(clients)) => {
-                    clients.reply(client, &answers(&given, now), now);
+                    clients.reply(client, &answers(&given, dry_run, now), now);
                 }
                 (Action::Answer(..), None) => {}
                 (Action::Disabled, _) => log::error!(

@@ -2,8 +2,8 @@
 //! One load, performed: a plan goes in, and the kernel's answer, or that of the [install command](install), comes out.
 //!
 //! This runs in a process of its own. It takes as long as the module's init or the install command does, and may not end at all.
-//! libkmod hands the file over, as it does for modprobe, so that what modprobe can unpack we can. EEXIST is success only where
-//! sysfs says that the module is live.
+//! libkmod hands the file over, as it does for modprobe, and unpacks it where the kernel cannot. EEXIST is success only where sysfs
+//! says that the module is live.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
@@ -19,6 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::once::{InitState, LoadError, Plan, Stage, Work};
 
 use super::sys::Ctx;
+pub use super::sys::refuse_compressed_files;
 use super::tree::initstate;
 
 /// What a supervisor says to the process it started and to no other: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
@@ -70,8 +71,22 @@ impl Loader {
 
 fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
     // No configuration is read (an empty list of places): the options are known.
-    let inserted = Ctx::new(Path::new("/nonexistent"), Some(&[]))
-        .and_then(|ctx| ctx.module_from_path(file)?.insert(options));
+    let insert = || {
+        Ctx::new(Path::new("/nonexistent"), Some(&[]))
+            .and_then(|ctx| ctx.module_from_path(file)?.insert(options))
+    };
+    let mut inserted = insert();
+    // What the kernel unpacks is less than what libkmod does (of xz no CRC64, no large dictionary), and nobody says whether it
+    // was that. kmod 30 unpacks everything itself and then hears the same answer again.
+    let is_the_kernels_to_unpack =
+        || file.extension().is_some_and(|end| end != "ko") && Path::new("/sys/module/compression").exists();
+    if matches!(inserted, Err(Errno::EINVAL | Errno::EOPNOTSUPP)) && is_the_kernels_to_unpack() {
+        log::info!("{module}: the kernel refuses {}: unpacking it here", file.display());
+        match refuse_compressed_files(Errno::ENOSYS) {
+            Ok(()) => inserted = insert(),
+            Err(errno) => log::debug!("{module}: no filter of system calls: {errno}"),
+        }
+    }
     let errno = match inserted {
         Ok(()) => return Ok(()),
         Err(Errno::EEXIST) if initstate(Path::new("/sys"), module) == InitState::Live => return Ok(()),

@@ -71,6 +71,12 @@ impl Resolver {
         plans
     }
 
+    /// By which name the kernel will know a module, where its file has another one.
+    pub fn name_inside(&self, module: &str) -> Option<Name> {
+        let inside = self.ctx.module(module).ok()?.name_inside()?;
+        (*inside != *module).then_some(inside)
+    }
+
     fn candidate(&self, found: &Module<'_>, blacklisted: bool, alias: &[u8]) -> Option<Candidate> {
         let module = found.name()?;
         let own = self.ctx.module(&module).ok()?.options();

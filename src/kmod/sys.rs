@@ -9,11 +9,13 @@
 
 use std::ffi::{CStr, CString, OsStr, c_int, c_uint};
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 
 use nix::errno::Errno;
+use nix::sys::prctl;
 
 use crate::once::Name;
 
@@ -21,6 +23,8 @@ use crate::once::Name;
 const FILTER_BLACKLIST: c_uint = 1;
 /// `enum kmod_module_initstate`, `KMOD_MODULE_BUILTIN`: the one answer that comes from modules.builtin.bin.
 const INITSTATE_BUILTIN: c_int = 0;
+/// For finit_module(2): the kernel is to unpack the file. `MODULE_INIT_COMPRESSED_FILE` of linux/module.h, since Linux 5.17.
+const COMPRESSED_FILE: u32 = 4;
 /// Only what makes libkmod unusable: its LOG_ERR lines (a softdep that does not resolve, a module that vanished
 /// while its state was read) are no errors to us, and would come again with every plan.
 const LOG_CRIT: c_int = 2;
@@ -62,6 +66,10 @@ mod ffi {
         pub fn kmod_module_get_options(module: *const Module) -> Text;
         pub fn kmod_module_get_install_commands(module: *const Module) -> Text;
         pub fn kmod_module_get_initstate(module: *const Module) -> c_int;
+        pub fn kmod_module_get_info(module: *const Module, list: *mut *mut List) -> c_int;
+        pub fn kmod_module_info_get_key(entry: *const List) -> Text;
+        pub fn kmod_module_info_get_value(entry: *const List) -> Text;
+        pub fn kmod_module_info_free_list(list: *mut List);
         pub fn kmod_module_apply_filter(
             ctx: *const Ctx,
             filter: c_uint,
@@ -171,6 +179,27 @@ impl<'ctx> Module<'ctx> {
         Some(OsStr::from_bytes(path.to_bytes()).into())
     }
 
+    /// The name by which the kernel will know the module, if its file says that: it need not be the file's.
+    pub fn name_inside(&self) -> Option<Name> {
+        let (mut list, mut name) = (ptr::null_mut(), None);
+        // SAFETY: the module is live and the list an empty one; it stays so where the file cannot be read, and is freed below.
+        unsafe { ffi::kmod_module_get_info(self.raw.as_ptr(), &mut list) };
+        let mut entry = list;
+        while !entry.is_null() {
+            // SAFETY: the entry is one of this live list, with strings that live as long; behind the last one comes NULL.
+            let (key, value) =
+                unsafe { (ffi::kmod_module_info_get_key(entry), ffi::kmod_module_info_get_value(entry)) };
+            if copied(key).as_deref() == Some(c"name") {
+                name = copied(value);
+            }
+            // SAFETY: as above.
+            entry = unsafe { ffi::kmod_list_next(list, entry) };
+        }
+        // SAFETY: the list is ours, and not used again.
+        unsafe { ffi::kmod_module_info_free_list(list) };
+        name?.to_str().ok().map(Name::from)
+    }
+
     /// Hard dependencies: transitive, in load order. None at all when the file of one of them is missing:
     /// `kmod_module_parse_depline()` then drops the whole line.
     pub fn dependencies(&self) -> Vec<Module<'ctx>> {
@@ -222,6 +251,32 @@ impl Drop for Module<'_> {
         // SAFETY: every handle owns exactly one reference, and the context it borrows is still live.
         unsafe { ffi::kmod_module_unref(self.raw.as_ptr()) };
     }
+}
+
+/// From now on this thread is told `errno` when it asks the kernel to unpack a module's file, by a filter of its system calls
+/// (seccomp(2)) for which it gives up to gain privileges by exec. ENOSYS has libkmod unpack the file itself (`do_finit_module()`,
+/// kmod 31 and later), for which it has no flag.
+pub fn refuse_compressed_files(errno: Errno) -> Result<(), Errno> {
+    const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    const LOW_HALF: usize = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let step = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
+    let number = offset_of!(libc::seccomp_data, nr);
+    let flags = offset_of!(libc::seccomp_data, args) + 2 * size_of::<u64>() + LOW_HALF;
+    let filter = [
+        step(LOAD, number as u32, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ, libc::SYS_finit_module as u32, 0, 3),
+        step(LOAD, flags as u32, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JSET, COMPRESSED_FILE, 0, 1),
+        step(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0),
+        step(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    prctl::set_no_new_privs()?;
+    // SAFETY: the program is live, copied by the kernel, and not written to.
+    let result = unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::c_ulong::from(libc::SECCOMP_MODE_FILTER), &raw const program)
+    };
+    Errno::result(result).map(drop)
 }
 
 fn new_module<'ctx>(new: impl FnOnce(&mut *mut ffi::Module) -> c_int) -> Result<Module<'ctx>, Errno> {

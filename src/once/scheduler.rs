@@ -155,7 +155,7 @@ impl Scheduler {
         }
         candidates.iter().filter(|_| !live).for_each(|candidate| self.asked_for_all(&candidate.module, by));
         let changed = (self.stats.loads, self.stats.deferred) != (before.loads, before.deferred);
-        let duplicate = !changed && self.stats.duplicates() != before.duplicates();
+        let duplicate = by.kind != Kind::Admin && !changed && self.stats.duplicates() != before.duplicates();
         self.stats.duplicate_requests += u64::from(duplicate);
         self.waiters.extend(request.client.map(|client| (client, answers)));
         self.answer();
@@ -325,6 +325,7 @@ impl Scheduler {
     fn requester(&mut self, origin: &Origin<'_>) -> Requester {
         self.requests += 1;
         self.stats.requests += 1;
+        self.stats.by_hand += u64::from(matches!(origin, Origin::Admin));
         Requester::new(self.requests, origin)
     }
 

@@ -7,9 +7,11 @@
 pub struct Stats {
     /// Requests, whatever they came to.
     pub requests: u64,
-    /// Of these, requests for which no module is known.
+    /// Of these, an administrator's.
+    pub by_hand: u64,
+    /// Of all, requests for which no module is known.
     pub no_module: u64,
-    /// Of these, requests that changed nothing: for all their modules they were duplicates.
+    /// Of all, requests of devices that changed nothing: for all their modules they were duplicates.
     pub duplicate_requests: u64,
     /// Duplicates: the module was live.
     pub duplicates_live: u64,

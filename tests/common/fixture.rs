@@ -150,6 +150,7 @@ impl Spec<'_> {
         for (at, (fact, value)) in self.facts.iter().enumerate() {
             source += &match *fact {
                 "alias" => format!("static const char i{at}[] IN(\".modinfo\") = \"alias={value}\";\n"),
+                "name" => format!("static const char i{at}[] IN(\".modinfo\") = \"name={value}\";\n"),
                 "softdep" => format!("static const char i{at}[] IN(\".modinfo\") = \"softdep={value}\";\n"),
                 "exports" => format!("static const char i{at}[] IN(\"__ksymtab_strings\") = \"{value}\";\n"),
                 "needs" => format!("extern int {value}; int *i{at} = &{value};\n"),

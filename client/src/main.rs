@@ -5,10 +5,8 @@
 //! ends when they have an outcome, so that `udevadm settle` covers the loads. `addonce-load --hold`, for an event of addonce's
 //! own, ends when the daemon says so, and meanwhile keeps that event in udevd's queue.
 //!
-//! Where no daemon listens it starts `addonce serve`, which goes when nothing is left to do. addonce never loads less than
-//! stock udev: when no answer can be had, this program becomes `modprobe -b -q -- "$MODALIAS"`.
-//!
-//! It is small on purpose: exec to exit is what udev pays for an event, so it is linked statically and knows nothing of modules.
+//! Where no daemon listens it starts `addonce serve`, which goes when nothing is left to do; when no answer can be had, it becomes
+//! `modprobe -b -q -- "$MODALIAS"`. Exec to exit is what udev pays for an event, so it is small, static, and knows nothing of modules.
 //!
 //! Exit codes: 0 done, whatever became of the modules (addonce remembers and reports a failure; udev would only log it once
 //! more per device) · 2 usage · 5 neither a daemon nor modprobe can be had.

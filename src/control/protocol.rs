@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The messages of the control socket: Varlink calls and replies, JSON objects each ended by a NUL byte.
 //!
-//! The values inside replies are made in [`super::json`]. What the socket says of itself is answered here: the text of `io.addonce`, which
-//! is also the reference that io.addonce(7) explains, and the methods of `org.varlink.service`, by which a Varlink client that knows
-//! nothing of addonce finds its way.
+//! The values inside replies are made in [`super::json`]. What the socket says of itself is answered here: the text of `io.addonce`,
+//! and the methods of `org.varlink.service`, by which a client that knows nothing of addonce finds its way.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

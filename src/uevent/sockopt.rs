@@ -3,8 +3,7 @@
 //!
 //! One of them is the filter: a classic BPF program that the kernel runs on every datagram before that takes room in the socket's
 //! queue and wakes us. It lets through `add@` (devices, and modules that came), `remove@/module/` (modules that went), and all that
-//! udevd announces ("libudev"). The kernel's change, bind, unbind and other remove events cost neither buffer nor wake-up, and are
-//! not counted as drops either. It saves work and is no check: [`super::message`] reads what it is given as if there were none.
+//! udevd announces ("libudev"); the rest is not counted as dropped either. It saves work and is no check.
 
 #![allow(unsafe_code)]
 

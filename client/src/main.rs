@@ -5,7 +5,7 @@
 //! ends when they have an outcome, so that `udevadm settle` covers the loads. `addonce-load --hold`, for an event of addonce's
 //! own, ends when the daemon says so, and meanwhile keeps that event in udevd's queue.
 //!
-//! Where no daemon listens it starts `addonce serve`, which goes when nothing is left to do; when no answer can be had, it becomes
+//! Where no daemon listens it starts `addonce serve`, which goes when nothing is left to do; when no answer can be had, it runs
 //! `modprobe -b -q -- "$MODALIAS"`. Exec to exit is what udev pays for an event, so it is small, static, and knows nothing of modules.
 //!
 //! Exit codes: 0 done, whatever became of the modules (addonce remembers and reports a failure; udev would only log it once
@@ -19,7 +19,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
@@ -41,7 +40,7 @@ const ACCEPT: Duration = Duration::from_secs(5);
 /// A hold has nobody else to turn to, and harms nobody while it waits.
 const ACCEPT_HOLD: Duration = Duration::from_secs(30);
 /// The daemon says every second that it lives. When it has not for so long while it holds, `hold` is taken away, so that udev runs
-/// a program for each event again, which becomes modprobe if need be.
+/// a program for each event again, which runs modprobe if need be.
 const SILENCE: Duration = Duration::from_secs(5);
 /// When it has not for so long, an accepted load is modprobe's. If it holds and a program started it, it is killed, and the next
 /// one asks udev again for what it knew; a service has a watchdog.
@@ -71,7 +70,8 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 eprintln!("addonce-load: {why}: loading with modprobe");
-                eprintln!("addonce-load: {}", modprobe(&alias));
+                let Err(error) = modprobe(&alias) else { return ExitCode::SUCCESS };
+                eprintln!("addonce-load: modprobe: {error}");
                 ExitCode::from(5)
             }
         },
@@ -298,15 +298,17 @@ fn turn(socket: &Path) -> Result<Flock<File>, ErrorKind> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno).kind())
 }
 
-/// Becomes modprobe. Returns why that cannot be.
-fn modprobe(alias: &[u8]) -> io::Error {
+/// Runs modprobe. Its exit status is not passed on: most devices have no module, and udev would warn of each. The error says why it
+/// cannot be run.
+fn modprobe(alias: &[u8]) -> io::Result<()> {
     for program in MODPROBE {
-        let error = Command::new(program).args(["-b", "-q", "--"]).arg(OsStr::from_bytes(alias)).exec();
-        if error.kind() != ErrorKind::NotFound {
-            return error;
+        let status = Command::new(program).args(["-b", "-q", "--"]).arg(OsStr::from_bytes(alias)).status();
+        match status {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            status => return status.map(drop),
         }
     }
-    ErrorKind::NotFound.into()
+    Err(ErrorKind::NotFound.into())
 }
 
 /// `io.addonce.Load` for the event in the environment.

@@ -309,6 +309,17 @@ fn where_addonce_cannot_run_modprobe_does_at_once() {
     });
 }
 
+/// Where the kernel has no modules at all, that is every device.
+#[test]
+fn a_device_without_a_module_is_no_failure_to_udev() {
+    with_modprobe("a_device_without_a_module_is_no_failure_to_udev", "exit 5", |place| {
+        place.script("modprobe", "exit 1");
+        let (output, _) = place.run();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(place.calls()[1..], ["modprobe -b -q -- acpi:LNXCPU:"]);
+    });
+}
+
 #[test]
 fn a_run_that_is_full_or_may_not_be_written_keeps_nothing_from_being_loaded() {
     let test = "a_run_that_is_full_or_may_not_be_written_keeps_nothing_from_being_loaded";

@@ -181,6 +181,20 @@ fn a_failure_knows_how_many_asked() {
     }
 }
 
+/// 50 devices that asked four times were "39 attempts, 193 of them after a backoff".
+#[test]
+fn the_counts_add_up() {
+    let mut s = world(FAILING);
+    (0..4).for_each(|_| cpus(&mut s, 50));
+    s.pass(seconds(120));
+    s.client(1, "pcc_cpufreq");
+    s.pass(seconds(120));
+    let stats = s.core.stats();
+    assert_eq!((stats.requests, stats.by_hand, stats.no_module), (201, 1, 0));
+    assert_eq!((stats.loads, stats.retries, stats.attempts), (3, 1, 3), "one of the three after a backoff");
+    assert_eq!((stats.live, stats.failed), (0, 3));
+}
+
 #[test]
 fn an_unload_ends_a_conflict() {
     let mut s = world("cpu:* -> acpi_cpufreq\nacpi_cpufreq => ENODEV\nintel_pstate is live");

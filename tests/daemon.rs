@@ -91,6 +91,9 @@ fn a_client_waits_for_the_outcome_and_hears_of_a_name_nobody_knows() {
         let output = running.ask(&["load", "fxnone:1"]);
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("no module is known for fxnone:1"));
+        for nothing in [["load", ""], ["retry", ""]] {
+            assert_eq!(running.ask(&nothing).status.code(), Some(1), "{nothing:?}");
+        }
         let answers = running.json(&["load", "--json", "fxblack:1"]);
         assert_eq!(answers["answers"][0]["state"], "blacklisted");
     });

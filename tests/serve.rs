@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -77,6 +78,40 @@ fn ended(mut child: Child) -> String {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn what_is_at_its_path_and_no_socket_is_left_alone() {
+    let place = Place::new();
+    let path = place.directory.path().join("io.addonce");
+    std::fs::write(&path, "precious").unwrap();
+    let output = place.serve().output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("io.addonce: cannot listen here: there is something that is no socket"), "{said}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn whatever_umask_it_is_started_with_everybody_may_read_its_status_and_nobody_else_may_write_beside_it() {
+    for umask in ["000", "077"] {
+        let place = Place::new();
+        let directory = place.directory.path().join("addonce");
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "umask $0; exec \"$@\"", umask])
+            .arg(addonce().get_program())
+            .args(["serve", "--dry-run"]);
+        shell.args(place.fixture.flags()).arg(place.devices.flag());
+        shell.arg("--socket").arg(directory.join("io.addonce")).env_remove("SEQNUM");
+        let mut serve = shell.stdin(Stdio::null()).spawn().unwrap();
+        let status = directory.join("status.json");
+        until("there is a status", || status.exists());
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&directory), mode(&status)), (0o755, 0o644), "{umask}");
+        serve.kill().unwrap();
+        serve.wait().unwrap();
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 
 use super::options::{BufferOption, CoreOptions, SocketOption, milliseconds, number, seconds};
 use crate::control::listener::{self, Listener};
@@ -125,6 +126,8 @@ impl DaemonOptions {
         linger: Option<Duration>,
     ) -> Result<ExitCode, Fatal> {
         let (load, path) = (&self.load, &self.socket.socket);
+        // Everybody may read what is published beside the socket, and nobody else may put anything there.
+        umask(Mode::from_bits_truncate(0o022));
         let loader = load.loader(make_room(self.clients.get())?)?;
         let Some(_lock) = lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
         // The socket first: what happens while the rest is set up waits there.

@@ -48,7 +48,7 @@ impl Load {
         let mut serve: Option<Child> = None;
         loop {
             let reply = call(&self.query.socket.socket, "Load", json!({ "alias": alias }), None);
-            let Err(Fatal::NoDaemon(why)) = reply else { return told(&self.query, &reply?, &alias) };
+            let Err(Fatal::NoDaemon(why)) = reply else { return told(&self.query, &reply?, Some(&alias)) };
             let has_ended = match &mut serve {
                 Some(serve) => serve.try_wait().map_err(Fatal::at(SERVE))?,
                 None if geteuid().is_root() => {
@@ -75,24 +75,25 @@ impl Load {
 impl Retry {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let reply = call(&self.query.socket.socket, "Retry", json!({ "modules": self.modules }), None)?;
-        told(&self.query, &reply, &self.modules.join(" "))
+        let named = (!self.modules.is_empty()).then(|| self.modules.join(" "));
+        told(&self.query, &reply, named.as_deref())
     }
 }
 
 /// Prints what became of the modules that were asked for, a line for each. The exit code is 1 where one of them failed, or where there
 /// was none.
-fn told(query: &Query, reply: &Value, asked: &str) -> Result<ExitCode, Fatal> {
+fn told(query: &Query, reply: &Value, named: Option<&str>) -> Result<ExitCode, Fatal> {
     let answers = list(reply, "/answers");
     show(query.json, reply, |_| answers.iter().map(line).collect())?;
     if reply["dry_run"] == true {
         log::warn!("the daemon makes a dry run: nothing was loaded");
     }
-    let is_unknown = answers.is_empty() && !asked.is_empty();
-    if is_unknown && !query.json {
-        log::error!("no module is known for {asked}: `addonce explain` shows how it is looked up");
+    let unknown = named.filter(|_| answers.is_empty());
+    if let Some(name) = unknown.filter(|_| !query.json) {
+        log::error!("no module is known for {name}: `addonce explain` shows how it is looked up");
     }
     let failed = answers.iter().any(|answer| answer["state"] == "failed");
-    Ok(if failed || is_unknown { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed || unknown.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn line(answer: &Value) -> String {

@@ -6,7 +6,7 @@
 
 use std::fs::{Metadata, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
@@ -71,9 +71,10 @@ fn open(path: &Path) -> io::Result<StdListener> {
         let who = "somebody listens here already (if it is systemd: systemctl stop addonce.socket)";
         return Err(io::Error::other(who));
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::other("there is something that is no socket")),
+        Err(_) => {}
     }
     let listener = StdListener::bind(path)?;
     // Who was quicker than this is found out by its credentials.

@@ -71,8 +71,8 @@ struct Seen {
     /// attempt goes on with one that a shortage ended: that is due by itself, for those for whom the first one was made, and
     /// whoever asks meanwhile joins them instead of taking their place.
     kept: bool,
-    /// A scan has asked since the last attempt. The next one may be begun by it, and is kept as such, though a device joins it while it
-    /// waits for others.
+    /// A scan has asked since the last attempt, before anybody was accepted. The next one may be begun by it, and is kept as such,
+    /// though a device joins it while it waits for others.
     scanned: bool,
 }
 
@@ -125,7 +125,7 @@ impl Ledger {
                     seen.asked[0].insert(device);
                     seen.asked[2].insert(device);
                 }
-                Who::Scan(_) => seen.scanned = true,
+                Who::Scan(_) => seen.scanned |= seen.accepted.is_none(),
                 Who::Administrator => {}
             }
         }

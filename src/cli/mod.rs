@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The commands; those that have their flags in common share a file. Every command returns its exit code (0 done, 1 the module's answer is a failure) or a [`Fatal`],
-//! which has one of its own.
+//! The commands; those that have their flags in common share a file. Every command returns its exit code (0 done, 1 the module's
+//! answer is a failure) or a [`Fatal`], which has one of its own.
 
 mod daemon;
 mod explain;

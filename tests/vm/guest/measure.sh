@@ -105,9 +105,10 @@ arm_trace() {
     # More threads than the default 128 names are remembered for take part in a storm.
     echo 8192 >$T/saved_cmdlines_size
     # The name is read where the kernel already holds its own copy (struct filename begins with the pointer to it): in user
-    # memory it may not be resident yet, and a probe cannot wait for it.
-    # shellcheck disable=SC2016 # the kernel's $arg2
-    echo 'p:lab/ko_open do_filp_open file=+0(+0($arg2)):string' >$T/kprobe_events || fail "the kernel took no kprobe event"
+    # memory it may not be resident yet, and a probe cannot wait for it. Who opens it is in the event, too: the name in front of
+    # each line is one that the kernel notes in passing and, where two CPUs do so at a time, leaves out.
+    # shellcheck disable=SC2016 # the kernel's $arg2 and $comm
+    echo 'p:lab/ko_open do_filp_open by=$comm file=+0(+0($arg2)):string' >$T/kprobe_events || fail "the kernel took no kprobe event"
     echo 'file ~ "*.ko*"' >$T/events/lab/ko_open/filter || fail "the kernel took no filter on the kprobe event"
     for event in lab/ko_open syscalls/sys_enter_finit_module syscalls/sys_exit_finit_module \
         syscalls/sys_enter_init_module syscalls/sys_exit_init_module; do

@@ -26,7 +26,7 @@ evdev
 button
 @@end
 @@section trace
- (udev-worker)-1 [000] ..... 1.1: ko_open: (do_filp_open+0x0/0x160) file="/lib/modules/6.1/button.ko"
+ (udev-worker)-1 [000] ..... 1.1: ko_open: (do_filp_open+0x0/0x160) by="(udev-worker)" file="/lib/modules/6.1/button.ko"
  (udev-worker)-1 [000] ...1. 1.2: sys_finit_module(fd: 6, uargs: 7e, flags: 0)
  (udev-worker)-1 [000] ...1. 1.3: sys_finit_module -> 0x0
  (udev-worker)-1 [000] ...1. 1.4: sys_finit_module(fd: 6, uargs: 7e, flags: 0)

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 #[derive(Debug, PartialEq)]
 pub struct Call {
     pub module: String,
-    /// The name of the thread, as the kernel knows it.
+    /// The name of the thread when it opened the module.
     pub caller: String,
     /// 0 for success; nothing if the call had not returned when the trace ended.
     pub errno: Option<i32>,
@@ -51,13 +51,14 @@ pub struct Trace {
 
 #[derive(Default)]
 struct Thread {
-    last_opened: Option<String>,
+    /// The name it had then, and the file.
+    last_opened: Option<(String, String)>,
     /// The index of the call this thread is in.
     in_call: Option<usize>,
 }
 
 enum Event<'a> {
-    Opened(&'a str),
+    Opened { by: &'a str, path: &'a str },
     Entered,
     Returned(i64),
     Marked(&'a str),
@@ -69,18 +70,19 @@ pub fn parse(text: &str) -> Result<Trace, String> {
     let mut trace = Trace::default();
     let mut threads: HashMap<u32, Thread> = HashMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-        let (caller, id, at, what) = split(line).ok_or(format!("a trace line nobody can read: {line}"))?;
+        let (id, at, what) = split(line).ok_or(format!("a trace line nobody can read: {line}"))?;
         let thread = threads.entry(id).or_default();
         match event(what).ok_or(format!("a trace event nobody can read: {line}"))? {
-            Event::Opened(path) => {
+            Event::Opened { by, path } => {
                 trace.opened.insert(path.into());
-                thread.last_opened = Some(path.into());
+                thread.last_opened = Some((by.into(), path.into()));
             }
             Event::Entered => {
-                let path = thread.last_opened.as_deref();
-                let path = path.ok_or(format!("an insert call by a thread that opened no module: {line}"))?;
+                let opened = thread.last_opened.as_ref();
+                let (by, path) =
+                    opened.ok_or(format!("an insert call by a thread that opened no module: {line}"))?;
                 thread.in_call = Some(trace.calls.len());
-                let (module, caller) = (module_name(path), caller.into());
+                let (module, caller) = (module_name(path), by.clone());
                 trace.calls.push(Call { module, caller, errno: None, called: at, returned: None });
             }
             Event::Returned(value) => {
@@ -107,20 +109,22 @@ pub fn parse(text: &str) -> Result<Trace, String> {
     Ok(trace)
 }
 
-/// `  (udev-worker)-123     [001] ...1.    12.345678: what`: the thread's name and number, when, and what it did.
-fn split(line: &str) -> Option<(&str, u32, f64, &str)> {
+/// `  (udev-worker)-123     [001] ...1.    12.345678: what`: the thread's number, when, and what it did. The name is one that the
+/// kernel may have missed.
+fn split(line: &str) -> Option<(u32, f64, &str)> {
     let (task, rest) = line.split_once(" [")?;
-    let (name, id) = task.trim().rsplit_once('-')?;
+    let (_, id) = task.trim().rsplit_once('-')?;
     let (_, what) = rest.split_once("] ")?;
     let (flags_and_time, what) = what.split_once(": ")?;
     let at = flags_and_time.split_whitespace().last()?;
-    Some((name, id.parse().ok()?, at.parse().ok()?, what.trim()))
+    Some((id.parse().ok()?, at.parse().ok()?, what.trim()))
 }
 
 fn event(what: &str) -> Option<Event<'_>> {
     if what.starts_with("ko_open:") {
-        let (_, path) = what.split_once("file=\"")?;
-        return Some(Event::Opened(path.strip_suffix('"')?));
+        let (_, opened) = what.split_once("by=\"")?;
+        let (by, path) = opened.split_once("\" file=\"")?;
+        return Some(Event::Opened { by, path: path.strip_suffix('"')? });
     }
     if let Some(text) = what.strip_prefix("tracing_mark_write: lab: ") {
         return Some(Event::Marked(text));

@@ -6,13 +6,13 @@ use super::*;
 const HEAD: &str = "# tracer: nop\n#\n#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION\n#              | |         |   |||||     |         |\n";
 
 /// Two udev workers of Linux 6.1 on two CPUs, each in the other's way.
-const INTERLEAVED: &str = r#"   (udev-worker)-112     [000] .....    21.267504: ko_open: (do_filp_open+0x0/0x160) file="/lib/modules/6.1.0-56-amd64/kernel/drivers/cpufreq/acpi-cpufreq.ko"
+const INTERLEAVED: &str = r#"   (udev-worker)-112     [000] .....    21.267504: ko_open: (do_filp_open+0x0/0x160) by="(udev-worker)" file="/lib/modules/6.1.0-56-amd64/kernel/drivers/cpufreq/acpi-cpufreq.ko"
    (udev-worker)-112     [000] ...1.    21.268080: sys_finit_module(fd: 6, uargs: 7efd28198efd, flags: 0)
-   (udev-worker)-117     [001] .....    21.280635: ko_open: (do_filp_open+0x0/0x160) file="/lib/modules/6.1.0-56-amd64/kernel/drivers/cpufreq/pcc-cpufreq.ko"
+   (udev-worker)-117     [001] .....    21.280635: ko_open: (do_filp_open+0x0/0x160) by="(udev-worker)" file="/lib/modules/6.1.0-56-amd64/kernel/drivers/cpufreq/pcc-cpufreq.ko"
    (udev-worker)-117     [001] ...1.    21.281418: sys_finit_module(fd: 6, uargs: 7efd28198efd, flags: 0)
    (udev-worker)-112     [001] ...1.    21.282904: sys_finit_module -> 0xfffffffffffffff0
    (udev-worker)-117     [000] ...1.    21.289904: sys_finit_module -> 0xffffffffffffffed
-   (udev-worker)-112     [001] .....    21.290142: ko_open: (do_filp_open+0x0/0x160) file="/lib/modules/6.1.0-56-amd64/kernel/drivers/acpi/button.ko"
+   (udev-worker)-112     [001] .....    21.290142: ko_open: (do_filp_open+0x0/0x160) by="(udev-worker)" file="/lib/modules/6.1.0-56-amd64/kernel/drivers/acpi/button.ko"
    (udev-worker)-112     [001] ...1.    21.302639: sys_finit_module(fd: 6, uargs: 7efd28198efd, flags: 0)
    (udev-worker)-112     [001] ...1.    21.317949: sys_finit_module -> 0x0
 "#;
@@ -38,7 +38,7 @@ fn interleaved_threads_keep_their_modules_and_errnos_apart() {
 
 #[test]
 fn a_compressed_module_inserted_by_init_module_is_a_call_like_any_other() {
-    let text = r#"        modprobe-90      [000] .....    11.2: ko_open: (do_filp_open+0x0/0x1) file="/usr/lib/modules/6.12/kernel/fs/ext4/ext4.ko.xz"
+    let text = r#"        modprobe-90      [000] .....    11.2: ko_open: (do_filp_open+0x0/0x1) by="modprobe" file="/usr/lib/modules/6.12/kernel/fs/ext4/ext4.ko.xz"
         modprobe-90      [000] ...1.    11.3: sys_init_module(umod: 7f4a, len: 1c2d8, uargs: 55d2)
         modprobe-90      [000] ...1.    11.9: sys_init_module -> 0xffffffffffffffef
 "#;
@@ -46,9 +46,17 @@ fn a_compressed_module_inserted_by_init_module_is_a_call_like_any_other() {
 }
 
 #[test]
+fn a_name_that_the_kernel_did_not_note_is_read_where_the_file_was_opened() {
+    let text = r#"        <...>-1204    [001] .....    90.1: ko_open: (do_filp_open+0x0/0x1) by="+hang5" file="/lib/modules/6.1/hang5.ko"
+        addonce-1204    [001] ...1.    90.2: sys_finit_module(fd: 3, uargs: 7e, flags: 0)
+"#;
+    assert_eq!(calls(text), [call("hang5", "+hang5", "unfinished")]);
+}
+
+#[test]
 fn the_last_file_opened_is_what_the_call_is_for() {
-    let text = r#"   addonce-load 3-9       [000] .....    1.1: ko_open: (do_filp_open+0x0/0x1) file="/lib/modules/6.1/a.ko"
-   addonce-load 3-9       [000] .....    1.2: ko_open: (do_filp_open+0x0/0x1) file="/lib/modules/6.1/b-c.ko"
+    let text = r#"   addonce-load 3-9       [000] .....    1.1: ko_open: (do_filp_open+0x0/0x1) by="addonce-load 3" file="/lib/modules/6.1/a.ko"
+   addonce-load 3-9       [000] .....    1.2: ko_open: (do_filp_open+0x0/0x1) by="addonce-load 3" file="/lib/modules/6.1/b-c.ko"
    addonce-load 3-9       [000] ...1.    1.3: sys_finit_module(fd: 6, uargs: 7e, flags: 4)
    addonce-load 3-9       [000] ...1.    1.4: sys_finit_module -> 0xfffffffffffffffe
 "#;
@@ -76,8 +84,7 @@ fn a_call_that_cannot_be_given_a_name_is_an_error() {
 
 #[test]
 fn a_file_name_the_kernel_could_not_read_is_an_error() {
-    let text =
-        "         udevadm-132     [000] .....    19.7: ko_open: (do_filp_open+0x0/0x170) file=(fault)\n";
+    let text = "         udevadm-132     [000] .....    19.7: ko_open: (do_filp_open+0x0/0x170) by=\"udevadm\" file=(fault)\n";
     assert!(parse(text).unwrap_err().contains("(fault)"));
 }
 
@@ -106,7 +113,7 @@ fn an_errno_without_a_name_keeps_its_number() {
 fn what_pid_1_becomes_stands_between_calls() {
     let text = r#"
  busybox-1 [000] ..... 1.0: sched_process_exec: filename=/init pid=1 old_pid=1
- modprobe-70 [000] ..... 1.1: ko_open: (do_filp_open+0x0/0x160) file="/lib/modules/6.1/virtio_blk.ko"
+ modprobe-70 [000] ..... 1.1: ko_open: (do_filp_open+0x0/0x160) by="modprobe" file="/lib/modules/6.1/virtio_blk.ko"
  modprobe-70 [000] ...1. 1.2: sys_finit_module(fd: 6, uargs: 7e, flags: 0)
  modprobe-70 [000] ...1. 1.3: sys_finit_module -> 0x0
  run-init-1 [000] ..... 2.5: sched_process_exec: filename=/sbin/init pid=1 old_pid=1

@@ -23,6 +23,9 @@ pub const RENEW_AFTER: Duration = Duration::from_secs(60);
 pub const STALL: Duration = Duration::from_secs(1);
 /// The longest time without a renewal where nothing moves: half of what udevd may be silent for, since a renewal makes it speak.
 pub const LONGEST_STALL: Duration = Duration::from_secs(5);
+/// The same where devices were asked for again since: they may wait behind the program. Long for an udevd that has more workers and is
+/// at work on them, short for thousands of devices of which [`AGAIN_AT_ONCE`] are done each time.
+pub const AGAIN_STALL: Duration = Duration::from_millis(20);
 /// The program of an event should have come by then; else another event is written, and what was announced is in doubt: an
 /// udevd that was restarted has lost it. Events before it in the queue may take their time.
 pub const START: Duration = Duration::from_secs(30);
@@ -88,6 +91,8 @@ pub struct Hold {
     evidence: bool,
     /// `again` events were written since the socket was last empty.
     unread: bool,
+    /// `again` events were written since the newest event.
+    overtaken: bool,
     /// A request came by a broadcast alone since the last time that there was no load: no program waits for it.
     unasked: bool,
     /// When the youngest load began.
@@ -373,7 +378,7 @@ impl Hold {
     }
 
     fn written(&mut self, number: u64, now: Time) {
-        self.newest = number;
+        (self.newest, self.overtaken) = (number, false);
         // Without progress since the last renewal the next one takes longer.
         let moved = self.outstanding.progress > self.renewed;
         self.stall =
@@ -442,6 +447,7 @@ impl Hold {
     /// Some were written, and those were all that there are.
     pub fn asked_again(&mut self, some: bool, all: bool) {
         self.unread |= some;
+        self.overtaken |= some;
         if all && self.recovery == Recovery::Walking {
             self.recovery = Recovery::Walked;
         }
@@ -478,7 +484,11 @@ impl Hold {
             return Some(age);
         }
         let progress = self.outstanding.progress;
-        let stall = if progress > self.renewed { STALL } else { self.stall };
+        let stall = match self.overtaken {
+            true => AGAIN_STALL,
+            false if progress > self.renewed => STALL,
+            false => self.stall,
+        };
         Some(age.min(progress.max(self.renewed).max(since) + stall))
     }
 

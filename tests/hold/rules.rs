@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the model leaves out of the hold: how long things take, and how an event is known again.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use addonce::daemon::hold::{Action, Hold, STALL, number, uuid};
@@ -50,6 +51,43 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
     hold.broadcast(8, None, false, later + GIVE_UP / 2);
     hold.drained(later + GIVE_UP);
     assert!(act(&mut hold, later + GIVE_UP).contains(&Action::Recover));
+}
+
+#[test]
+fn an_udevd_with_one_worker_is_asked_for_thousands_of_devices_again_within_seconds() {
+    // Their SEQNUMs, and the numbers of the holds' events, in udevd's queue.
+    let mut queue: VecDeque<Result<u64, u64>> = VecDeque::new();
+    let (mut now, mut client, mut devices) = (NOW, 0, 1..=3000_u64);
+    let mut hold = Hold::new(8, Some(1), 100, now);
+    let mut worker = None;
+    while !hold.is_idle() {
+        for action in act(&mut hold, None, now) {
+            match action {
+                Action::WriteEvent(number) => queue.push_back(Err(number)),
+                Action::Answer(answered) if worker == Some(answered) => worker = None,
+                _ => {}
+            }
+        }
+        let again: Vec<u64> = devices.by_ref().take(hold.room(now)).collect();
+        again.iter().for_each(|seqnum| hold.outstanding.announced(*seqnum, now));
+        hold.asked_again(!again.is_empty(), devices.is_empty());
+        match worker.is_none().then(|| queue.pop_front()).flatten() {
+            Some(Ok(seqnum)) => {
+                hold.broadcast(seqnum, None, true, now);
+            }
+            Some(Err(number)) => {
+                client += 1;
+                worker = Some(client);
+                hold.hold(client, Some(number), None, now);
+            }
+            None if again.is_empty() => now = now.max(hold.deadline().unwrap_or(now)),
+            None => {}
+        }
+        queue.extend(again.into_iter().map(Ok));
+        hold.drained(now);
+        assert!(now < NOW + Duration::from_secs(3), "{:?} are left", devices);
+    }
+    assert!(devices.is_empty());
 }
 
 #[test]

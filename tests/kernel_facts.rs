@@ -156,36 +156,6 @@ fn another_process_cannot_pass_for_the_kernel() {
     });
 }
 
-#[test]
-fn what_the_filter_sheds_takes_no_room_and_counts_as_no_drop() {
-    alone("what_the_filter_sheds_takes_no_room_and_counts_as_no_drop", || {
-        let mut netlink = Netlink::open(16 * 1024).unwrap();
-        let mut sender = Sender::open().unwrap();
-        for action in ["change", "bind", "unbind", "move", "online", "offline", "remove", "add_once"] {
-            (0..500).for_each(|n| sender.inject(&cpu(action, n)).unwrap());
-        }
-        assert_eq!(next(&mut netlink), "drained");
-        let gone = b"remove@/module/nfit\0ACTION=remove\0DEVPATH=/module/nfit\0SUBSYSTEM=module\0";
-        sender.inject(gone).unwrap();
-        sender.inject(&cpu("add", 0)).unwrap();
-        assert_eq!(drain(&mut netlink), 2);
-        assert_eq!(netlink.drops().unwrap(), 0);
-    });
-}
-
-#[test]
-fn a_filter_leaves_what_was_queued_before_it() {
-    alone("a_filter_leaves_what_was_queued_before_it", || {
-        let socket = kobject_socket(SockType::Datagram);
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 3)).unwrap();
-        let mut sender = Sender::open().unwrap();
-        sender.inject(&cpu("change", 0)).unwrap();
-        let mut netlink = Netlink::adopt(socket, 0).unwrap();
-        sender.inject(&cpu("change", 1)).unwrap();
-        assert_eq!(drain(&mut netlink), 1);
-    });
-}
-
 /// Needs the initial network namespace, and the right to write below /sys.
 #[test]
 fn an_event_that_was_asked_for_carries_synth_uuid() {

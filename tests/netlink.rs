@@ -207,40 +207,6 @@ fn strangers_and_oversized_datagrams_are_counted_and_not_shown() {
     });
 }
 
-/// What the filter lets through of datagrams with these beginnings; the forger's are judged as anybody's are.
-#[test]
-fn the_kernel_queues_devices_that_appear_modules_and_all_that_udev_says_and_nothing_else() {
-    alone("the_kernel_queues_devices_that_appear_modules_and_all_that_udev_says_and_nothing_else", || {
-        let mut netlink = Netlink::open(ROOM).unwrap();
-        let port = getsockname::<NetlinkAddr>(netlink.as_raw_fd()).unwrap().pid();
-        let (forger, mut buffer) = (both_groups(SockType::Raw), [0; BUFFER]);
-        let mut passes = |datagram: &[u8]| {
-            sendto(forger.as_raw_fd(), datagram, &NetlinkAddr::new(port, 0), MsgFlags::empty()).unwrap();
-            match netlink.receive(&mut buffer) {
-                Received::Stranger => true,
-                Received::Drained => false,
-                other => panic!("{other:?}"),
-            }
-        };
-        for wanted in ["add@/devices/x\0ACTION=add", "add@", "remove@/module/nfit", "libudev\0\u{fe}"] {
-            assert!(passes(wanted.as_bytes()), "{wanted}");
-        }
-        for shed in [
-            "a",
-            "add",
-            "adds@/x",
-            "add_once@/module/x",
-            "change@/devices/x\0MODALIAS=x",
-            "bind@/devices/x\0MODALIAS=x",
-            "remove",
-            "remove@/devices/x\0MODALIAS=x",
-            "removed@/module/",
-        ] {
-            assert!(!passes(shed.as_bytes()), "{shed}");
-        }
-    });
-}
-
 #[test]
 fn what_udevd_broadcasts_comes_in_one_order_with_what_the_kernel_announces() {
     alone("what_udevd_broadcasts_comes_in_one_order_with_what_the_kernel_announces", || {

@@ -25,6 +25,7 @@ use common::proc::uevent_socket;
 use common::running::{Running, landed};
 use common::sender::Sender;
 use common::socket::both_groups;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, NetlinkAddr, SockType, getsockname, sendto};
 use serde_json::{Value, json};
@@ -231,15 +232,22 @@ fn gaps_in_seqnum_are_no_loss() {
         let devices = Devices::none();
         let running = Running::start(&[fixture.flags(), vec![devices.flag()]].concat());
         let mut sender = Sender::open().unwrap();
+        // All network namespaces share the count.
+        let elsewhere = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("unshare");
+            Sender::open().unwrap()
+        });
+        let mut elsewhere = elsewhere.join().unwrap();
         for n in 0..100 {
             sender.inject(&event(&format!("/devices/x{n}"), b"fxopt:1")).unwrap();
-            // Numbered by the kernel, and shed by the filter before it reaches the daemon.
+            elsewhere.inject(&event(&format!("/devices/y{n}"), b"fxdash:a-b0")).unwrap();
             let path = format!("/devices/x{n}");
-            let change = format!("change@{path}\0ACTION=change\0DEVPATH={path}\0SUBSYSTEM=test\0");
+            let change = format!("change@{path}\0ACTION=change\0DEVPATH={path}\0MODALIAS=fxdash:a-b0\0");
             sender.inject(change.as_bytes()).unwrap();
         }
         let status = running.settled();
-        assert_eq!((&status["uevents"]["read"], &status["uevents"]["overflows"]), (&100.into(), &0.into()));
+        assert_eq!((&status["uevents"]["read"], &status["uevents"]["overflows"]), (&200.into(), &0.into()));
+        assert_eq!(status["requests"], 100, "a change asks for nothing");
         let log = running.stop();
         let landing = lines_with(&log, "add_once fx_opt live");
         assert_eq!(

@@ -23,8 +23,7 @@ use crate::uevent::netlink::{BUFFER, Netlink, Received};
 
 /// Write the kernel's uevents to a file as they come, until a signal or the bound ends it: what `addonce replay` reads.
 ///
-/// It records what the daemon would see: `add` of devices with a MODALIAS, `add` and `remove` of modules. Each uevent is
-/// written at once, so a capture that is cut short reads as far as it goes.
+/// Each uevent is written at once, so a capture that is cut short reads as far as it goes.
 #[derive(Args, Debug)]
 pub struct Command {
     /// The file; an existing one is replaced, and - is standard output.

@@ -133,10 +133,6 @@ impl Netlink {
     }
 
     fn new(socket: OwnedFd, adopted: bool) -> nix::Result<Self> {
-        // A kernel without the filter sends more than we need, and nothing else changes.
-        if let Err(errno) = sockopt::attach_filter(&socket) {
-            log::debug!("cannot filter uevents in the kernel: {errno}");
-        }
         // Credentials go with what is queued already, too: the kernel keeps them with each datagram.
         setsockopt(&socket, option::PassCred, &true)?;
         Ok(Self { socket, adopted, counters: Counters::default() })
@@ -165,7 +161,7 @@ impl Netlink {
     }
 
     /// How many datagrams the kernel dropped for want of room since the socket exists, adopted or not: exact,
-    /// and wrapping. What the filter sheds is not among them. An error before Linux 4.12.
+    /// and wrapping. An error before Linux 4.12.
     pub fn drops(&self) -> io::Result<u32> {
         Ok(getsockopt(&self.socket, sockopt::MemInfo)?[libc::SK_MEMINFO_DROPS as usize])
     }

@@ -78,7 +78,7 @@ pub struct ScanOptions {
 /// Runs until a signal ends it.
 pub fn daemon(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
     // Before anything is opened: descriptors that were handed over go by their numbers.
-    let given = activation::take(&options.socket.socket, options.load.buffer.receive_buffer.get())?;
+    let given = activation::take(&options.socket.socket)?;
     options.run(given, || false, None, None)
 }
 

@@ -11,7 +11,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{SockType, getsockopt, sockopt as option};
+use nix::sys::socket::sockopt::AcceptConn;
+use nix::sys::socket::{SockaddrStorage, getsockname, getsockopt};
 
 use super::netlink::Netlink;
 use super::sockopt;
@@ -28,7 +29,7 @@ pub struct Given {
 
 /// The sockets that were handed over. To be asked before anything is opened, for descriptors go by their numbers. The error names the
 /// variable or the descriptor that makes no sense.
-pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
+pub fn take(socket: &Path) -> Result<Given, Fatal> {
     let mut given = Given::default();
     // Sees to it that they are open, and closes them on exec.
     let descriptors = sd_notify::listen_fds().map_err(|error| {
@@ -36,7 +37,7 @@ pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
     })?;
     for descriptor in sockopt::claim(descriptors) {
         let number = descriptor.as_raw_fd();
-        adopt(&mut given, descriptor, socket, receive_buffer).map_err(|why| {
+        adopt(&mut given, descriptor, socket).map_err(|why| {
             Fatal::System(format!(
                 "file descriptor {number} was handed over and is of no use: {why}; wanted are \
                  ListenNetlink=kobject-uevent 3 and ListenStream={}, each once at the most",
@@ -48,25 +49,21 @@ pub fn take(socket: &Path, receive_buffer: usize) -> Result<Given, Fatal> {
 }
 
 /// Takes over one of them. The error says why it is of no use.
-fn adopt(given: &mut Given, descriptor: OwnedFd, socket: &Path, receive_buffer: usize) -> Result<(), String> {
+fn adopt(given: &mut Given, descriptor: OwnedFd, socket: &Path) -> Result<(), String> {
     let said = |errno: Errno| errno.desc().to_owned();
-    let before = match getsockopt(&descriptor, sockopt::Domain).map_err(said)? {
-        libc::AF_NETLINK => given.netlink.replace(Netlink::adopt(descriptor, receive_buffer)?).is_some(),
-        libc::AF_UNIX => {
-            let stream = getsockopt(&descriptor, option::SockType).map_err(said)?;
-            let listens = getsockopt(&descriptor, option::AcceptConn).map_err(said)?;
-            if (stream, listens) != (SockType::Stream, true) {
-                return Err("it is a socket of family 1 that does not listen for streams".into());
-            }
-            let listener = UnixListener::from(descriptor);
-            let address = listener.local_addr().map_err(|error| error.to_string())?;
-            let path = address.as_pathname().ok_or("it listens at no path")?;
+    let address: SockaddrStorage = getsockname(descriptor.as_raw_fd()).map_err(said)?;
+    let before = match address.as_unix_addr() {
+        Some(_) if !getsockopt(&descriptor, AcceptConn).map_err(said)? => {
+            return Err("it does not listen".into());
+        }
+        Some(address) => {
+            let path = address.path().ok_or("it listens at no path")?;
             if !is_same(path, socket) {
                 return Err(format!("it listens at {}, and clients are to come to --socket", path.display()));
             }
-            given.control.replace(listener).is_some()
+            given.control.replace(descriptor.into()).is_some()
         }
-        family => return Err(format!("it is a socket of family {family}")),
+        None => given.netlink.replace(Netlink::adopt(descriptor)?).is_some(),
     };
     if before { Err("it is the second of its kind".into()) } else { Ok(()) }
 }

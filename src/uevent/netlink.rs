@@ -15,7 +15,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
-    UnixCredentials, bind, getsockname, getsockopt, recvmsg, setsockopt, socket, sockopt as option,
+    SockaddrStorage, UnixCredentials, bind, getsockname, getsockopt, recvmsg, setsockopt, socket,
+    sockopt as option,
 };
 
 use super::sockopt;
@@ -29,7 +30,7 @@ const UDEV_GROUP: u32 = 2;
 /// listeners took 8 KiB at most until systemd 248.
 pub const BUFFER: usize = 64 * 1024 + 1;
 /// The largest receive buffer that may be asked for, in bytes: the kernel counts twice as much in an int.
-pub const LARGEST: usize = i32::MAX as usize / 2;
+const LARGEST: usize = i32::MAX as usize / 2;
 
 /// What one call of [`Netlink::receive`] found.
 #[derive(Debug)]
@@ -80,12 +81,16 @@ impl Netlink {
     /// Without the privilege to go beyond `net.core.rmem_max` it gets that much: see [`Netlink::receive_buffer`].
     pub fn open(receive_buffer: usize) -> Result<Netlink, Fatal> {
         let open = || {
-            let socket = open_socket()?;
-            set_receive_buffer(&socket, receive_buffer)?;
-            // Before bind, so that nothing unwanted is queued.
-            let netlink = Self::new(socket, false)?;
-            bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP | UDEV_GROUP))?;
-            Ok(netlink)
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let protocol = SockProtocol::NetlinkKObjectUEvent;
+            let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+            let size = receive_buffer.min(LARGEST);
+            match setsockopt(&socket, option::RcvBufForce, &size) {
+                Err(Errno::EPERM) => setsockopt(&socket, option::RcvBuf, &size)?,
+                result => result?,
+            }
+            bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP | UDEV_GROUP))?;
+            Self::new(socket, false)
         };
         open().map_err(|errno: Errno| {
             let way_out = match errno {
@@ -102,17 +107,15 @@ impl Netlink {
     }
 
     /// Takes over a socket that a supervisor opened (`ListenNetlink=kobject-uevent 3`: the number is the mask of groups), with
-    /// all that is queued in it. Its buffer may grow, and never shrinks. The error says why it is of no use.
-    pub fn adopt(socket: OwnedFd, receive_buffer: usize) -> Result<Netlink, String> {
+    /// all that is queued in it. How large its buffer is was said by the supervisor. The error says why it is of no use.
+    pub fn adopt(socket: OwnedFd) -> Result<Netlink, String> {
         let refused = |errno: Errno| errno.desc().to_owned();
-        let family = getsockopt(&socket, sockopt::Domain).map_err(refused)?;
+        let bound: SockaddrStorage = getsockname(socket.as_raw_fd()).map_err(refused)?;
         let protocol = getsockopt(&socket, sockopt::Protocol).map_err(refused)?;
-        if (family, protocol) != (libc::AF_NETLINK, libc::NETLINK_KOBJECT_UEVENT) {
-            return Err(format!("it is of family {family}, protocol {protocol}"));
-        }
-        let bound: NetlinkAddr = getsockname(socket.as_raw_fd()).map_err(refused)?;
+        let bound = bound.as_netlink_addr().filter(|_| protocol == libc::NETLINK_KOBJECT_UEVENT);
+        let groups = bound.ok_or("it is no uevent socket")?.groups();
         for (group, whose) in [(KERNEL_GROUP, "the kernel's"), (UDEV_GROUP, "udev's")] {
-            if bound.groups() & group == 0 {
+            if groups & group == 0 {
                 return Err(format!("it is not in {whose} group"));
             }
         }
@@ -120,13 +123,6 @@ impl Netlink {
             let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
             fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
             fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-            // Without privilege SO_RCVBUF takes no more than `net.core.rmem_max`, and sets that even where there was more room before:
-            // so a socket without a past shows what would be granted.
-            let probe = open_socket()?;
-            set_receive_buffer(&probe, receive_buffer)?;
-            if granted(&probe)? > granted(&socket)? {
-                set_receive_buffer(&socket, receive_buffer)?;
-            }
             Self::new(socket, true)
         };
         take_over().map_err(refused)
@@ -168,7 +164,8 @@ impl Netlink {
 
     /// The room for queued datagrams, in the unit of [`Netlink::open`].
     pub fn receive_buffer(&self) -> io::Result<usize> {
-        Ok(granted(&self.socket)?)
+        // SO_RCVBUF reads twice as much.
+        Ok(getsockopt(&self.socket, option::RcvBuf)? / 2)
     }
 }
 
@@ -205,22 +202,4 @@ fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Sender)> {
         _ => Sender::Stranger,
     };
     Ok((received.bytes, sender))
-}
-
-fn open_socket() -> nix::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkKObjectUEvent)
-}
-
-fn set_receive_buffer(socket: &OwnedFd, size: usize) -> nix::Result<()> {
-    let size = size.min(LARGEST);
-    match setsockopt(socket, option::RcvBufForce, &size) {
-        Err(Errno::EPERM) => setsockopt(socket, option::RcvBuf, &size),
-        result => result,
-    }
-}
-
-/// SO_RCVBUF reads twice as much.
-fn granted(socket: &OwnedFd) -> nix::Result<usize> {
-    Ok(getsockopt(socket, option::RcvBuf)? / 2)
 }

@@ -9,11 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::{getsockopt_impl, sockopt_impl};
 
 sockopt_impl!(
-    /// The address family that a socket was made with.
-    Domain, GetOnly, libc::SOL_SOCKET, libc::SO_DOMAIN, i32
-);
-sockopt_impl!(
-    /// The protocol that it was made with.
+    /// The protocol that a socket was made with.
     Protocol, GetOnly, libc::SOL_SOCKET, libc::SO_PROTOCOL, i32
 );
 sockopt_impl!(

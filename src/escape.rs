@@ -38,22 +38,3 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
-
-/// How serde writes and reads bytes that are text most of the time.
-pub mod escaped {
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::ser::Serializer;
-
-    use super::{escape, unescape};
-
-    /// Writes them escaped.
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&escape(bytes))
-    }
-
-    /// Reads them.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        unescape(&text).map(Into::into).ok_or_else(|| D::Error::custom("an escape that is none"))
-    }
-}

@@ -48,7 +48,6 @@ pub struct Failure {
     /// All that the module needs.
     pub(super) needs: Vec<Name>,
     /// What the first request of the last attempt asked for.
-    #[serde(with = "crate::escape::escaped")]
     pub alias: Box<[u8]>,
     pub(super) options: Option<Arc<CString>>,
     /// How many unloads had been seen by then.

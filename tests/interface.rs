@@ -44,7 +44,6 @@ fn every_reply_is_what_the_interface_describes() {
             ("Settle", Value::Null),
             ("Failures", Value::Null),
             ("Status", Value::Null),
-            ("Top", Value::Null),
             ("Storm", Value::Null),
         ] {
             client.ask(method, parameters, false).expect("asked");
@@ -86,7 +85,6 @@ fn every_reply_is_what_the_interface_describes() {
         assert_eq!(failures["failures"][0]["module"], "fx_gone");
         interface.check(&failures, &interface.replies["Failures"], "failed --json");
         interface.check(&running.json(&["status", "--json"]), &interface.replies["Status"], "status --json");
-        interface.check(&running.json(&["status", "--top", "--json"]), &interface.replies["Top"], "--top");
         let typed = running.ask(&["load", "fx_top"]);
         assert!(
             String::from_utf8_lossy(&typed.stderr).contains("a dry run: nothing was loaded"),

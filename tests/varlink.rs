@@ -102,7 +102,6 @@ fn every_method_answers_a_client_that_nobody_here_wrote() {
             ("Failures", "{}", "/failures/0/module", "fx_gone"),
             ("Hold", "{}", "", ""),
             ("Status", "{}", "/version", env!("CARGO_PKG_VERSION")),
-            ("Top", "{}", "/modaliases/0/who", "fx_gone"),
             ("Storm", "{}", "", ""),
         ] {
             let reply = caller.call(&format!("io.addonce.{method}"), parameters);

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::query::{Query, fill, list, number, show, text};
 use crate::daemon::history::STORM;
-use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{count, duration};
 
@@ -21,10 +20,7 @@ const METRICS: &str = include_str!("metrics.prom");
 /// Show what was asked, what was collapsed, and what is going on.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Who asked most, instead: so many modaliases.
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10", conflicts_with = "prometheus")]
-    top: Option<usize>,
-    /// As metrics, instead: the text format of node_exporter's textfile collector.
+    /// As metrics: the text format of node_exporter's textfile collector.
     #[arg(long, conflicts_with = "json")]
     prometheus: bool,
     #[command(flatten)]
@@ -34,9 +30,6 @@ pub struct Command {
 impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let json = self.query.json;
-        if let Some(limit) = self.top {
-            return show(json, &self.query.look("Top", json!({ "limit": limit }))?, page_of_requests);
-        }
         let status = self.query.look_or_read("Status", |mut published| published["status"].take())?;
         if json || self.prometheus {
             return show(json, &status, |status| fill(METRICS, status));
@@ -49,11 +42,6 @@ impl Command {
         );
         show(json, &status, |status| screen(status.clone(), &storm))
     }
-}
-
-fn page_of_requests(top: &Value) -> String {
-    let row = |row| format!("{:>10}  {}\n", number(row, "/requests"), head(text(row, "/who"), 100));
-    format!("{:>10}  MODALIAS\n", "REQUESTS") + &list(top, "/modaliases").iter().map(row).collect::<String>()
 }
 
 fn screen(mut status: Value, storm: &str) -> String {

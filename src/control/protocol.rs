@@ -54,7 +54,6 @@ pub enum Method {
     Retry { modules: Option<Vec<String>> },
     Hold { uuid: Option<String> },
     Status {},
-    Top { limit: Option<usize> },
     Failures {},
     Monitor {},
     Storm {},

@@ -9,11 +9,9 @@ use super::status::{self, StatusFile};
 use super::{Daemon, hold};
 use crate::control::protocol::{Load, Method, Reply};
 use crate::control::server::Server;
-use crate::escape::{escape, unescape};
+use crate::escape::unescape;
 use crate::once::{AddOnce, ClientId, Origin, Request, Time};
 
-/// How many `Top` tells where nobody says.
-const TOP: usize = 10;
 /// The scheduler wants a client for a retry. Clients have higher numbers.
 const NOBODY: ClientId = 0;
 
@@ -115,11 +113,6 @@ impl Daemon {
             (Method::Monitor {}, Some(client)) => return clients.server.subscribe(client),
             (Method::Status {}, _) => Reply::of(self.status(now)),
             (Method::Failures {}, _) => Reply::of(json!({ "failures": status::failures(&self.core, now) })),
-            (Method::Top { limit }, _) => {
-                let asked = |(alias, requests)| json!({ "who": escape(alias), "requests": requests });
-                let top = self.core.top_aliases(limit.unwrap_or(TOP)).into_iter().map(asked);
-                Reply::of(json!({ "modaliases": top.collect::<Vec<_>>() }))
-            }
             (Method::Storm {}, _) => Reply::of(json!({ "storm": clients.history.storm(now) })),
         };
         if let (Some(clients), Some(client)) = (&mut self.clients, client) {

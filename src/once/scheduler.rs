@@ -313,14 +313,6 @@ impl Scheduler {
         failures.into_iter()
     }
 
-    /// The aliases asked for most, and how often since they were looked up.
-    pub fn top_aliases(&self, limit: usize) -> Vec<(&[u8], u64)> {
-        let mut all: Vec<_> = self.aliases.requests().collect();
-        all.sort_unstable_by(|one, other| other.1.cmp(&one.1).then(one.0.cmp(other.0)));
-        all.truncate(limit);
-        all
-    }
-
     /// The next request's number, and who makes it.
     fn requester(&mut self, origin: &Origin<'_>) -> Requester {
         self.requests += 1;

@@ -2,7 +2,6 @@
 //! The commands that load modules: `addonce daemon`, for as long as it is let; `addonce serve`, a daemon for the occasion; and `addonce
 //! scan`, which has no clients and asks no udev.
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,8 +51,8 @@ struct LoadOptions {
 #[derive(Args, Debug)]
 pub struct DaemonOptions {
     /// Clients served at a time, who are udev's programs most of all; more of them wait.
-    #[arg(long, value_name = "N", default_value = "4096", value_parser = number)]
-    clients: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = number::<usize>)]
+    clients: usize,
     /// So long a client may leave its replies unread: seconds, or with ms, s, min.
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = seconds)]
     patience: Duration,
@@ -100,7 +99,7 @@ pub fn scan(options: &ScanOptions) -> Result<ExitCode, Fatal> {
     // Nothing appears because of loads that are not performed.
     let (netlink, idle) = match load.dry_run {
         true => (None, Duration::ZERO),
-        false => (Some(Netlink::open(load.buffer.receive_buffer.get())?), options.idle),
+        false => (Some(Netlink::open(load.buffer.receive_buffer)?), options.idle),
     };
     let config = Config { linger: Some(idle), ..load.config(loader, netlink) };
     let core = Daemon::new(Resolver::open(load.tree.clone())?, config)?.run()?;
@@ -128,13 +127,13 @@ impl DaemonOptions {
         let (load, path) = (&self.load, &self.socket.socket);
         // Everybody may read what is published beside the socket, and nobody else may put anything there.
         umask(Mode::from_bits_truncate(0o022));
-        let loader = load.loader(make_room(self.clients.get())?)?;
+        let loader = load.loader(make_room(self.clients)?)?;
         let Some(_lock) = lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
         // The socket first: what happens while the rest is set up waits there.
-        let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.receive_buffer.get()), Ok)?;
+        let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.receive_buffer), Ok)?;
         let newest = std::fs::read_to_string(NEWEST).ok().and_then(|number| number.trim().parse().ok());
         let with_udev = Path::new(UDEV).exists();
-        let bounds = Bounds { clients: self.clients.get(), patience: self.patience };
+        let bounds = Bounds { clients: self.clients, patience: self.patience };
         let resolver = Resolver::open(load.tree.clone())?;
         let config = Config {
             with_udev,

@@ -24,24 +24,23 @@ pub struct SocketOption {
 #[derive(Args, Clone, Debug)]
 pub struct CoreOptions {
     /// Loads at a time; one that is older than 5 s no longer counts [default: twice the CPUs, within 4 to 16].
-    #[arg(long, value_name = "N", value_parser = number)]
-    jobs: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    #[arg(default_value_t = Limits::default().jobs, hide_default_value = true)]
+    jobs: usize,
     /// Loads at a time, old ones included.
-    #[arg(long, value_name = "N", default_value = "64", value_parser = number)]
-    processes: NonZeroUsize,
+    #[arg(long, value_name = "N", value_parser = number::<usize>)]
+    #[arg(default_value_t = Limits::default().processes)]
+    processes: usize,
     /// Modaliases whose resolution is kept.
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = number)]
+    #[arg(long, value_name = "N", value_parser = number::<NonZeroUsize>)]
+    #[arg(default_value_t = Limits::default().aliases)]
     aliases: NonZeroUsize,
 }
 
 impl CoreOptions {
     /// As the core wants them.
     pub fn limits(&self) -> Limits {
-        Limits {
-            aliases: self.aliases,
-            jobs: self.jobs.map_or_else(Limits::default_jobs, NonZeroUsize::get),
-            processes: self.processes.get(),
-        }
+        Limits { aliases: self.aliases, jobs: self.jobs, processes: self.processes }
     }
 }
 
@@ -50,18 +49,19 @@ impl CoreOptions {
 pub struct BufferOption {
     /// Bytes of uevents the kernel may queue for us; or in K, M or G.
     #[arg(long, value_name = "SIZE", default_value = "134217728", value_parser = size)]
-    pub receive_buffer: NonZeroUsize,
+    pub receive_buffer: usize,
 }
 
 /// A number of things.
-pub fn number(text: &str) -> Result<NonZeroUsize, &'static str> {
-    text.parse().map_err(|_| "it is a whole number, 1 or more")
+pub fn number<N: From<NonZeroUsize>>(text: &str) -> Result<N, &'static str> {
+    let number = text.parse::<NonZeroUsize>().map_err(|_| "it is a whole number, 1 or more")?;
+    Ok(number.into())
 }
 
 /// Bytes, or another unit.
-pub fn size(text: &str) -> Result<NonZeroUsize, &'static str> {
+pub fn size(text: &str) -> Result<usize, &'static str> {
     let bytes = in_units(text, &[("", 1), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30)]);
-    let bytes = bytes.and_then(|bytes| NonZeroUsize::new(bytes.try_into().ok()?));
+    let bytes = bytes.filter(|&bytes| bytes > 0).and_then(|bytes| bytes.try_into().ok());
     bytes.ok_or("it is a size above 0, such as 65536, 512K, 128M or 1G")
 }
 

@@ -44,7 +44,7 @@ impl Command {
             false => Box::new(File::create(&self.file).map_err(&unwritable)?),
         };
         let signals = signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
-        let mut netlink = Netlink::open(self.buffer.receive_buffer.get())?;
+        let mut netlink = Netlink::open(self.buffer.receive_buffer)?;
         // A record goes out in one write.
         let mut writer = Writer::new(BufWriter::with_capacity(LINE_MAX, to)).map_err(&unwritable)?;
         log::info!("recording uevents to {file}");

@@ -35,17 +35,12 @@ impl Limits {
     pub const DEVICES: usize = 1024;
     /// Names remembered of modules that were unloaded: more than anybody unloads by hand.
     pub const UNLOADED: usize = 1024;
-
-    /// The default number of jobs: twice the CPUs, within 4 to 16.
-    pub fn default_jobs() -> usize {
-        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        (2 * cpus).clamp(4, 16)
-    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let aliases = NonZeroUsize::new(1024).expect("not zero");
-        Self { aliases, jobs: Self::default_jobs(), processes: 64 }
+        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { aliases, jobs: (2 * cpus).clamp(4, 16), processes: 64 }
     }
 }

@@ -68,7 +68,7 @@ fn a_burst_beyond_the_buffer_costs_no_module_and_is_told_as_the_kernel_counts_it
         let start = format!("addonce: {drops} uevents were dropped");
         assert!(told.len() == 1 && told[0].starts_with(&start), "{told:#?}");
         assert!(told[0].contains("--receive-buffer above 16384 bytes"), "{told:#?}");
-        assert_eq!(lines_with(&log, "nothing is missing any more").len(), 1);
+        assert_eq!(lines_with(&log, "all devices were gone through again").len(), 1);
         let scans: Vec<_> = lines_with(&log, "addonce: scan of")
             .iter()
             .map(|line| line.rsplit_once(": ").unwrap().1)
@@ -117,7 +117,7 @@ fn a_flood_that_goes_on_during_the_scans_costs_no_module_either() {
         let log = running.stop();
         assert_eq!(landed(&log), many.names().collect());
         let begun = lines_with(&log, "were dropped by the kernel").len();
-        let ended = lines_with(&log, "nothing is missing any more").len();
+        let ended = lines_with(&log, "all devices were gone through again").len();
         let scans = lines_with(&log, "addonce: scan of").len();
         assert_eq!(begun, ended, "an episode is told once at its begin and once at its end");
         assert!(begun <= scans && scans <= ROUNDS + begun, "{begun} {scans}");
@@ -190,7 +190,8 @@ fn overflows_in_the_middle_of_scans_are_one_episode_and_one_more_scan_each() {
         let log = LOG.0.lock().unwrap();
         assert_eq!(lines_with(&log, "were dropped by the kernel").len(), 1, "{log:#?}");
         // Four overflows fell into the time of the first two scans.
-        let sum = format!("was read 2 times for {drops} dropped uevents");
+        assert_eq!(lines_with(&log, "scan of").len(), 2, "{log:#?}");
+        let sum = format!("all devices were gone through again, for {drops} dropped uevents");
         assert_eq!(lines_with(&log, &sum).len(), 1, "{log:#?}");
     });
 }

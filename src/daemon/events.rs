@@ -61,8 +61,6 @@ pub struct Events {
     lost: bool,
     /// What the kernel had dropped before the first overflow, until the end of a scan that nothing was lost in.
     dropped_before: Option<u32>,
-    /// Scans since that have ended.
-    scans: u32,
     /// Events that the kernel dropped.
     pub drops: u32,
     /// Datagrams that could not be parsed.
@@ -79,8 +77,8 @@ impl Events {
     pub fn new(netlink: Option<Netlink>, udev: bool, sysfs: PathBuf) -> Self {
         let drops = netlink.as_ref().and_then(|netlink| netlink.drops().ok());
         let (lost, buffer) = (drops.is_some_and(|drops| drops > 0), vec![0; netlink::BUFFER]);
-        let (scan, scan_again, dropped_before, scans, drops, malformed) = Default::default();
-        Self { netlink, udev, sysfs, scan, scan_again, lost, dropped_before, scans, drops, malformed, buffer }
+        let (scan, scan_again, dropped_before, drops, malformed) = Default::default();
+        Self { netlink, udev, sysfs, scan, scan_again, lost, dropped_before, drops, malformed, buffer }
     }
 
     /// Goes through the devices that are there, once more where that is going on. Without udev they are requests; with udev
@@ -145,12 +143,10 @@ impl Events {
         let before = self.drops;
         self.drops = self.netlink.as_ref().and_then(|netlink| netlink.drops().ok()).unwrap_or(before);
         if self.dropped_before.is_none() {
-            (self.dropped_before, self.scans) = (Some(before), 0);
-            let instead = match self.udev {
-                true => "asking udev for its devices again".to_owned(),
-                false => format!("reading {} instead", self.sysfs.display()),
-            };
+            self.dropped_before = Some(before);
             let dropped = self.drops.wrapping_sub(before);
+            let instead =
+                if self.udev { "asking udev for its devices again" } else { "reading /sys instead" };
             let larger = self.netlink.as_ref().map(larger_buffer).unwrap_or_default();
             log::warn!("{dropped} uevents were dropped by the kernel: {instead}; {larger} helps");
         }
@@ -211,30 +207,15 @@ impl Events {
                 "{sysfs}: {unreadable} files could not be read{more}: devices may be without their modules"
             );
         }
-        self.scans += 1;
-        match std::mem::take(&mut self.scan_again) {
-            true => self.scan = Some(Scan::new(&self.sysfs)),
-            false => self.recovered(),
-        }
-    }
-
-    /// A scan that nothing was lost in is at its end.
-    fn recovered(&mut self) {
-        let Some(before) = self.dropped_before.take() else { return };
-        let dropped = self.drops.wrapping_sub(before);
-        if self.udev {
-            log::info!("udev was asked again for all devices, for {dropped} dropped uevents");
-        } else {
-            let sysfs = self.sysfs.display();
-            log::info!(
-                "{sysfs} was read {} times for {dropped} dropped uevents: nothing is missing any more",
-                self.scans
-            );
+        if std::mem::take(&mut self.scan_again) {
+            self.scan = Some(Scan::new(&self.sysfs));
+        } else if let Some(before) = self.dropped_before.take() {
+            let dropped = self.drops.wrapping_sub(before);
+            log::info!("all devices were gone through again, for {dropped} dropped uevents");
         }
     }
 }
 
-/// What a person can do about drops.
 fn larger_buffer(netlink: &Netlink) -> String {
     let size = netlink.receive_buffer().unwrap_or_default();
     match netlink.adopted {

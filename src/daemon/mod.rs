@@ -106,7 +106,7 @@ impl Daemon {
             clients: None,
             hold: None,
             state_file: None,
-            notifier: Notifier::from_environment(),
+            notifier: Notifier::new(sd_notify::watchdog_enabled()),
             shutdown: Shutdown::new(config.linger, config.stop_timeout),
         };
         daemon.watch(&daemon.signals, SIGNALS)?;
@@ -130,10 +130,8 @@ impl Daemon {
                 }
                 daemon.hold = Some((hold, file));
             }
-            daemon.state_file = StateFile::beside(&listener.path, config.loader.dry_run);
-            if let Some(state_file) = &mut daemon.state_file {
-                daemon.core = state_file.restore(config.limits, now);
-            }
+            let state_file = StateFile::beside(&listener.path, config.loader.dry_run)?;
+            daemon.core = daemon.state_file.insert(state_file).restore(config.limits, now);
             let registry = daemon.poll.registry().try_clone().map_err(Fatal::at(EPOLL))?;
             daemon.clients = Some(Clients::new(Server::new(listener, registry, SERVER, bounds)?, now));
         }
@@ -214,7 +212,6 @@ impl Daemon {
         }
     }
 
-    /// Takes in what there is, and does what it takes.
     fn turn(&mut self) -> Result<More, Fatal> {
         let now = clock();
         while let Some((module, outcome)) = self.loads.finished.pop_front() {

@@ -19,11 +19,6 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// The manager that started us.
-    pub fn from_environment() -> Self {
-        Self::new(std::env::var_os("NOTIFY_SOCKET").and_then(|_| sd_notify::watchdog_enabled()))
-    }
-
     /// One that wants a sign of life within this time.
     pub fn new(watchdog: Option<Duration>) -> Self {
         let beat = watchdog.map(|watchdog| watchdog / 2).filter(|beat| !beat.is_zero());

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock;
+use crate::fatal::Fatal;
 use crate::once::{Limits, Scheduler, Snapshot, Time};
 
 /// What the format is called; another one is not read.
@@ -56,15 +57,11 @@ struct Content {
 }
 
 impl StateFile {
-    /// The file beside this socket; none where the kernel does not say which boot this is. Dry runs read what dry runs have written
-    /// only.
-    pub fn beside(socket: &Path, dry_run: bool) -> Option<Self> {
-        let boot = std::fs::read_to_string(BOOT_ID).inspect_err(|error| {
-            log::warn!("{BOOT_ID}: {error}: what is remembered will end with this process")
-        });
-        let header = Header { format: FORMAT, boot: boot.ok()?.trim().to_owned(), dry_run };
-        let path = socket.with_file_name("state.json");
-        Some(Self { path, header, written: 0, not_before: Time::ZERO, fails: false })
+    /// The file beside this socket. Dry runs read what dry runs have written only.
+    pub fn beside(socket: &Path, dry_run: bool) -> Result<Self, Fatal> {
+        let boot = std::fs::read_to_string(BOOT_ID).map_err(Fatal::at(BOOT_ID))?;
+        let (path, header) = (socket.with_file_name("state.json"), Header { format: FORMAT, boot, dry_run });
+        Ok(Self { path, header, written: 0, not_before: Time::ZERO, fails: false })
     }
 
     /// The scheduler that goes on where another one ended, or one that knows nothing yet. What is broken makes room, and can still be

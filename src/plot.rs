@@ -47,7 +47,6 @@ pub struct Timeline {
     bars: Vec<Bar>,
 }
 
-/// A load of a storm.
 #[derive(Debug, Deserialize)]
 struct Bar {
     module: String,
@@ -110,7 +109,6 @@ pub fn draw(mut storm: Timeline) -> String {
     svg.finish()
 }
 
-/// The storm in one line.
 fn facts(storm: &Timeline) -> String {
     let failed = storm.bars.iter().filter(|bar| bar.error.is_some()).count();
     [
@@ -124,7 +122,6 @@ fn facts(storm: &Timeline) -> String {
     .join(" · ")
 }
 
-/// The chart above.
 fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
     let bin = storm.bin_ms as f64 / 1e3;
     let highest = storm.requests.iter().max().map_or(0.0, |&requests| requests as f64 / bin);

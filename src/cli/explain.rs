@@ -58,7 +58,6 @@ fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
     found.into_iter().next_back().ok_or_else(|| Fatal::Usage(none()))
 }
 
-/// What would become of one of an alias' modules.
 fn explain(resolver: &mut Resolver, candidate: Candidate) -> Value {
     let Candidate { module, verdict, policy, options } = candidate;
     let plans = resolver.plans(&module, options.as_deref(), &mut HashSet::new());

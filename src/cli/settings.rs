@@ -24,13 +24,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// This boot's, where there is a /proc.
     pub(super) fn read_kernel_command_line(&mut self) {
         let line = std::fs::read("/proc/cmdline").unwrap_or_default();
         self.parse(&String::from_utf8_lossy(&line), Path::new(INITRAMFS).exists());
     }
 
-    /// That of whoever starts us.
     pub(super) fn read_environment(&mut self) {
         let Ok(text) = std::env::var("ADDONCE_LOG") else { return };
         match level(&text) {

@@ -38,7 +38,6 @@ pub(super) enum End {
     Slow,
 }
 
-/// A client's connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: UnixStream,

@@ -113,7 +113,6 @@ fn because_of(error: &LoadError) -> Option<&str> {
     }
 }
 
-/// Whole milliseconds from one time until another.
 fn until(then: Time, now: Time) -> u64 {
     millis(then.saturating_sub(now))
 }

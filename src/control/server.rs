@@ -256,7 +256,6 @@ impl Server {
         }
     }
 
-    /// Takes one message of a client, where it may call.
     fn take_message(&mut self, client: ClientId, now: Time) {
         let Some(connection) = self.connections.get_mut(&client) else { return };
         connection.queued = false;

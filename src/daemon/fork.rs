@@ -83,7 +83,6 @@ fn run(name: &str, mut report: File, work: impl FnOnce() -> Vec<u8>) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-/// Closes every descriptor but the first three and this one.
 fn close_others(keep: RawFd) {
     let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let descriptors: Vec<RawFd> =

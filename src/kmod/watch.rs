@@ -164,7 +164,6 @@ impl Watching {
             })
     }
 
-    /// Watches these, and nothing else any more.
     fn all(&mut self, files: &[PathBuf], config: &[PathBuf]) -> io::Result<()> {
         let before = std::mem::take(&mut self.watches);
         self.paths.clear();

@@ -147,7 +147,6 @@ impl Requesters {
         self.devices.len()
     }
 
-    /// One more request.
     pub(super) fn add(&mut self, by: Requester) {
         let mut heard = matches!(by.kind, Kind::Retry { .. }) || by.request <= self.last;
         if let Kind::Device { id, .. } = by.kind {

@@ -44,7 +44,6 @@ pub(super) enum Phase {
     Coming(Time, Duration),
 }
 
-/// A load in progress.
 #[derive(Debug)]
 pub(super) struct Load {
     pub plan: Arc<Plan>,
@@ -65,7 +64,6 @@ pub(super) struct Load {
     pub retries_with_dependency: bool,
 }
 
-/// The loads in progress.
 #[derive(Debug)]
 pub(super) struct Loads {
     loads: BTreeMap<Name, Load>,

@@ -371,7 +371,6 @@ impl Scheduler {
         self.want(modules, module, &Ask { always, options: options.clone(), ..ask.clone() }, now)
     }
 
-    /// Somebody wants a module.
     fn want(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {
         let named = u64::from(ask.pulled_in_by.is_none());
         match self.states.get(name) {
@@ -451,7 +450,6 @@ impl Scheduler {
         })
     }
 
-    /// Joins a load.
     fn join(&mut self, name: &Name, ask: &Ask<'_>) {
         let Some(load) = self.loads.get_mut(name) else { return };
         load.requesters.add(ask.by);
@@ -478,7 +476,6 @@ impl Scheduler {
         }
     }
 
-    /// Begins a load.
     fn start(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {
         let found = modules.initstate(name);
         if found == InitState::Live {
@@ -593,7 +590,6 @@ impl Scheduler {
         }
     }
 
-    /// Starts as many loads as there are slots.
     fn start_loads(&mut self, modules: &mut dyn Modules, now: Time) {
         while let Some(name) = self.loads.next_queued(now) {
             if let Err(error) = self.collect_again(modules, &name, now) {
@@ -676,7 +672,6 @@ impl Scheduler {
         }
     }
 
-    /// One load, one record.
     fn publish(&mut self, load: &Load, outcome: &Outcome, now: Time) {
         match outcome {
             Outcome::Live => self.stats.live += 1,
@@ -782,7 +777,6 @@ impl Scheduler {
         matches!(self.states.get(name), Some(State::Live))
     }
 
-    /// What a module that was asked for has come to.
     fn status(&self, name: &str) -> Status {
         match self.states.get(name) {
             Some(State::Live) => Status::Live,

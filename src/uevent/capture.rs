@@ -125,7 +125,6 @@ impl<R: BufRead> Iterator for Reader<R> {
     }
 }
 
-/// What a line stands for.
 fn record(line: &str) -> Result<Record, String> {
     const TIME: &str = "a uevent begins with its time in seconds, such as 0.000213, and a space";
     let (time, strings) = line.split_once(' ').ok_or(TIME)?;

@@ -89,7 +89,6 @@ pub fn parse_udev(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
     read(terminated(properties().ok_or(NO_HEADER)?)?, None)
 }
 
-/// The strings, the last one without its end.
 fn terminated(bytes: &[u8]) -> Result<&[u8], Malformed> {
     bytes.strip_suffix(b"\0").ok_or("it does not end with a NUL byte")
 }

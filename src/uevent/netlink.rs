@@ -137,7 +137,7 @@ impl Netlink {
     /// The next datagram, or why there is none. `buffer` wants [`BUFFER`] bytes.
     pub fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> Received<'b> {
         let size = buffer.len();
-        let (length, sender) = match receive(self.socket.as_raw_fd(), buffer) {
+        let (length, group) = match receive(self.socket.as_raw_fd(), buffer) {
             Ok(datagram) => datagram,
             Err(Errno::EAGAIN) => return Received::Drained,
             Err(Errno::ENOBUFS) => {
@@ -146,11 +146,11 @@ impl Netlink {
             }
             Err(errno) => return Received::Failed(errno.into()),
         };
-        let (counter, received) = match sender {
-            Sender::Stranger => (&mut self.counters.strangers, Received::Stranger),
-            _ if length >= size => (&mut self.counters.truncated, Received::Truncated),
-            Sender::Kernel => (&mut self.counters.kernel, Received::Kernel(&buffer[..length])),
-            Sender::Udev => (&mut self.counters.udev, Received::Udev(&buffer[..length])),
+        let (counter, received) = match group {
+            None => (&mut self.counters.strangers, Received::Stranger),
+            Some(_) if length >= size => (&mut self.counters.truncated, Received::Truncated),
+            Some(KERNEL_GROUP) => (&mut self.counters.kernel, Received::Kernel(&buffer[..length])),
+            Some(_) => (&mut self.counters.udev, Received::Udev(&buffer[..length])),
         };
         *counter += 1;
         received
@@ -181,25 +181,19 @@ impl AsRawFd for Netlink {
     }
 }
 
-/// Who sent a datagram.
-enum Sender {
-    Kernel,
-    Udev,
-    Stranger,
-}
-
-fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Sender)> {
+/// The length of a datagram, and the group of who sent it; none where that is a stranger.
+fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<u32>)> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut control = nix::cmsg_space!(UnixCredentials);
     let received = recvmsg::<NetlinkAddr>(socket, &mut parts, Some(&mut control), MsgFlags::empty())?;
     let is_root =
         |message| matches!(message, ControlMessageOwned::ScmCredentials(sender) if sender.uid() == 0);
-    let sender = match received.address {
+    let group = match received.address {
         // Nobody but the kernel has port 0: netlink_insert() gives it to no socket.
-        Some(address) if address.pid() == 0 => Sender::Kernel,
+        Some(address) if address.pid() == 0 => Some(KERNEL_GROUP),
         // A multicast needs CAP_NET_ADMIN over the network namespace; the credentials are the kernel's word, too.
-        Some(address) if address.groups() == UDEV_GROUP && received.cmsgs()?.any(is_root) => Sender::Udev,
-        _ => Sender::Stranger,
+        Some(address) if address.groups() == UDEV_GROUP && received.cmsgs()?.any(is_root) => Some(UDEV_GROUP),
+        _ => None,
     };
-    Ok((received.bytes, sender))
+    Ok((received.bytes, group))
 }

@@ -116,6 +116,10 @@ impl Question {
             let deadline = Instant::now() + if self.is_hold { ACCEPT_HOLD } else { ACCEPT };
             let mut pause = PAUSE;
             loop {
+                // For the end of a hold there is nobody else to ask.
+                if let Some(pid) = stopped(&self.socket).filter(|_| !self.is_hold) {
+                    return Err(format!("the daemon, PID {pid}, is stopped (SIGSTOP)"));
+                }
                 match reach(&self.socket, deadline) {
                     Ok(stream) => {
                         (starter.turn, starter.child) = (None, None);
@@ -203,6 +207,17 @@ fn reach(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     setsockopt(&stream, sockopt::SendTimeout, &TimeVal::microseconds(left))?;
     connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(stream.into())
+}
+
+/// The daemon, if somebody has stopped it: until it goes on, nobody answers. A service manager may listen for it, so its PID is that of
+/// who has the lock. One that a debugger has stopped is in another state, in which it also is now and then where it is only traced.
+fn stopped(socket: &Path) -> Option<u32> {
+    let (nonblock, path, mut pid) = (OFlag::O_NONBLOCK.bits(), socket.with_file_name("lock"), String::new());
+    let mut lock = File::options().read(true).custom_flags(nonblock).open(path).ok()?;
+    lock.read_to_string(&mut pid).ok()?;
+    let pid = pid.trim_end().parse().ok()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.contains(" (addonce) T ").then_some(pid)
 }
 
 /// The daemon, unless a service manager listens for it: then it is that one's to kill.

@@ -289,6 +289,42 @@ fn a_daemon_that_is_stopped_is_done_without_in_time() {
     });
 }
 
+/// SIGSTOP of a daemon that listens, of one that a service manager listens for, and of one that has not come to listening yet.
+#[test]
+fn a_daemon_that_is_known_to_be_stopped_is_done_without_at_once() {
+    with_modprobe("a_daemon_that_is_known_to_be_stopped_is_done_without_at_once", "kill -STOP $$", |place| {
+        let mut stopped = Command::new(place.path("addonce"));
+        let mut stopped = stopped.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        let state = || fs::read_to_string(format!("/proc/{}/stat", stopped.id())).expect("a process");
+        while !state().contains(") T ") {
+            thread::sleep(Duration::from_millis(5));
+        }
+        fs::write(place.path("lock"), format!("{}\n", stopped.id())).expect("write");
+        let mut listener = None;
+        for loaded in 1..=2 {
+            let (output, took) = place.run();
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            assert_eq!(place.calls()[1..].len(), loaded, "{:?}", place.calls());
+            listener.get_or_insert_with(|| place.listen());
+        }
+        assert_eq!(place.calls()[1..], ["modprobe -b -q -- acpi:LNXCPU:"; 2]);
+        // A hold is waited for.
+        let mut hold = place.spawn(&["--hold"]);
+        replies(listener.as_ref().expect("a socket"), &["{\"parameters\":{}}\0"]);
+        assert_eq!(hold.wait().expect("an end").code(), Some(0));
+        stopped.kill().expect("kill");
+        stopped.wait().expect("an end");
+        // What is no lock is nobody's, and not waited for.
+        fs::remove_file(place.path("lock")).expect("remove");
+        assert!(Command::new("mkfifo").arg(place.path("lock")).status().expect("mkfifo").success());
+        let mut program = place.spawn(&[]);
+        replies(listener.as_ref().expect("a socket"), &[ACCEPTED, ANSWER]);
+        assert_eq!(program.wait().expect("an end").code(), Some(0));
+        assert_eq!(place.calls().len(), 3);
+    });
+}
+
 #[test]
 fn where_addonce_cannot_run_modprobe_does_at_once() {
     with_modprobe("where_addonce_cannot_run_modprobe_does_at_once", "exit 5", |place| {

@@ -107,8 +107,14 @@ fn without_a_hold_a_program_asks() {
 #[test]
 fn while_addonce_holds_udev_runs_nothing() {
     let Some(udev) = Udev::new() else { return };
-    let udev = Udev { hold: "/proc/self/mounts", ..udev };
+    fs::write(udev.directory.path().join("rules/io.addonce"), "").expect("write");
+    let udev = Udev { hold: "/run/rules", ..udev };
     assert_eq!(udev.runs(), [""; 0]);
+    // Somebody's file, or his directory.
+    for hold in ["/proc/self/mounts", "/proc/self/task"] {
+        let udev = Udev { hold, ..Udev::new().expect("as before") };
+        assert_eq!(udev.runs(), [udev.program("")], "{hold}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -156,14 +156,20 @@ fn where_there_can_be_no_lock_it_says_so_at_once() {
     if !have(&TOOLS) {
         return;
     }
-    let place = Place::new();
     // As on a full /run, nothing comes of another try: whoever started it is to turn to modprobe.
-    std::fs::create_dir(place.directory.path().join("lock")).unwrap();
-    let began = Instant::now();
-    let output = place.serve().output().unwrap();
-    assert_eq!(output.status.code(), Some(5), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/lock: Is a directory"), "{output:?}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    for is_link in [false, true] {
+        let place = Place::new();
+        let (lock, target) = (place.directory.path().join("lock"), place.directory.path().join("target"));
+        let made = if is_link { symlink(&target, &lock) } else { std::fs::create_dir(&lock) };
+        made.unwrap();
+        let began = Instant::now();
+        let output = place.serve().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(5), "{said}");
+        assert!(said.contains("/lock: there is something that is no file: remove it"), "{said}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(!target.exists(), "what the link leads to");
+    }
 }
 
 #[test]

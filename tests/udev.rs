@@ -406,7 +406,7 @@ fn no_more_than_64_events_that_were_asked_for_again_are_outstanding() {
         machine.pipes(&modaliases);
         // What a daemon leaves that was killed.
         let directory = tempfile::tempdir().unwrap();
-        symlink("/proc/1/fd/1023/io.addonce", directory.path().join("hold")).unwrap();
+        symlink("/proc/1/fd/1023/", directory.path().join("hold")).unwrap();
         let flags = [many.flags(), vec![machine.devices.flag()]].concat();
         let running = Running::start_in(directory, addonce(), "debug", &flags);
         let mut again = Again::new(&running, &mut machine, &modaliases);
@@ -464,6 +464,21 @@ fn what_a_daemon_held_when_it_was_killed_the_next_one_asks_of_udev_again() {
         );
         until("all are asked for again", || asked(&machine) == 20);
         running.log.clear();
+    });
+}
+
+#[test]
+fn where_hold_cannot_be_made_it_says_why_and_programs_ask() {
+    with_udev("where_hold_cannot_be_made_it_says_why_and_programs_ask", || {
+        let many = Many::build(20);
+        let mut machine = Machine::new();
+        let mut running = machine.daemon(many.flags());
+        let hold = running.directory().join("hold");
+        fs::create_dir(&hold).unwrap();
+        (0..20).for_each(|n| machine.announce(&format!("/devices/test/{n}"), &many.modalias(n)));
+        let said = running.wait_for("udev's queue is not held");
+        assert!(said.contains(&format!("{}: Is a directory", hold.display())), "{said}");
+        assert!(!hold.join("io.addonce").exists());
     });
 }
 

@@ -48,6 +48,9 @@ pub fn take(
 /// Takes the lock, unless somebody holds it. After an error another try would come to the same.
 fn attempt(path: &Path) -> io::Result<Option<Flock<File>>> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::other("there is something that is no file: remove it"));
+    }
     let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) if file.metadata().ok().map(identity) == file_at(path) => {

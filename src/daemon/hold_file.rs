@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the hold does outside of its state machine: the file `hold` that udev's rules look at, and the events.
 //!
-//! `hold` is a symbolic link to our socket's name below /proc/PID/fd/N, where N is the socket's directory. udev's TEST follows
-//! it, so for the rules it is gone when the daemon is, however it went, and no other process of the same PID makes it true again.
-//! The link itself stays, as it does while the hold is released, and tells the next daemon that the last one died while it held.
+//! `hold` is a symbolic link to the socket's directory, by way of /proc/PID/fd. udev's TEST is for the socket in it, so for the rules
+//! it is gone when the daemon is, however it went; no other process of the same PID makes it true again, and neither does a file of
+//! that name. The link itself stays, as it does while the hold is released, and tells the next daemon that the last one died while
+//! it held.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,8 +19,8 @@ use crate::once::Time;
 
 /// Whose events they are that we write for ourselves: no device depends on it.
 pub(super) const KERNEL: &[u8] = b"/module/kernel";
-/// What udev's rules look at.
-const HOLD: &str = "hold";
+/// What udev's rules look at: the socket's name below it.
+pub(super) const HOLD: &str = "hold";
 /// What it is called while it is released.
 const RELEASED: &str = "hold.released";
 /// The link before it is complete.
@@ -51,9 +52,8 @@ impl HoldFile {
             Some(held) => held,
             None => (File::open(self.path("."))?, now),
         };
-        let name = self.socket.file_name().ok_or(ErrorKind::InvalidInput)?;
-        let here = format!("/proc/{}/fd/{}", std::process::id(), directory.as_raw_fd());
-        let target = Path::new(&here).join("./".repeat(recoveries as usize) + &name.to_string_lossy());
+        let here = format!("/proc/{}/fd/{}/", std::process::id(), directory.as_raw_fd());
+        let target = here + &"./".repeat(recoveries as usize);
         let new = self.path(NEW);
         let _ = fs::remove_file(&new);
         symlink(target, &new)?;
@@ -86,7 +86,8 @@ impl HoldFile {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file beside the socket.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.socket.with_file_name(name)
     }
 }

@@ -311,6 +311,13 @@ impl Daemon {
                     hold::RECOVERIES
                 ),
             }
+            if let (hold::Action::Publish(_), Err(error)) = (action, &result) {
+                let hold = file.path(hold_file::HOLD);
+                log::warn!(
+                    "{}: {error}: udev's queue is not held, and each device runs a program; only addonce's link may be there",
+                    hold.display()
+                );
+            }
             log::debug!("hold: {action:?}: {result:?}");
             hold.performed(action, result.is_ok(), now);
         }

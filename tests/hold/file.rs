@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The file `hold`: what udev sees of it, and the next daemon.
+//! The link `hold`: what udev sees of it, and the next daemon.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use addonce::daemon::hold_file::HoldFile;
 use addonce::once::Time;
 
 const NOW: Time = Duration::from_secs(1);
+
+/// What udev's TEST says.
+fn udev_sees(hold: &Path) -> bool {
+    hold.join("io.addonce").exists()
+}
 
 /// A socket in a directory of its own, and the path of the link.
 fn place() -> (tempfile::TempDir, PathBuf, UnixListener) {
@@ -28,11 +33,11 @@ fn udev_sees_hold_for_as_long_as_it_is_published() {
     let (mut file, stale) = HoldFile::beside(&socket);
     assert_eq!(stale, None);
     file.publish(0, NOW).expect("published");
-    assert!(hold.exists(), "what udev's TEST sees");
+    assert!(udev_sees(&hold));
     file.unpublish();
-    assert!(!hold.exists());
+    assert!(!udev_sees(&hold));
     file.publish(1, NOW).expect("published once more");
-    assert!(hold.exists() && !socket.with_file_name("hold.released").is_symlink());
+    assert!(udev_sees(&hold) && !socket.with_file_name("hold.released").is_symlink());
     file.forget();
     assert!(!hold.is_symlink());
     assert_eq!(HoldFile::beside(&socket).1, None);
@@ -49,7 +54,7 @@ fn what_a_dead_daemon_leaves_is_seen_by_the_next_and_not_by_udev() {
             dead.unpublish();
         }
         drop(dead);
-        assert!(!hold.exists(), "the directory was closed with its process");
+        assert!(!udev_sees(&hold), "the directory was closed with its process");
         let (mut next, stale) = HoldFile::beside(&socket);
         assert_eq!(stale, Some(recoveries));
         next.forget();
@@ -71,10 +76,25 @@ fn another_process_of_the_same_pid_does_not_make_it_true_again() {
         let link = link.replace(&format!("/fd/{ours}/"), &format!("/fd/{}/", theirs.as_raw_fd()));
         fs::remove_file(&hold).expect("remove");
         symlink(&link, &hold).expect("symlink");
-        assert!(!hold.exists(), "{link}");
+        assert!(!udev_sees(&hold), "{link}");
         fs::remove_file(&hold).expect("remove");
         file.publish(0, NOW).expect("published");
     }
+}
+
+#[test]
+fn whatever_else_has_its_name_udev_does_not_take_it_for_a_hold() {
+    let (_directory, socket, _listener) = place();
+    let hold = socket.with_file_name("hold");
+    let (mut file, _) = HoldFile::beside(&socket);
+    fs::write(&hold, "").expect("write");
+    assert!(!udev_sees(&hold));
+    file.publish(0, NOW).expect("in its place");
+    assert!(udev_sees(&hold));
+    file.forget();
+    fs::create_dir_all(hold.join("precious")).expect("mkdir");
+    assert!(!udev_sees(&hold) && file.publish(0, NOW).is_err());
+    assert!(!udev_sees(&hold) && hold.join("precious").exists());
 }
 
 #[test]

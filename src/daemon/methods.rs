@@ -12,9 +12,6 @@ use crate::control::server::Server;
 use crate::escape::unescape;
 use crate::once::{AddOnce, ClientId, Origin, Request, Time};
 
-/// The scheduler wants a client for a retry. Clients have higher numbers.
-const NOBODY: ClientId = 0;
-
 /// The clients, and what is only for them.
 pub(super) struct Clients {
     pub server: Server,
@@ -92,12 +89,7 @@ impl Daemon {
                 Err(parameter) => Reply::invalid_parameter(parameter),
             },
             (Method::Retry { modules }, client) => {
-                let modules = modules.unwrap_or_default();
-                self.core.retry(&mut self.resolver, client.unwrap_or(NOBODY), &modules, now);
-                if client.is_none() {
-                    self.core.client_gone(NOBODY);
-                }
-                return;
+                return self.core.retry(&mut self.resolver, client, &modules.unwrap_or_default(), now);
             }
             (_, None) => return,
             (Method::Settle {}, Some(client)) => return clients.settling.push(client),

@@ -164,7 +164,13 @@ impl Scheduler {
 
     /// An administrator wants these modules attempted now, whatever is remembered of them; where none is named, all that are
     /// remembered as failed.
-    pub fn retry(&mut self, modules: &mut dyn Modules, client: ClientId, names: &[String], now: Time) {
+    pub fn retry(
+        &mut self,
+        modules: &mut dyn Modules,
+        client: Option<ClientId>,
+        names: &[String],
+        now: Time,
+    ) {
         self.refresh(modules);
         let by = self.requester(&Origin::Admin);
         let mut answers = Vec::new();
@@ -179,7 +185,7 @@ impl Scheduler {
             let status = self.want(modules, &name, &Ask::new(by, name.as_bytes(), &Origin::Admin), now);
             answers.push((name, status));
         }
-        self.waiters.push((client, answers));
+        self.waiters.extend(client.map(|client| (client, answers)));
         self.answer();
         self.start_loads(modules, now);
     }

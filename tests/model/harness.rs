@@ -168,7 +168,7 @@ impl<'a> Harness<'a> {
             Step::Retry => {
                 let client = self.client();
                 self.ledger.retry(self.now, &self.tree.fake.live);
-                self.core.retry(&mut self.tree, client, &[], self.now);
+                self.core.retry(&mut self.tree, Some(client), &[], self.now);
                 self.act();
             }
             Step::Gone(back) => {

@@ -145,7 +145,7 @@ fn line(world: &World, step: Step, clients: u64) -> String {
              b\"/devices/{device}\", genuine: {genuine} }}) }});",
             alias(a)
         ),
-        Step::Retry => format!("s.core.retry(&mut s.world, {clients}, &[], s.now());"),
+        Step::Retry => format!("s.core.retry(&mut s.world, Some({clients}), &[], s.now());"),
         Step::Gone(back) => format!("s.core.client_gone({});", clients.saturating_sub(back)),
         Step::ByHand(m) => format!("s.loaded_by_hand(\"{}\"); // after what it needs", of(m)),
         Step::Unload(m) => format!("s.unloaded(\"{}\"); // if it is live and not in use", of(m)),

@@ -2,7 +2,7 @@
 //! `addonce record`: the kernel's uevents, as they come, in a file.
 
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use nix::sys::signalfd::SignalFd;
 use super::options::BufferOption;
 use crate::daemon::signals;
 use crate::fatal::Fatal;
-use crate::uevent::capture::{LINE_MAX, Writer};
+use crate::uevent::capture::Writer;
 use crate::uevent::netlink::{BUFFER, Netlink, Received};
 
 /// Write the kernel's uevents to a file as they come, until a signal or the bound ends it: what `addonce replay` reads.
@@ -45,8 +45,7 @@ impl Command {
         };
         let signals = signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
         let mut netlink = Netlink::open(self.buffer.receive_buffer)?;
-        // A record goes out in one write.
-        let mut writer = Writer::new(BufWriter::with_capacity(LINE_MAX, to)).map_err(&unwritable)?;
+        let mut writer = Writer::new(to).map_err(&unwritable)?;
         log::info!("recording uevents to {file}");
         let began = Instant::now();
         match self.record(&signals, &mut netlink, &mut writer, began) {
@@ -69,7 +68,6 @@ impl Command {
     ) -> io::Result<()> {
         let (mut buffer, mut dropped) = (vec![0; BUFFER], 0);
         while netlink.counters.kernel < self.count.get() {
-            writer.flush()?;
             if signals::next(signals).map_err(io::Error::other)?.is_some() {
                 break;
             }
@@ -96,6 +94,6 @@ impl Command {
                 }
             }
         }
-        writer.flush()
+        Ok(())
     }
 }

@@ -12,18 +12,19 @@
 //! with a space before each. The NUL byte that ends each string goes without saying, and a lone backslash at the end of the line
 //! says that the last one is missing. Space, backslash and bytes outside of printable ASCII are written `\xNN`.
 //!
-//! A datagram has at most [`LONGEST`] bytes. A reader, whose file anybody may have edited, reads no further into a line than such a
-//! one can be long.
+//! A reader, whose file anybody may have edited, reads no further into a line than the longest datagram can be long.
 
 use std::io::{self, BufRead, Read, Write};
 use std::time::Duration;
 
-use super::message::LONGEST;
 use crate::escape::{escape, unescape};
 
 const HEADER: &str = "addonce-capture 1";
+/// The longest datagram, in bytes. The kernel fills at most 2 KiB with strings (`UEVENT_BUFFER_SIZE`, DEVPATH among them) and
+/// once more the path in the header.
+pub const LONGEST: usize = 16 * 1024;
 /// The longest line: every byte escaped, and the time before it.
-pub const LINE_MAX: usize = 4 * LONGEST + 64;
+const LINE_MAX: usize = 4 * LONGEST + 64;
 const TOO_LONG: &str = "the uevent is longer than 16384 bytes";
 
 /// One datagram and when it came.
@@ -35,7 +36,7 @@ pub struct Record {
     pub datagram: Vec<u8>,
 }
 
-/// Writes a capture. What it is given should be buffered; nothing is flushed but by [`Writer::flush`].
+/// Writes a capture, each datagram in one write.
 #[derive(Debug)]
 pub struct Writer<W>(W);
 
@@ -46,27 +47,20 @@ impl<W: Write> Writer<W> {
         Ok(Self(to))
     }
 
-    /// Adds one datagram. InvalidInput if it is too long to be read back.
+    /// Adds one datagram.
     pub fn write(&mut self, at: Duration, datagram: &[u8]) -> io::Result<()> {
-        if datagram.len() > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, TOO_LONG));
-        }
         let (strings, end) = match datagram.strip_suffix(b"\0") {
             Some(strings) => (strings, ""),
             None => (datagram, "\\"),
         };
         let text = escape(strings).replace(' ', "\\x20").replace("\\x00", " ");
-        writeln!(self.0, "{}.{:06} {text}{end}", at.as_secs(), at.subsec_micros())
+        let line = format!("{}.{:06} {text}{end}\n", at.as_secs(), at.subsec_micros());
+        self.0.write_all(line.as_bytes())
     }
 
     /// Adds a comment, one line of it: between records, where it is about what is not there.
     pub fn comment(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.0, "# {}", text.replace(|byte: char| byte.is_control(), " "))
-    }
-
-    /// Hands on what is buffered: a capture that is cut short afterwards reads up to here.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
     }
 }
 

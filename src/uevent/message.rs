@@ -6,10 +6,6 @@
 //! over, because drivers and rules may add what they like. Of a key given twice the last counts, as in udev: an event that was
 //! sent through port 0 and already had a SEQNUM gets the kernel's behind it.
 
-/// The longest datagram of the kernel, in bytes. It fills at most 2 KiB with strings (`UEVENT_BUFFER_SIZE`, DEVPATH among
-/// them) and once more the path in the header, so what is longer came from no kernel we know.
-pub const LONGEST: usize = 16 * 1024;
-
 /// What happened to the device, as far as addonce cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -28,8 +24,6 @@ pub struct Uevent<'a> {
     pub action: Action,
     /// The device's place under /sys, with its leading slash.
     pub devpath: &'a [u8],
-    /// The bus or class it belongs to.
-    pub subsystem: Option<&'a [u8]>,
     /// What drivers are looked up by; never empty. Of several the last, which is the only one that udev keeps.
     pub modalias: Option<&'a [u8]>,
     /// The one before it: the kernel gives some ACPI devices two, `acpi:` and `of:`.
@@ -48,7 +42,7 @@ impl<'a> Uevent<'a> {
     /// `remove@/module/NAME` that it was unloaded.
     pub fn module(&self) -> Option<&'a [u8]> {
         let name = self.devpath.strip_prefix(b"/module/")?;
-        (self.subsystem == Some(b"module") && !name.is_empty() && !name.contains(&b'/')).then_some(name)
+        (!name.is_empty() && !name.contains(&b'/')).then_some(name)
     }
 
     /// Everything that drivers are looked up by, in the order of the event.
@@ -62,14 +56,10 @@ pub type Malformed = &'static str;
 
 const NO_HEADER: Malformed = "its header is neither ACTION@DEVPATH nor libudev's";
 
-/// Reads a datagram of the kernel. One that contradicts itself is refused whole.
+/// Reads a datagram of the kernel. What its header says the strings say again.
 pub fn parse(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
-    if datagram.len() > LONGEST {
-        return Err("it is longer than 16384 bytes");
-    }
     let (header, strings) = cut(terminated(datagram)?);
-    let at = memchr::memchr(b'@', header).filter(|&at| at > 0).ok_or(NO_HEADER)?;
-    read(strings, Some((&header[..at], &header[at + 1..])))
+    if header.contains(&b'@') { read(strings) } else { Err(NO_HEADER) }
 }
 
 /// Reads a datagram of udevd: `struct monitor_netlink_header` of systemd's libsystemd/sd-device/device-monitor.c, the same
@@ -86,7 +76,7 @@ pub fn parse_udev(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
         let begin = number(16)?;
         datagram.get(begin..begin.checked_add(number(20)?)?)
     };
-    read(terminated(properties().ok_or(NO_HEADER)?)?, None)
+    read(terminated(properties().ok_or(NO_HEADER)?)?)
 }
 
 fn terminated(bytes: &[u8]) -> Result<&[u8], Malformed> {
@@ -101,9 +91,9 @@ fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Reads the keys that mean something here; action and path of a header have to be the same.
-fn read<'a>(mut strings: &'a [u8], header: Option<(&'a [u8], &'a [u8])>) -> Result<Uevent<'a>, Malformed> {
-    let (mut action, mut devpath, mut subsystem, mut seqnum) = (None, None, None, None);
+/// Reads the keys that mean something here.
+fn read(mut strings: &[u8]) -> Result<Uevent<'_>, Malformed> {
+    let (mut action, mut devpath, mut seqnum) = (None, None, None);
     let (mut modalias, mut other_modalias, mut uuid, mut argument) = (None, None, None, None);
     while !strings.is_empty() {
         let string;
@@ -119,7 +109,6 @@ fn read<'a>(mut strings: &'a [u8], header: Option<(&'a [u8], &'a [u8])>) -> Resu
             }
             b"ACTION" => &mut action,
             b"DEVPATH" => &mut devpath,
-            b"SUBSYSTEM" => &mut subsystem,
             b"SEQNUM" => &mut seqnum,
             b"SYNTH_UUID" => &mut uuid,
             b"SYNTH_ARG_ADDONCE" => &mut argument,
@@ -129,11 +118,6 @@ fn read<'a>(mut strings: &'a [u8], header: Option<(&'a [u8], &'a [u8])>) -> Resu
     }
     let action = action.ok_or("it has no ACTION")?;
     let devpath = devpath.ok_or("it has no DEVPATH")?;
-    match header {
-        Some((other, _)) if other != action => return Err("its ACTION is not the one in its header"),
-        Some((_, other)) if other != devpath => return Err("its DEVPATH is not the one in its header"),
-        _ => {}
-    }
     if !devpath.starts_with(b"/") {
         return Err("its device path does not begin with a slash");
     }
@@ -145,7 +129,7 @@ fn read<'a>(mut strings: &'a [u8], header: Option<(&'a [u8], &'a [u8])>) -> Resu
     let seqnum = number(seqnum.ok_or("it has no SEQNUM")?).ok_or("its SEQNUM is not a number of 64 bits")?;
     let [modalias, other_modalias] =
         [modalias, other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
-    Ok(Uevent { action, devpath, subsystem, modalias, other_modalias, seqnum, uuid, argument })
+    Ok(Uevent { action, devpath, modalias, other_modalias, seqnum, uuid, argument })
 }
 
 fn number(digits: &[u8]) -> Option<u64> {

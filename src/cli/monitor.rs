@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::query::{Query, print};
 use crate::control::client::Conversation;
-use crate::daemon::log_lines;
+use crate::control::json::line;
 use crate::fatal::Fatal;
 
 /// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
@@ -24,7 +24,7 @@ impl Command {
         records.ask("Monitor", Value::Null, true)?;
         loop {
             let record = records.next(None)?["add_once"].take();
-            let line = if self.query.json { record.to_string() } else { log_lines::line(&record) };
+            let line = if self.query.json { record.to_string() } else { line(&record) };
             if !print(&format!("{line}\n"))? {
                 return Ok(ExitCode::SUCCESS);
             }

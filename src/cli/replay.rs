@@ -14,7 +14,6 @@ use super::options::{CoreOptions, unreadable};
 use super::query::{fill, list, number, show};
 use crate::control::json;
 use crate::daemon::events::{Event, of_kernel};
-use crate::daemon::log_lines;
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, Tree};
 use crate::once::Limits;
@@ -102,7 +101,7 @@ pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<V
 
 /// The same as text: a line for each load, and the sum.
 pub fn page(told: &Value) -> String {
-    let lines: String = list(told, "/add_once").iter().map(|load| log_lines::line(load) + "\n").collect();
+    let lines: String = list(told, "/add_once").iter().map(|load| json::line(load) + "\n").collect();
     let seconds = told["seconds"].as_f64().unwrap_or_default();
     let sum = fill(SUM, told);
     format!("{lines}replay: {} uevents in {seconds:.1} s, {sum}", number(told, "/uevents"))

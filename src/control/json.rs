@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::protocol::Reply;
-use crate::escape::escape;
+use crate::escape::{escape, head};
 use crate::once::outcome::errno_name;
 use crate::once::{AddOnce, Answer, Failure, LoadError, Name, Outcome, Stage, Status, Time};
 
@@ -54,6 +54,34 @@ pub fn add_once(record: &AddOnce, dry_run: bool) -> Value {
         "load_us": record.load.as_micros() as u64,
         "pulled_in_by": record.pulled_in_by.as_deref(),
     })
+}
+
+/// The same as one line for people and grep: `add_once MODULE live|failed` and then `key=value`, the modalias shortened.
+pub fn line(ended: &Value) -> String {
+    let text = |key: &str| ended[key].as_str();
+    let number = |key: &str| ended[key].as_u64().unwrap_or_default();
+    let given = |key: &str| text(key).map(|value| format!("{key}={value}"));
+    let millis = |key: &str| format!("{:.1}ms", number(key) as f64 / 1e3);
+    let mut words = vec![format!(
+        "add_once {} {}",
+        text("module").unwrap_or_default(),
+        text("outcome").unwrap_or_default()
+    )];
+    words.extend(ended["dry_run"].as_bool().filter(|is_dry| *is_dry).map(|_| "dry_run".into()));
+    words.extend(text("error").map(|error| format!("errno={error}")));
+    words.extend(given("stage"));
+    words.extend(given("because_of"));
+    words.push(format!("asked={}", number("asked")));
+    words.push(format!("waited={} load={}", millis("waited_us"), millis("load_us")));
+    words.extend(given("pulled_in_by"));
+    words.push(format!("alias={}", head(text("modalias").unwrap_or_default(), 64)));
+    words.extend(given("devpath"));
+    match (number("first_seqnum"), number("last_seqnum")) {
+        (0, _) => {}
+        (first, last) if first == last => words.push(format!("seqnum={first}")),
+        (first, last) => words.push(format!("seqnum={first}..{last}")),
+    }
+    words.join(" ")
 }
 
 /// A load that ended, as a bar of a timeline.

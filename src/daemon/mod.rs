@@ -11,7 +11,6 @@ pub mod history;
 pub mod hold;
 pub mod hold_file;
 pub mod loads;
-pub mod log_lines;
 mod methods;
 pub mod notify;
 pub mod outstanding;
@@ -32,7 +31,7 @@ use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use serde_json::json;
 
-use crate::control::json::{add_once, answers};
+use crate::control::json::{add_once, answers, line};
 use crate::control::listener::Listener;
 use crate::control::protocol::Reply;
 use crate::control::server::{Bounds, Server};
@@ -357,7 +356,7 @@ impl Daemon {
                 (Action::Load(plan), _) => self.loads.start(&plan),
                 (Action::Publish(record), clients) => {
                     let ended = add_once(&record, dry_run);
-                    log::info!("{}", log_lines::line(&ended));
+                    log::info!("{}", line(&ended));
                     clients.iter_mut().for_each(|clients| clients.publish(&record, &ended, now));
                 }
                 (Action::Answer(client, given), Some(clients)) => {

@@ -15,7 +15,6 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
@@ -26,11 +25,13 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
+
+#[path = "../../src/control/wire.rs"]
+mod wire;
+
+use wire::{left, reach, receive};
 
 /// Where the daemon listens; ADDONCE_SOCKET names another place.
 const SOCKET: &str = "/run/addonce/io.addonce";
@@ -52,8 +53,6 @@ const LIVES: u32 = 3;
 /// Between two looks at whether somebody listens, at first. Doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest reply: a modalias names some tens of modules.
-const LONGEST: usize = 1 << 20;
 /// Where modprobe is, in the order of trial; the last is looked for in PATH.
 const MODPROBE: [&str; 4] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "modprobe"];
 
@@ -165,7 +164,8 @@ impl Question {
                 (false, Said::Accepted) => heard + DEATH,
                 (false, _) => deadline,
             };
-            match receive(&mut stream, &mut read, until) {
+            let reply = receive(&mut stream, &mut read, Some(until));
+            match reply.map(|reply| String::from_utf8_lossy(&reply).into_owned()) {
                 Ok(reply) if reply.contains("\"continues\":true") => {
                     (heard, silence, gone) = (Instant::now(), SILENCE, Said::Accepted);
                 }
@@ -200,15 +200,6 @@ impl Question {
     }
 }
 
-/// Connects. Where the queue of connections is full it waits, until the deadline.
-fn reach(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
-    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let left = i64::try_from(left(deadline)?.as_micros()).unwrap_or(i64::MAX);
-    setsockopt(&stream, sockopt::SendTimeout, &TimeVal::microseconds(left))?;
-    connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(stream.into())
-}
-
 /// The daemon, if somebody has stopped it: until it goes on, nobody answers. A service manager may listen for it, so its PID is that of
 /// who has the lock. One that a debugger has stopped is in another state, in which it also is now and then where it is only traced.
 fn stopped(socket: &Path) -> Option<u32> {
@@ -225,33 +216,6 @@ fn started_by_a_program(stream: &UnixStream) -> Option<Pid> {
     let listener = getsockopt(stream, sockopt::PeerCredentials).ok()?.pid();
     let name = fs::read_to_string(format!("/proc/{listener}/comm")).ok()?;
     (name.trim_end() == "addonce").then(|| Pid::from_raw(listener))
-}
-
-/// The next message. What was `read` beyond the last one comes first, and what is read beyond this one is left there.
-fn receive(stream: &mut UnixStream, read: &mut Vec<u8>, deadline: Instant) -> io::Result<String> {
-    let mut chunk = [0; 4096];
-    loop {
-        if let Some(end) = read.iter().position(|byte| *byte == 0) {
-            let rest = read.split_off(end + 1);
-            return Ok(String::from_utf8_lossy(&std::mem::replace(read, rest)).into_owned());
-        }
-        if read.len() > LONGEST {
-            return Err(ErrorKind::InvalidData.into());
-        }
-        stream.set_read_timeout(Some(left(deadline)?))?;
-        match stream.read(&mut chunk) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(size) => read.extend_from_slice(&chunk[..size]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// The time that is left; an error where there is none.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// Answers have fields of that name, too, but none with a dotted name.

@@ -3,25 +3,20 @@
 //!
 //! It waits at most as long as the caller says, and a reply is bounded, since whoever listens at the path may not be addonce.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
-use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 
-use super::protocol::{Call, NAME, Reply, frame, take};
+use super::protocol::{Call, NAME, Reply, frame};
+use super::wire::{reach, receive};
 use crate::fatal::Fatal;
 
-/// The longest reply: some thousands of failures.
-const LONGEST: usize = 4 << 20;
-/// To connect and to send a call may take so many seconds in all, where the backlog is full or the daemon is stopped.
-const PATIENCE: u32 = 10;
-/// The least that a read may wait.
+/// To connect and to send a call may take so long in all, where the backlog is full or the daemon is stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The least that a reply is waited for: no time at all cannot be asked for.
 const LEAST: Duration = Duration::from_millis(1);
 
 /// Calls a method and returns the reply's parameters. The error is that there is no daemon, no reply in time, or what it replied.
@@ -49,18 +44,18 @@ impl Conversation {
     /// Connects.
     pub fn open(path: &Path) -> Result<Self, Fatal> {
         let at = path.display();
-        let stream = connected(path).map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ECONNREFUSED => Fatal::NoDaemon(format!(
+        let stream = reach(path, Instant::now() + PATIENCE).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Fatal::NoDaemon(format!(
                 "{at}: no daemon listens here: start one with `addonce daemon`, or name its socket with --socket"
             )),
-            Errno::EACCES | Errno::EPERM => Fatal::System(format!(
-                "{at}: {}: only root may ask the daemon; `addonce status` and `addonce failed` work for everybody",
-                errno.desc()
+            ErrorKind::PermissionDenied => Fatal::System(format!(
+                "{at}: only root may ask the daemon; `addonce status` and `addonce failed` work for everybody"
             )),
-            Errno::EAGAIN => Fatal::TimedOut(format!(
-                "{at}: the daemon accepts no connection within {PATIENCE} s: its log says why"
+            ErrorKind::WouldBlock => Fatal::TimedOut(format!(
+                "{at}: the daemon accepts no connection within {} s: its log says why",
+                PATIENCE.as_secs()
             )),
-            _ => Fatal::System(format!("{at}: {}", errno.desc())),
+            _ => Fatal::System(format!("{at}: {error}")),
         })?;
         Ok(Self { socket: path.to_owned(), method: "", stream, input: Vec::new() })
     }
@@ -74,25 +69,9 @@ impl Conversation {
 
     /// The next reply's parameters.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Value, Fatal> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let mut chunk = [0; 4096];
-        loop {
-            if let Some(reply) = take(&mut self.input) {
-                return self.parse(&reply);
-            }
-            if self.input.len() > LONGEST {
-                let socket = self.socket.display();
-                return Err(Fatal::System(format!("{socket}: the reply is longer than {LONGEST} bytes")));
-            }
-            // No time at all cannot be asked for.
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).max(LEAST));
-            match self.stream.set_read_timeout(left).and_then(|()| self.stream.read(&mut chunk)) {
-                Ok(0) => return Err(self.broken(&ErrorKind::UnexpectedEof.into(), timeout)),
-                Ok(read) => self.input.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.broken(&error, timeout)),
-            }
-        }
+        let deadline = timeout.map(|timeout| Instant::now() + timeout.max(LEAST));
+        let reply = receive(&mut self.stream, &mut self.input, deadline);
+        self.parse(&reply.map_err(|error| self.broken(&error, timeout))?)
     }
 
     fn parse(&self, reply: &[u8]) -> Result<Value, Fatal> {
@@ -119,22 +98,9 @@ impl Conversation {
             }
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Fatal::TimedOut(format!(
                 "{method}: no answer within {} s: `addonce status` names what is loading",
-                timeout.map_or(PATIENCE.into(), |timeout| timeout.as_secs_f64())
+                timeout.unwrap_or(PATIENCE).as_secs_f64()
             )),
             _ => Fatal::System(format!("{socket}: {error}")),
         }
     }
-}
-
-/// Connects, with a bound for connecting and sending: unix(7), net/unix/af_unix.c `unix_wait_for_peer()`.
-fn connected(path: &Path) -> nix::Result<UnixStream> {
-    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&stream, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE.into()))?;
-    let address = UnixAddr::new(path)?;
-    while let Err(errno) = connect(stream.as_raw_fd(), &address) {
-        if errno != Errno::EINTR {
-            return Err(errno);
-        }
-    }
-    Ok(stream.into())
 }

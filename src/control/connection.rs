@@ -8,7 +8,8 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use mio::net::UnixStream;
 
-use super::protocol::{Reply, frame, take};
+use super::protocol::{Reply, frame};
+use super::wire::take;
 use crate::once::Time;
 
 /// The longest message of a client, in bytes: a modalias is about 2 KiB at most, four times that when escaped.

@@ -12,6 +12,7 @@ pub mod lock;
 pub mod process;
 pub mod protocol;
 pub mod server;
+mod wire;
 
 /// Where the daemon listens.
 pub const SOCKET: &str = "/run/addonce/io.addonce";

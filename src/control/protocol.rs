@@ -157,11 +157,3 @@ pub(super) fn frame(message: &impl Serialize) -> Vec<u8> {
     frame.push(0);
     frame
 }
-
-/// Takes the first message, without its NUL, out of what has come in.
-pub(super) fn take(input: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let rest = input.split_off(memchr::memchr(0, input)? + 1);
-    let mut message = std::mem::replace(input, rest);
-    message.pop();
-    Some(message)
-}

@@ -94,6 +94,10 @@ fn a_client_waits_for_the_outcome_and_hears_of_a_name_nobody_knows() {
         for nothing in [["load", ""], ["retry", ""]] {
             assert_eq!(running.ask(&nothing).status.code(), Some(1), "{nothing:?}");
         }
+        let output = running.ask(&["retry", "fx_top", "fxnone"]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said, "fx_top: live\nfxnone: no module is known by this name\n");
         let answers = running.json(&["load", "--json", "fxblack:1"]);
         assert_eq!(answers["answers"][0]["state"], "blacklisted");
     });

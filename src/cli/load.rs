@@ -75,8 +75,7 @@ impl Load {
 impl Retry {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let reply = call(&self.query.socket.socket, "Retry", json!({ "modules": self.modules }), None)?;
-        let named = (!self.modules.is_empty()).then(|| self.modules.join(" "));
-        told(&self.query, &reply, named.as_deref())
+        told(&self.query, &reply, None)
     }
 }
 
@@ -92,7 +91,7 @@ fn told(query: &Query, reply: &Value, named: Option<&str>) -> Result<ExitCode, F
     if let Some(name) = unknown.filter(|_| !query.json) {
         log::error!("no module is known for {name}: `addonce explain` shows how it is looked up");
     }
-    let failed = answers.iter().any(|answer| answer["state"] == "failed");
+    let failed = answers.iter().any(|answer| answer["state"] == "failed" || answer["state"] == "unknown");
     Ok(if failed || unknown.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -102,6 +101,7 @@ fn line(answer: &Value) -> String {
     let why = match text(answer, "/state") {
         "failed" => &format!("failed: {}{again}", text(answer, "/reason")),
         "blacklisted" => "not loaded: blacklisted in modprobe.d or on the kernel command line",
+        "unknown" => "no module is known by this name",
         "ruled_out" => "not loaded: ruled out by hwdb (ADDONCE, ADDONCE_UNLESS)",
         state => state,
     };

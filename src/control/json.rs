@@ -23,6 +23,7 @@ fn answer(module: &Name, status: &Status, now: Time) -> Value {
         Status::Blacklisted => "blacklisted",
         Status::RuledOut => "ruled_out",
         Status::Loading => "loading",
+        Status::Unknown => "unknown",
         Status::Failed { error, retry_at } => {
             let mut value = load_error(error);
             value["module"] = json!(&**module);

@@ -54,6 +54,8 @@ pub enum Status {
     },
     /// It is being loaded: not known yet.
     Loading,
+    /// Nothing is known by this name, which stands in the module's place.
+    Unknown,
 }
 
 /// A module and what became of it.
@@ -176,7 +178,11 @@ impl Scheduler {
         let mut answers = Vec::new();
         for name in names {
             let ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
-            for candidate in &*self.aliases.resolve(name.as_bytes(), modules) {
+            let candidates = self.aliases.resolve(name.as_bytes(), modules);
+            if candidates.is_empty() {
+                answers.push((name.as_str().into(), Status::Unknown));
+            }
+            for candidate in &*candidates {
                 answers.push((candidate.module.clone(), self.candidate(modules, candidate, &ask, now)));
             }
         }

@@ -97,6 +97,7 @@ fn modules_without_relations_are_attempted_exactly_when_the_rules_say() {
             Status::Builtin => Word::Builtin,
             Status::Blacklisted => Word::Blacklisted,
             Status::RuledOut => Word::RuledOut,
+            Status::Unknown => unreachable!("every name is known"),
             Status::Failed { error, retry_at } => Word::Failed(error.errno, *retry_at),
             Status::Loading => unreachable!("a client is never told so"),
         };

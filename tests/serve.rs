@@ -4,7 +4,9 @@
 mod common;
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -200,6 +202,32 @@ fn what_was_announced_before_its_socket_was_open_is_on_its_way() {
 }
 
 /// Where a daemon would listen.
+/// A program that was killed between the start of a daemon and its question is a device without its modules.
+#[test]
+fn what_it_was_started_for_it_asks_for_itself_should_nobody_come() {
+    with_udev("what_it_was_started_for_it_asks_for_itself_should_nobody_come", || {
+        let place = Place::new();
+        let start = || {
+            let mut serve = place.serve();
+            serve.env("MODALIAS", "fxopt:1").env("DEVPATH", "/devices/x").env("SEQNUM", "4294967296");
+            serve.spawn().unwrap()
+        };
+        let said = ended(start());
+        assert!(said.contains("add_once fx_opt live") && said.contains("seqnum=4294967296"), "{said}");
+        // It comes.
+        let serve = start();
+        place.wait_for_socket();
+        let call = r#"{"method":"io.addonce.Load","parameters":{"alias":"fxopt:1","devpath":"/devices/x","seqnum":4294967296}}"#;
+        let mut program = UnixStream::connect(place.directory.path().join("io.addonce")).unwrap();
+        program.write_all(format!("{call}\0").as_bytes()).unwrap();
+        program.read_exact(&mut [0; 1]).unwrap();
+        drop(program);
+        assert_eq!(place.status()["requests"], 1);
+        let said = ended(serve);
+        assert!(!said.contains("has not asked"), "{said}");
+    });
+}
+
 fn place() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("tempdir");
     let socket = directory.path().join("io.addonce");

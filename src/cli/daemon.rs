@@ -2,6 +2,7 @@
 //! The commands that load modules: `addonce daemon`, for as long as it is let; `addonce serve`, a daemon for the occasion; and `addonce
 //! scan`, which has no clients and asks no udev.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,8 +15,10 @@ use super::options::{BufferOption, CoreOptions, SocketOption, milliseconds, numb
 use crate::control::listener::{self, Listener};
 use crate::control::lock;
 use crate::control::process::has_capability;
+use crate::control::protocol::Load;
 use crate::control::server::Bounds;
 use crate::daemon::{Config, Daemon};
+use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::{Loader, Resolver, Tree};
 use crate::uevent::activation::{self, Given};
@@ -78,7 +81,7 @@ pub struct ScanOptions {
 pub fn daemon(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
     // Before anything is opened: descriptors that were handed over go by their numbers.
     let given = activation::take(&options.socket.socket)?;
-    options.run(given, || false, None, None)
+    options.run(given, || false, Load::default(), None)
 }
 
 /// Serves until nothing is left, unless somebody does. `addonce-load` and `addonce load` start it where no daemon listens. Many may do so
@@ -87,9 +90,15 @@ pub fn serve(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
     // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
     let _ = nix::unistd::setsid();
     // As udev has it in the environment of a program, which hands it down to us.
-    let requester = std::env::var("SEQNUM").ok().and_then(|seqnum| seqnum.parse().ok());
+    let variable = |name| std::env::var_os(name).map(|value| escape(value.as_bytes()));
+    let starter = Load {
+        alias: variable("MODALIAS").unwrap_or_default(),
+        devpath: variable("DEVPATH"),
+        seqnum: variable("SEQNUM").and_then(|seqnum| seqnum.parse().ok()),
+        synthetic: Some(variable("SYNTH_UUID").is_some()),
+    };
     let is_needless = || listener::is_open(&options.socket.socket);
-    options.run(Given::default(), is_needless, requester, Some(LINGER))
+    options.run(Given::default(), is_needless, starter, Some(LINGER))
 }
 
 /// Scans and follows.
@@ -115,13 +124,13 @@ pub fn scan(options: &ScanOptions) -> Result<ExitCode, Fatal> {
 }
 
 impl DaemonOptions {
-    /// Runs a daemon, unless somebody else's makes it needless. `requester` is the SEQNUM of the event whose program wants it, where
-    /// one does.
+    /// Runs a daemon, unless somebody else's makes it needless. `starter` is what the program that wants it is about to ask, as far as
+    /// there is one and it asks for something.
     fn run(
         &self,
         given: Given,
         is_needless: impl Fn() -> bool,
-        requester: Option<u64>,
+        starter: Load,
         linger: Option<Duration>,
     ) -> Result<ExitCode, Fatal> {
         let (load, path) = (&self.load, &self.socket.socket);
@@ -137,7 +146,8 @@ impl DaemonOptions {
         let resolver = Resolver::open(load.tree.clone())?;
         let config = Config {
             with_udev,
-            presumed: requester.zip(newest),
+            presumed: starter.seqnum.zip(newest),
+            starter: Some(starter).filter(|starter| !starter.alias.is_empty()),
             control: Some((Listener::new(given.control, path)?, bounds)),
             linger,
             ..load.config(loader, Some(netlink))

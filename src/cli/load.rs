@@ -68,7 +68,8 @@ impl Load {
     fn start_daemon(&self) -> std::io::Result<Child> {
         let mut serve = Command::new(std::env::current_exe()?);
         serve.args(["--log=warn", "serve", "--socket"]).arg(&self.query.socket.socket);
-        serve.stdin(Stdio::null()).stdout(Stdio::null()).spawn()
+        // It is not for a device that we ask, should we run for one.
+        serve.env_remove("MODALIAS").stdin(Stdio::null()).stdout(Stdio::null()).spawn()
     }
 }
 

@@ -112,6 +112,16 @@ impl Daemon {
         }
     }
 
+    /// Asks in the place of the program that has started us and was killed before it could ask. False where there is none.
+    pub(super) fn ask_for_starter(&mut self, now: Time) -> bool {
+        let Some(load) = self.starter.take() else { return false };
+        log::info!("the program that has started this daemon has not asked: its device is asked for");
+        let asked = self.load(None, &load, now).is_ok();
+        // Its program is gone, whatever number it would have had.
+        self.hold.iter_mut().for_each(|(hold, _)| hold.gone(ClientId::MAX, now));
+        asked
+    }
+
     /// Hands a `Load` to the scheduler. The error is the name of the parameter that cannot be.
     fn load(&mut self, client: Option<ClientId>, load: &Load, now: Time) -> Result<(), &'static str> {
         let alias = unescape(&load.alias).ok_or("alias")?;
@@ -124,6 +134,7 @@ impl Daemon {
             },
             None => Origin::Admin,
         };
+        self.starter.take_if(|starter| starter.seqnum == load.seqnum);
         self.core.request(&mut self.resolver, Request { alias: &alias, origin, client }, now);
         if let Some(seqnum) = load.seqnum {
             self.hold.iter_mut().for_each(|(hold, _)| hold.asked(seqnum, now));

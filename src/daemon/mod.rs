@@ -33,7 +33,7 @@ use serde_json::json;
 
 use crate::control::json::{add_once, answers, line};
 use crate::control::listener::Listener;
-use crate::control::protocol::Reply;
+use crate::control::protocol::{Load, Reply};
 use crate::control::server::{Bounds, Server};
 use crate::fatal::Fatal;
 use crate::kmod::{Loader, Resolver};
@@ -66,6 +66,8 @@ pub struct Config {
     /// The SEQNUM of the event whose program has started us, and the newest when our socket was open: what was announced between
     /// them is taken to be on its way.
     pub presumed: Option<(u64, u64)>,
+    /// What the program that has started us is about to ask. Where it does not come to that, it is asked for before we go.
+    pub starter: Option<Load>,
     /// The control socket, and how its clients are bounded. None for a one-shot, which holds and remembers nothing either.
     pub control: Option<(Listener, Bounds)>,
     /// Who performs loads.
@@ -90,6 +92,7 @@ pub struct Daemon {
     state_file: Option<StateFile>,
     notifier: Notifier,
     shutdown: Shutdown,
+    starter: Option<Load>,
 }
 
 impl Daemon {
@@ -107,6 +110,7 @@ impl Daemon {
             state_file: None,
             notifier: Notifier::new(sd_notify::watchdog_enabled()),
             shutdown: Shutdown::new(config.linger, config.stop_timeout),
+            starter: config.starter,
         };
         daemon.watch(&daemon.signals, SIGNALS)?;
         if let Some(netlink) = &daemon.events.netlink {
@@ -206,7 +210,10 @@ impl Daemon {
                 && self.clients.as_ref().is_none_or(|clients| clients.server.stats().now == 0)
                 && self.hold.as_ref().is_none_or(|(hold, _)| hold.is_idle());
             if self.shutdown.is_over(is_idle, &self.loads, now) {
-                return Ok(());
+                if self.is_stopping() || !self.ask_for_starter(now) {
+                    return Ok(());
+                }
+                more = true;
             }
         }
     }
@@ -237,7 +244,7 @@ impl Daemon {
     }
 
     fn take_events(&mut self, is_drained: &mut bool, now: Time) -> Result<More, Fatal> {
-        let (core, resolver) = (&mut self.core, &mut self.resolver);
+        let (core, resolver, starter) = (&mut self.core, &mut self.resolver, &mut self.starter);
         let mut hold = self.hold.as_mut().map(|(hold, _)| hold);
         self.events.read(|event| match event {
             Event::Request(request) => core.request(resolver, request, now),
@@ -250,6 +257,7 @@ impl Daemon {
                 let is_news =
                     hold.as_mut().is_none_or(|hold| hold.broadcast(seqnum, own, request.is_some(), now));
                 if let Some(request) = request.filter(|_| is_news) {
+                    starter.take_if(|starter| starter.seqnum == Some(seqnum));
                     core.request(resolver, request, now);
                 }
             }

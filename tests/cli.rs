@@ -248,7 +248,7 @@ fn booted_with(line: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new("unshare");
     command.args(MOUNTS).args(["sh", "-c", script]);
     command.arg(env!("CARGO_BIN_EXE_addonce")).args(arguments).env("CMDLINE", cmdline);
-    command.env_remove("ADDONCE_LOG").env_remove("JOURNAL_STREAM");
+    command.env_remove("JOURNAL_STREAM");
     command.output().expect("unshare (util-linux)")
 }
 
@@ -285,25 +285,18 @@ fn a_bad_setting_of_the_kernel_command_line_is_one_warning_each_and_no_more() {
     }
 }
 
-/// What a kernel command line says.
-fn settings(line: &str, initramfs: bool) -> Settings {
-    let mut settings = Settings::default();
-    settings.parse(line, initramfs);
-    settings
-}
-
 #[test]
 fn the_last_word_counts_and_what_is_meant_for_others_is_left_to_them() {
-    assert_eq!(settings("addonce=off addonce=on", false).off, None);
-    assert_eq!(settings("addonce.log=warn addonce.log=debug\n", false).log, Some(LevelFilter::Debug));
+    assert_eq!(Settings::parse("addonce=off addonce=on", false).off, None);
+    assert_eq!(Settings::parse("addonce.log=warn addonce.log=debug\n", false).log, Some(LevelFilter::Debug));
     let others = "root=/dev/sda addonceX=off addonce2.log=warn xaddonce=off nomodule";
-    assert_eq!(settings(others, false), Settings::default());
+    assert_eq!(Settings::parse(others, false), Settings::default());
 }
 
 #[test]
 fn what_makes_no_sense_is_named_and_nothing_else_happens() {
     let words = ["addonce.jobs=2", "addonce.log=loud", "addonce.log", "addonce=perhaps"];
-    let settings = settings(&words.join(" "), false);
+    let settings = Settings::parse(&words.join(" "), false);
     assert_eq!((settings.off, settings.log, settings.complaints.len()), (None, None, words.len()));
     for (complaint, word) in settings.complaints.iter().zip(words) {
         assert!(complaint.contains(&format!(" {word}: ")), "{complaint}");
@@ -320,7 +313,7 @@ fn off_is_off_everywhere_and_rd_off_in_an_initramfs() {
         ("addonce rd.addonce=1", false, false),
         ("addonce=on addonce.off=1", false, false),
     ] {
-        let is_off = |initramfs| settings(line, initramfs).off.is_some();
+        let is_off = |initramfs| Settings::parse(line, initramfs).off.is_some();
         assert_eq!((is_off(false), is_off(true)), (on_the_host, in_an_initramfs), "{line}");
     }
 }

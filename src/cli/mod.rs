@@ -30,8 +30,8 @@ use settings::Settings;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
-    /// What is said on standard error: error, warn, info, debug or trace [default: ADDONCE_LOG, then addonce.log of the
-    /// kernel command line, then info].
+    /// What is said on standard error: error, warn, info, debug or trace [default: addonce.log of the kernel command line,
+    /// then info].
     #[arg(long, global = true, value_name = "LEVEL", value_parser = settings::level)]
     log: Option<LevelFilter>,
     #[command(subcommand)]
@@ -60,12 +60,11 @@ enum Command {
 /// Does what was asked for.
 pub fn run() -> Result<ExitCode, Fatal> {
     let cli = Cli::parse();
-    let mut settings = Settings::default();
-    // Who asks for a module by hand is not the boot.
-    if matches!(cli.command, Command::Daemon(_) | Command::Serve(_) | Command::Scan(_)) {
-        settings.read_kernel_command_line();
-    }
-    settings.read_environment();
+    let settings = match cli.command {
+        Command::Daemon(_) | Command::Serve(_) | Command::Scan(_) => Settings::of_this_boot(),
+        // Who asks for a module by hand is not the boot.
+        _ => Settings::default(),
+    };
     logger::start(cli.log.or(settings.log).unwrap_or(LevelFilter::Info));
     settings.complaints.iter().for_each(|complaint| log::warn!("{complaint}"));
     if let Some(word) = settings.off {

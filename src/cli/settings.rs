@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is set before anybody can type a flag. On the kernel command line `addonce=off` (in an initramfs `rd.addonce=off`, too) has
-//! the commands that load at boot do nothing, and `addonce.log=LEVEL` sets the level of the log, as ADDONCE_LOG in the environment
-//! does. The last word counts. What makes no sense is a complaint and nothing else: a boot is no time to be strict.
+//! the commands that load at boot do nothing, and `addonce.log=LEVEL` sets the level of the log. The
+//! last word counts. What makes no sense is a complaint and nothing else: a boot is no time to be strict.
 
 use std::path::Path;
 
@@ -24,42 +24,35 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub(super) fn read_kernel_command_line(&mut self) {
+    /// This boot's, where there is a /proc.
+    pub(super) fn of_this_boot() -> Self {
         let line = std::fs::read("/proc/cmdline").unwrap_or_default();
-        self.parse(&String::from_utf8_lossy(&line), Path::new(INITRAMFS).exists());
+        Self::parse(&String::from_utf8_lossy(&line), Path::new(INITRAMFS).exists())
     }
 
-    pub(super) fn read_environment(&mut self) {
-        let Ok(text) = std::env::var("ADDONCE_LOG") else { return };
-        match level(&text) {
-            Ok(level) => self.log = Some(level),
-            Err(why) => self.complain("environment", &format!("ADDONCE_LOG={text}"), why),
-        }
-    }
-
-    /// Takes the words of a kernel command line.
-    pub fn parse(&mut self, line: &str, initramfs: bool) {
-        let (mut off, mut rd_off) = (false, false);
+    /// Those of a kernel command line.
+    pub fn parse(line: &str, initramfs: bool) -> Self {
+        let (mut settings, mut off, mut rd_off) = (Self::default(), false, false);
         for word in line.split_ascii_whitespace() {
             let (name, value) = word.split_once('=').unwrap_or((word, "on"));
             let taken = match name {
                 "addonce" => is_off(value).map(|is_off| off = is_off),
                 "rd.addonce" => is_off(value).map(|is_off| rd_off = is_off),
-                "addonce.log" => level(value).map(|level| self.log = Some(level)),
+                "addonce.log" => level(value).map(|level| settings.log = Some(level)),
                 _ if name.starts_with("addonce.") => Err("there is no such setting"),
                 _ => Ok(()),
             };
-            taken.unwrap_or_else(|why| self.complain("kernel command line", word, why));
+            if let Err(why) = taken {
+                let word = escape(word.as_bytes());
+                settings.complaints.push(format!("kernel command line: {word}: {why}: it is ignored"));
+            }
         }
-        self.off = match (off, rd_off && initramfs) {
+        settings.off = match (off, rd_off && initramfs) {
             (true, _) => Some("addonce=off"),
             (false, true) => Some("rd.addonce=off"),
             (false, false) => None,
         };
-    }
-
-    fn complain(&mut self, place: &str, word: &str, why: &str) {
-        self.complaints.push(format!("{place}: {}: {why}: it is ignored", escape(word.as_bytes())));
+        settings
     }
 }
 

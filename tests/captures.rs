@@ -107,22 +107,6 @@ fn a_person_may_comment_leave_lines_empty_and_round_the_time() {
 }
 
 #[test]
-fn a_comment_stands_between_records_and_changes_none() {
-    let mut text = Vec::new();
-    let mut writer = Writer::new(&mut text).unwrap();
-    writer.comment("one\n0 two").unwrap();
-    writer.write(Duration::ZERO, b"add@/d\0").unwrap();
-    writer.comment("3 uevents were dropped").unwrap();
-    writer.write(Duration::ZERO, b"add@/e\0").unwrap();
-    let expected =
-        "addonce-capture 1\n# one 0 two\n0.000000 add@/d\n# 3 uevents were dropped\n0.000000 add@/e\n";
-    assert_eq!(String::from_utf8_lossy(&text), expected);
-    let records: Vec<_> =
-        Reader::new(text.as_slice()).unwrap().map(|record| record.unwrap().datagram).collect();
-    assert_eq!(records, [b"add@/d\0", b"add@/e\0"]);
-}
-
-#[test]
 fn a_fault_names_its_line() {
     assert!(fault("").starts_with("line 1: this is no capture"));
     assert!(fault("addonce-capture 2\n").starts_with("line 1: this is no capture"));

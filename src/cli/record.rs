@@ -53,9 +53,14 @@ impl Command {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             result => result.map_err(&unwritable)?,
         }
-        let (count, drops) = (netlink.counters.kernel, netlink.drops().unwrap_or_default());
-        let seconds = began.elapsed().as_secs_f64();
-        log::info!("{count} uevents were recorded in {seconds:.1} s, {drops} were dropped by the kernel");
+        let (count, seconds) = (netlink.counters.kernel, began.elapsed().as_secs_f64());
+        log::info!("{count} uevents were recorded in {seconds:.1} s");
+        let drops = netlink.drops().unwrap_or_default();
+        if drops > 0 {
+            log::warn!(
+                "{drops} uevents were dropped by the kernel and are missing: a larger --receive-buffer helps"
+            );
+        }
         Ok(ExitCode::SUCCESS)
     }
 
@@ -66,7 +71,7 @@ impl Command {
         writer: &mut Writer<impl Write>,
         began: Instant,
     ) -> io::Result<()> {
-        let (mut buffer, mut dropped) = (vec![0; BUFFER], 0);
+        let mut buffer = vec![0; BUFFER];
         while netlink.counters.kernel < self.count.get() {
             if signals::next(signals).map_err(io::Error::other)?.is_some() {
                 break;
@@ -76,17 +81,6 @@ impl Command {
                 Received::Udev(_) | Received::Stranger | Received::Truncated | Received::Overflow => {}
                 Received::Failed(error) => return Err(error),
                 Received::Drained => {
-                    let lost = netlink.drops().unwrap_or(dropped).wrapping_sub(dropped);
-                    dropped = dropped.wrapping_add(lost);
-                    if lost > 0 {
-                        let size = netlink.receive_buffer()?;
-                        log::warn!(
-                            "{lost} uevents were dropped by the kernel and are missing: a --receive-buffer above {size} bytes helps"
-                        );
-                        // Here, in the order of events.
-                        writer.comment(&format!("{lost} uevents were dropped by the kernel about here"))?;
-                        continue;
-                    }
                     let sources = [signals.as_fd(), netlink.as_fd()];
                     let result =
                         poll(&mut sources.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE);

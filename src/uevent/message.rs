@@ -118,22 +118,15 @@ fn read(mut strings: &[u8]) -> Result<Uevent<'_>, Malformed> {
     }
     let action = action.ok_or("it has no ACTION")?;
     let devpath = devpath.ok_or("it has no DEVPATH")?;
-    if !devpath.starts_with(b"/") {
-        return Err("its device path does not begin with a slash");
-    }
     let action = match action {
         b"add" => Action::Add,
         b"remove" => Action::Remove,
         _ => Action::Other,
     };
-    let seqnum = number(seqnum.ok_or("it has no SEQNUM")?).ok_or("its SEQNUM is not a number of 64 bits")?;
+    let seqnum =
+        std::str::from_utf8(seqnum.ok_or("it has no SEQNUM")?).ok().and_then(|text| text.parse().ok());
+    let seqnum = seqnum.ok_or("its SEQNUM is not a number of 64 bits")?;
     let [modalias, other_modalias] =
         [modalias, other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
     Ok(Uevent { action, devpath, modalias, other_modalias, seqnum, uuid, argument })
-}
-
-fn number(digits: &[u8]) -> Option<u64> {
-    // parse() would take a sign.
-    let text = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit))?;
-    text.parse().ok()
 }

@@ -175,12 +175,6 @@ impl AsFd for Netlink {
     }
 }
 
-impl AsRawFd for Netlink {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
 /// The length of a datagram, and the group of who sent it; none where that is a stranger.
 fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<u32>)> {
     let mut parts = [IoSliceMut::new(buffer)];

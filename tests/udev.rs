@@ -398,6 +398,22 @@ fn what_an_overflow_lost_is_asked_of_udev_again() {
 }
 
 #[test]
+fn a_dry_run_beside_udev_does_not_say_that_what_an_overflow_lost_is_asked_for_again() {
+    let test = "a_dry_run_beside_udev_does_not_say_that_what_an_overflow_lost_is_asked_for_again";
+    with_udev(test, || {
+        let many = Many::build(1);
+        let mut machine = Machine::new();
+        let flags = ["--sysfs=/sys", "--receive-buffer=16384"].map(str::to_owned);
+        let mut running = Running::start(&[many.flags(), flags.into()].concat());
+        running.signal(Signal::SIGSTOP);
+        (0..200).for_each(|n| machine.announce(&format!("/devices/test/{n}"), "x:1"));
+        running.signal(Signal::SIGCONT);
+        let said = running.wait_for("dropped by the kernel");
+        assert!(said.contains("a dry run leaves udev alone") && !said.contains("again"), "{said}");
+    });
+}
+
+#[test]
 fn no_more_than_64_events_that_were_asked_for_again_are_outstanding() {
     with_udev("no_more_than_64_events_that_were_asked_for_again_are_outstanding", || {
         let many = Many::build(200);

@@ -53,6 +53,8 @@ pub struct Events {
     pub netlink: Option<Netlink>,
     /// Requests come from udev.
     pub udev: bool,
+    /// What is lost is asked of udev again.
+    pub asks_again: bool,
     sysfs: PathBuf,
     scan: Option<Scan>,
     /// Events were lost since the scan began: it has to be followed by another.
@@ -77,8 +79,20 @@ impl Events {
     pub fn new(netlink: Option<Netlink>, udev: bool, sysfs: PathBuf) -> Self {
         let drops = netlink.as_ref().and_then(|netlink| netlink.drops().ok());
         let (lost, buffer) = (drops.is_some_and(|drops| drops > 0), vec![0; netlink::BUFFER]);
-        let (scan, scan_again, dropped_before, drops, malformed) = Default::default();
-        Self { netlink, udev, sysfs, scan, scan_again, lost, dropped_before, drops, malformed, buffer }
+        let (asks_again, scan, scan_again, dropped_before, drops, malformed) = Default::default();
+        Self {
+            netlink,
+            udev,
+            asks_again,
+            sysfs,
+            scan,
+            scan_again,
+            lost,
+            dropped_before,
+            drops,
+            malformed,
+            buffer,
+        }
     }
 
     /// Goes through the devices that are there, once more where that is going on. Without udev they are requests; with udev
@@ -145,8 +159,13 @@ impl Events {
         if self.dropped_before.is_none() {
             self.dropped_before = Some(before);
             let dropped = self.drops.wrapping_sub(before);
-            let instead =
-                if self.udev { "asking udev for its devices again" } else { "reading /sys instead" };
+            let instead = match (self.udev, self.asks_again) {
+                (true, true) => "asking udev for its devices again",
+                (true, false) => {
+                    "a dry run leaves udev alone, so what they would have asked for is not known"
+                }
+                (false, _) => "reading /sys instead",
+            };
             let larger = self.netlink.as_ref().map(larger_buffer).unwrap_or_default();
             log::warn!("{dropped} uevents were dropped by the kernel: {instead}; {larger} helps");
         }

@@ -133,6 +133,7 @@ impl Daemon {
                 }
                 daemon.hold = Some((hold, file));
             }
+            daemon.events.asks_again = daemon.hold.is_some();
             let state_file = StateFile::beside(&listener.path, config.loader.dry_run)?;
             daemon.core = daemon.state_file.insert(state_file).restore(config.limits, now);
             let registry = daemon.poll.registry().try_clone().map_err(Fatal::at(EPOLL))?;

@@ -15,7 +15,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use addonce::plot::{Axis, Svg, Timeline, draw};
 use common::running::addonce;
@@ -51,8 +51,19 @@ fn some() -> PathBuf {
     cases().swap_remove(0)
 }
 
+/// Runs the program where a file may have no bytes, as on a full disk.
+fn without_room() -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]).arg(addonce().get_program());
+    shell
+}
+
 /// `addonce plot` with these arguments, whose daemon replies this.
 fn plot(arguments: &[&str], reply: &Value) -> Output {
+    plot_by(addonce(), arguments, reply)
+}
+
+fn plot_by(mut command: Command, arguments: &[&str], reply: &Value) -> Output {
     let directory = tempfile::tempdir().expect("tempdir");
     let socket = directory.path().join("io.addonce");
     let listener = UnixListener::bind(&socket).expect("bind");
@@ -64,8 +75,7 @@ fn plot(arguments: &[&str], reply: &Value) -> Output {
         assert!(String::from_utf8_lossy(&call[..read]).contains("io.addonce.Storm"));
         client.write_all(reply.as_bytes()).and_then(|()| client.write_all(&[0])).expect("write");
     });
-    let output =
-        addonce().arg("plot").args(arguments).arg("--socket").arg(&socket).output().expect("addonce");
+    let output = command.arg("plot").args(arguments).arg("--socket").arg(&socket).output().expect("addonce");
     daemon.join().expect("the call");
     output
 }
@@ -157,7 +167,12 @@ fn a_picture_is_written_to_the_file_that_is_named() {
     let file = directory.path().join("storm.svg");
     let output = plot(&[file.to_str().expect("text")], &reply(&some()));
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
-    assert_eq!(fs::read_to_string(file).expect("read"), picture(&some()));
+    assert_eq!(fs::read_to_string(&file).expect("read"), picture(&some()));
+    // Where there is no room for another one it stays.
+    let output = plot_by(without_room(), &[file.to_str().expect("text")], &reply(&cases()[1]));
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert_eq!(fs::read_to_string(&file).expect("read"), picture(&some()));
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1, "no other file is left");
     refused(&["/nowhere/storm.svg"], &reply(&some()), 5, "/nowhere/storm.svg");
 }
 
@@ -165,6 +180,7 @@ fn a_picture_is_written_to_the_file_that_is_named() {
 fn the_daemon_is_asked_for_its_storm() {
     let storm = reply(&some());
     assert_eq!(plot(&[], &storm).stdout, picture(&some()).as_bytes());
+    assert_eq!(plot(&["-"], &storm).stdout, picture(&some()).as_bytes());
     assert_eq!(serde_json::from_slice::<Value>(&plot(&["--json"], &storm).stdout).expect("JSON"), storm);
 }
 

@@ -101,6 +101,18 @@ fn what_the_kernel_announces_stands_in_the_file_until_a_signal_ends_it() {
 }
 
 #[test]
+fn a_recording_that_cannot_begin_leaves_the_last_one() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("capture");
+    fs::write(&path, "precious").expect("write");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" record \"$1\""]);
+    let output = shell.arg(addonce().get_program()).arg(&path).output().expect("sh");
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert_eq!(fs::read_to_string(&path).expect("read"), "precious");
+}
+
+#[test]
 fn a_recording_ends_at_its_bound() {
     alone("a_recording_ends_at_its_bound", || {
         let (mut child, log) = recorder(&["-", "--count=3"], Stdio::piped());

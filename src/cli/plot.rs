@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `addonce plot`: the last storm as a picture.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,14 +9,14 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::query::{Query, print, show};
+use super::query::{Query, print, replace, show};
 use crate::fatal::Fatal;
 use crate::plot::{Timeline, draw};
 
 /// Draw the last storm, as SVG: the rate of requests and duplicates, and what became of each module when.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// Where the picture is written [default: standard output].
+    /// Where the picture is written; an existing file is replaced [default: -, standard output].
     #[arg(value_name = "FILE.svg", conflicts_with = "json")]
     picture: Option<PathBuf>,
     #[command(flatten)]
@@ -36,8 +37,11 @@ impl Command {
         };
         match self.picture {
             _ if self.query.json => {}
-            None => drop(print(&draw(storm))?),
-            Some(path) => std::fs::write(&path, draw(storm)).map_err(Fatal::at(path.display()))?,
+            Some(path) if path.as_os_str() != "-" => {
+                let written = replace(&path, |mut file| file.write_all(draw(storm).as_bytes()));
+                written.map_err(Fatal::at(path.display()))?;
+            }
+            _ => drop(print(&draw(storm))?),
         }
         Ok(ExitCode::SUCCESS)
     }

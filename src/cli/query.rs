@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the commands that ask the daemon share: how it is asked, and how its answers are printed.
 
-use std::io::{ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -89,6 +90,24 @@ pub fn fill(template: &str, reply: &Value) -> String {
 pub fn show(json: bool, reply: &Value, page: impl Fn(&Value) -> String) -> Result<ExitCode, Fatal> {
     print(&if json { format!("{reply:#}\n") } else { page(reply) })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Replaces a file in one step: should it not be written to its end, the last one stays. What is no file, as a pipe, is written to.
+pub fn replace<T>(path: &Path, write: impl FnOnce(File) -> io::Result<T>) -> io::Result<T> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if path.exists() && !path.is_file() {
+        return write(File::create(path)?);
+    }
+    let mut new = path.clone().into_os_string();
+    new.push(".new");
+    let written = File::create(&new).and_then(write).and_then(|written| {
+        std::fs::rename(&new, &path)?;
+        Ok(written)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 /// Prints on standard output. False where the reader has seen enough, which is no error.

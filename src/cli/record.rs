@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `addonce record`: the kernel's uevents, as they come, in a file.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
@@ -16,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use super::options::BufferOption;
+use super::query::replace;
 use crate::daemon::signals;
 use crate::fatal::Fatal;
 use crate::uevent::capture::Writer;
@@ -39,13 +39,14 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let file = self.file.display();
         let unwritable = Fatal::at(&file);
-        let to: Box<dyn Write> = match self.file.as_os_str() == "-" {
-            true => Box::new(io::stdout()),
-            false => Box::new(File::create(&self.file).map_err(&unwritable)?),
+        let begun = |to: Box<dyn Write>| Writer::new(to);
+        let writer = match self.file.as_os_str() == "-" {
+            true => begun(Box::new(io::stdout())),
+            false => replace(&self.file, |file| begun(Box::new(file))),
         };
+        let mut writer = writer.map_err(&unwritable)?;
         let signals = signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;
         let mut netlink = Netlink::open(self.buffer.receive_buffer)?;
-        let mut writer = Writer::new(to).map_err(&unwritable)?;
         log::info!("recording uevents to {file}");
         let began = Instant::now();
         match self.record(&signals, &mut netlink, &mut writer, began) {

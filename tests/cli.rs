@@ -140,13 +140,14 @@ fn what_is_wrong_with_a_number_or_a_level_is_said_in_addonces_words() {
 #[test]
 fn a_scan_that_cannot_read_its_devices_says_so() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
-    let output = addonce().args(["scan", "--dry-run", "--sysfs=/nowhere"]).args(fixture.flags()).output();
-    let output = output.expect("addonce");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        error.contains("/nowhere: 2 files could not be read: devices may be without their modules"),
-        "{error}"
-    );
+    let scan = |flag: &str| {
+        addonce().args(["scan", "--dry-run"]).args(fixture.flags()).arg(flag).output().expect("addonce")
+    };
+    refused(&scan("--sysfs=/nowhere"), 2, &["/nowhere: No such file or directory"]);
+    refused(&scan("--config=/nowhere"), 2, &["/nowhere: No such file or directory"]);
+    let empty = tempfile::tempdir().expect("tempdir");
+    let flag = format!("--sysfs={}", empty.path().display());
+    refused(&scan(&flag), 5, &["no sysfs is mounted here: bus: No such file"]);
 }
 
 #[test]
@@ -163,12 +164,25 @@ fn where_no_daemon_listens_the_way_to_one_is_told() {
 }
 
 #[test]
+fn what_is_too_long_for_a_call_is_a_usage_error() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("io.addonce");
+    let _listener = UnixListener::bind(&socket).expect("bind");
+    let mut retry = addonce();
+    retry.args(["retry", "--socket"]).arg(&socket).args((0..9000).map(|n| format!("module_{n}")));
+    refused(&retry.output().expect("addonce"), 2, &["65536 bytes are the most"]);
+}
+
+#[test]
 fn a_daemon_that_does_not_answer_is_a_timeout() {
     let directory = tempfile::tempdir().expect("tempdir");
     let socket = directory.path().join("io.addonce");
     let _listener = UnixListener::bind(&socket).expect("bind");
     let output = run(&["settle", "--timeout=1", "--socket", socket.to_str().expect("text")]);
     refused(&output, 4, &["no answer within 1 s", "addonce status"]);
+    // That asks the same daemon.
+    let output = run(&["plot", "--socket", socket.to_str().expect("text")]);
+    refused(&output, 4, &["no answer within 10 s: the daemon is stopped or hangs", "/status.json"]);
 }
 
 #[test]
@@ -185,7 +199,13 @@ fn a_path_that_is_no_device_is_named() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
     let explain =
         |what: &str| addonce().args(["explain", what]).args(fixture.flags()).output().expect("addonce");
-    refused(&explain("/nowhere/device"), 2, &["/nowhere/device"]);
+    refused(&explain("/nowhere/device"), 2, &["/nowhere/device: it is no device's directory"]);
+    refused(
+        &explain("/etc/passwd"),
+        2,
+        &["/etc/passwd: it is no device's directory", "/etc/uevent: No such"],
+    );
+    refused(&run(&["load", "/sys/devices"]), 2, &["/sys/devices: it takes a modalias", "addonce explain"]);
     let directory = tempfile::tempdir().expect("tempdir");
     std::fs::write(directory.path().join("uevent"), "DRIVER=x\n").expect("write");
     refused(&explain(directory.path().to_str().expect("text")), 2, &["no MODALIAS"]);

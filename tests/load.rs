@@ -23,11 +23,12 @@ fn a_daemon_that_starts_takes_over_and_is_asked() {
 }
 
 #[test]
-fn without_a_daemon_it_says_so() {
+fn without_a_daemon_and_where_none_can_be_started_it_says_so() {
     let directory = tempfile::tempdir().expect("tempdir");
     let mut command = addonce();
     command.args(["load", "fx_top", "--socket"]).arg(directory.path().join("io.addonce"));
     let output = command.output().expect("addonce");
-    assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("no daemon listens here"), "{output:?}");
+    // Here are no modules to load, or we may not: what is told is no way that ends in the same.
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(!text(&output.stderr).contains("start one with"), "{output:?}");
 }

@@ -105,13 +105,17 @@ pub fn serve(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
 pub fn scan(options: &ScanOptions) -> Result<ExitCode, Fatal> {
     let load = &options.load;
     let loader = load.loader(None)?;
+    let resolver = Resolver::open(load.tree.clone())?;
+    let sysfs = &load.tree.sysfs;
+    std::fs::metadata(sysfs.join("bus"))
+        .map_err(Fatal::at(format!("{}: no sysfs is mounted here: bus", sysfs.display())))?;
     // Nothing appears because of loads that are not performed.
     let (netlink, idle) = match load.dry_run {
         true => (None, Duration::ZERO),
         false => (Some(Netlink::open(load.buffer.receive_buffer)?), options.idle),
     };
     let config = Config { linger: Some(idle), ..load.config(loader, netlink) };
-    let core = Daemon::new(Resolver::open(load.tree.clone())?, config)?.run()?;
+    let core = Daemon::new(resolver, config)?.run()?;
     let stats = core.stats();
     log::info!(
         "scan: {} requests, {} duplicates, {} modules came in, {} failed",
@@ -178,10 +182,11 @@ impl LoadOptions {
             let why = "--sysfs names another machine's devices: nothing is loaded for those, add --dry-run";
             return Err(Fatal::Usage(why.into()));
         } else if !has_modules {
-            "/proc/modules: not there: this kernel was built without module support (CONFIG_MODULES): there is nothing to load, \
-             use --dry-run to see what would be"
+            "/proc/modules: not there: this kernel was built without module support (CONFIG_MODULES): there is nothing to load; \
+             `addonce scan --dry-run` shows what would be"
         } else if !has_capability("/proc/self") {
-            "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root, or with --dry-run"
+            "loading modules takes CAP_SYS_MODULE, which this process lacks: run it as root; \
+             `addonce scan --dry-run` shows what would be"
         } else {
             return Ok(loader);
         };

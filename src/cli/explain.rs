@@ -48,11 +48,13 @@ impl Command {
 }
 
 fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
-    let device = if device.is_file() { device.parent().unwrap_or(device) } else { device };
     let path = device.display();
-    let found = modaliases(device, true);
-    let found = found
-        .map_err(|error| Fatal::Usage(format!("{path}: {error}: name a device's directory below /sys")))?;
+    let device = if device.is_file() { device.parent().unwrap_or(device) } else { device };
+    let found = modaliases(device, true).map_err(|error| {
+        let uevent = device.join("uevent");
+        let why = format!("it is no device's directory below /sys: {}: {error}", uevent.display());
+        Fatal::Usage(format!("{path}: {why}"))
+    })?;
     // Of several udev keeps the last.
     let none = || format!("{path}: this device has no MODALIAS, so no module is looked up for it");
     found.into_iter().next_back().ok_or_else(|| Fatal::Usage(none()))

@@ -44,6 +44,10 @@ pub struct Retry {
 impl Load {
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let alias = escape(self.alias.as_bytes());
+        if alias.starts_with('/') {
+            let why = "it takes a modalias or a module's name: `addonce explain` says what a device's are";
+            return Err(Fatal::Usage(format!("{alias}: {why}")));
+        }
         let deadline = Instant::now() + START;
         let mut serve: Option<Child> = None;
         loop {
@@ -55,10 +59,16 @@ impl Load {
                     serve = Some(self.start_daemon().map_err(Fatal::at(SERVE))?);
                     None
                 }
-                None => return Err(Fatal::NoDaemon(why)),
+                None => {
+                    let why = "no daemon runs, and to start one takes root and CAP_SYS_MODULE";
+                    return Err(Fatal::System(why.into()));
+                }
             };
-            // It has said why.
-            if has_ended.is_some_and(|status| !status.success()) || Instant::now() > deadline {
+            // It has said why, and `addonce daemon` would say the same.
+            if let Some(status) = has_ended.filter(|status| !status.success()) {
+                return Err(Fatal::System(format!("{SERVE}: {status}: nothing can be loaded here")));
+            }
+            if Instant::now() > deadline {
                 return Err(Fatal::NoDaemon(why));
             }
             std::thread::sleep(PAUSE);

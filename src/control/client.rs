@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::STATUS;
+use super::connection::LONGEST as MOST;
 use super::protocol::{Call, NAME, Reply, frame};
 use super::wire::{reach, receive};
 use crate::fatal::Fatal;
@@ -63,8 +65,13 @@ impl Conversation {
     /// Asks, once the last call is answered; with `more`, for reply after reply.
     pub fn ask(&mut self, method: &'static str, parameters: Value, more: bool) -> Result<(), Fatal> {
         self.method = method;
-        let call = Call { method: format!("{}.{method}", NAME), parameters, more, oneway: false };
-        self.stream.write_all(&frame(&call)).map_err(|error| self.broken(&error, None))
+        let call = frame(&Call { method: format!("{}.{method}", NAME), parameters, more, oneway: false });
+        if call.len() > MOST {
+            return Err(Fatal::Usage(format!(
+                "{method}: {MOST} bytes are the most that can be asked at a time"
+            )));
+        }
+        self.stream.write_all(&call).map_err(|error| self.broken(&error, None))
     }
 
     /// The next reply's parameters.
@@ -96,10 +103,15 @@ impl Conversation {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
                 Fatal::NoDaemon(format!("{socket}: the daemon closed the connection: its log says why"))
             }
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Fatal::TimedOut(format!(
-                "{method}: no answer within {} s: `addonce status` names what is loading",
-                timeout.unwrap_or(PATIENCE).as_secs_f64()
-            )),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                let seconds = timeout.unwrap_or(PATIENCE).as_secs_f64();
+                let said = self.socket.with_file_name(STATUS);
+                let why = match method {
+                    "Settle" => "`addonce status` names what is loading".to_owned(),
+                    _ => format!("the daemon is stopped or hangs; {} is what it said last", said.display()),
+                };
+                Fatal::TimedOut(format!("{method}: no answer within {seconds} s: {why}"))
+            }
             _ => Fatal::System(format!("{socket}: {error}")),
         }
     }

@@ -43,6 +43,10 @@ pub struct Resolver {
 impl Resolver {
     /// Opens a tree.
     pub fn open(tree: Tree) -> Result<Self, Fatal> {
+        let named = tree.config.iter().chain(Some(&tree.sysfs).filter(|_| !tree.is_this_machine()));
+        for path in named {
+            std::fs::metadata(path).map_err(|error| Fatal::Usage(format!("{}: {error}", path.display())))?;
+        }
         let index = tree.directory().join("modules.dep.bin");
         std::fs::metadata(&index).map_err(|error| {
             let (index, kernel) = (index.display(), &tree.kernel);

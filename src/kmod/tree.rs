@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use nix::sys::utsname::uname;
 
 use crate::once::InitState;
@@ -38,6 +39,7 @@ pub struct Tree {
     pub modules_dir: PathBuf,
     /// The kernel version whose modules are meant [default: the running kernel's].
     #[arg(long, value_name = "VERSION", default_value_t = running_kernel(), hide_default_value = true)]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub kernel: String,
     /// Where sysfs is.
     #[arg(long, value_name = "DIR", default_value = SYSFS)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::protocol::Reply;
 use crate::escape::{escape, head};
 use crate::once::outcome::errno_name;
-use crate::once::{AddOnce, Answer, Failure, LoadError, Name, Outcome, Stage, Status, Time};
+use crate::once::{AddOnce, Answer, Failure, LoadError, Name, Outcome, Status, Time};
 
 /// The answers to `Load` and `Retry`.
 pub fn answers(answers: &[Answer], dry_run: bool, now: Time) -> Reply {
@@ -45,7 +45,7 @@ pub fn add_once(record: &AddOnce, dry_run: bool) -> Value {
         "errno": error.map_or(0, |error| error.errno),
         "error": error.map(|error| errno_name(error.errno)),
         "stage": error.map(|error| error.stage.word()),
-        "because_of": error.and_then(because_of),
+        "because_of": error.and_then(LoadError::dependency),
         "modalias": escape(&record.alias),
         "devpath": record.devpath.as_deref().map(escape),
         "first_seqnum": record.seqnums.0,
@@ -129,17 +129,9 @@ fn load_error(error: &LoadError) -> Value {
         "errno": error.errno,
         "error": errno_name(error.errno),
         "stage": error.stage.word(),
-        "because_of": because_of(error),
+        "because_of": error.dependency(),
         "reason": error.to_string(),
     })
-}
-
-/// The module that failed first.
-fn because_of(error: &LoadError) -> Option<&str> {
-    match &error.stage {
-        Stage::Dependency(root) => Some(root),
-        _ => None,
-    }
 }
 
 fn until(then: Time, now: Time) -> u64 {

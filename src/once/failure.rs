@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
 use super::modules::{Cause, Name};
-use super::outcome::{LoadError, Stage};
+use super::outcome::LoadError;
 use super::request::{DeviceId, Kind, Requester, Time};
 
 /// A remembered failure.
@@ -133,11 +133,6 @@ impl Failure {
         };
         let more = pending.devices.keys().filter(|id| !self.requesters.devices.contains_key(id)).count();
         (self.requesters.requests + pending.requests, self.requesters.devices() + more)
-    }
-
-    /// The dependency that failed, if that is why.
-    pub(super) fn dependency(&self) -> Option<&Name> {
-        if let Stage::Dependency(name) = &self.error.stage { Some(name) } else { None }
     }
 }
 

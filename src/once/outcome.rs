@@ -82,6 +82,11 @@ impl LoadError {
         self.stage != Stage::Disabled && matches!(self.errno, libc::EAGAIN | libc::ENOMEM)
     }
 
+    /// The dependency that failed first, if that is why.
+    pub fn dependency(&self) -> Option<&Name> {
+        if let Stage::Dependency(name) = &self.stage { Some(name) } else { None }
+    }
+
     /// What it means for a module that depends on the one that failed: the module at the root is named, however long the chain.
     pub fn of_dependency(self, dependency: &Name) -> Self {
         match self.stage {

@@ -420,7 +420,7 @@ impl Scheduler {
             return None;
         }
         self.changes += 1;
-        let decision = if failure.dependency().is_none() {
+        let decision = if failure.error.dependency().is_none() {
             failure.decide(ask.by, self.unloads, now)
         } else {
             let root = self.root(name);
@@ -447,7 +447,7 @@ impl Scheduler {
 
     /// The module that a failure goes back to: itself, or the dependency that failed.
     fn root(&self, name: &Name) -> Name {
-        let deeper = |name: &&Name| self.states.get(*name)?.failed()?.dependency();
+        let deeper = |name: &&Name| self.states.get(*name)?.failed()?.error.dependency();
         // A broken index may name modules in a circle.
         std::iter::successors(Some(name), deeper).take(1 + self.states.len()).last().unwrap_or(name).clone()
     }
@@ -717,7 +717,7 @@ impl Scheduler {
     /// What failed because of a module may not fail any more.
     fn forget_dependents(&mut self, name: &Name) {
         self.states.retain(|_, state| match state {
-            State::Failed(failure) => failure.pending.is_some() || failure.dependency() != Some(name),
+            State::Failed(failure) => failure.pending.is_some() || failure.error.dependency() != Some(name),
             _ => true,
         });
         self.changes += 1;

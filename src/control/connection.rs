@@ -79,7 +79,7 @@ impl Connection {
         // Up to the longest message.
         let mut chunk = [0; 4096];
         while self.unread && self.input.len() < LONGEST {
-            match unless_blocked(|| self.stream.read(&mut chunk))? {
+            match unless_blocked(self.stream.read(&mut chunk))? {
                 Some(0) => (self.at_end, self.unread) = (true, false),
                 Some(read) => self.input.extend_from_slice(&chunk[..read]),
                 None => self.unread = false,
@@ -112,7 +112,7 @@ impl Connection {
 
     fn flush(&mut self, now: Time) -> Result<(), End> {
         while let Some(frame) = self.frames.front() {
-            let Some(written) = unless_blocked(|| self.stream.write(&frame[self.written..]))? else {
+            let Some(written) = unless_blocked(self.stream.write(&frame[self.written..]))? else {
                 self.stuck.get_or_insert(now);
                 break;
             };
@@ -128,12 +128,9 @@ impl Connection {
 }
 
 /// None where nothing can be read or written now.
-fn unless_blocked(mut transfer: impl FnMut() -> io::Result<usize>) -> Result<Option<usize>, End> {
-    loop {
-        return match transfer() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            other => other.map(Some).map_err(|_| End::Gone),
-        };
+fn unless_blocked(transferred: io::Result<usize>) -> Result<Option<usize>, End> {
+    match transferred {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        other => other.map(Some).map_err(|_| End::Gone),
     }
 }

@@ -166,8 +166,9 @@ impl Events {
                 }
                 (false, _) => "reading /sys instead",
             };
-            let larger = self.netlink.as_ref().map(larger_buffer).unwrap_or_default();
-            log::warn!("{dropped} uevents were dropped by the kernel: {instead}; {larger} helps");
+            let is_given = self.netlink.as_ref().is_some_and(|netlink| netlink.adopted);
+            let size = if is_given { "ReceiveBuffer= in addonce.socket" } else { "--receive-buffer" };
+            log::warn!("{dropped} uevents were dropped by the kernel: {instead}; a larger {size} helps");
         }
         // With udev the hold decides when.
         if !self.udev {
@@ -232,14 +233,6 @@ impl Events {
             let dropped = self.drops.wrapping_sub(before);
             log::info!("all devices were gone through again, for {dropped} dropped uevents");
         }
-    }
-}
-
-fn larger_buffer(netlink: &Netlink) -> String {
-    let size = netlink.receive_buffer().unwrap_or_default();
-    match netlink.adopted {
-        true => format!("a ReceiveBuffer= above {size} bytes in addonce.socket"),
-        false => format!("a --receive-buffer above {size} bytes"),
     }
 }
 

@@ -4,9 +4,8 @@
 //! It is one socket in both multicast groups, so one drain is a drain of both; udevd's broadcast of an event may be here before the
 //! kernel's. Nothing is believed that came from anybody else, nothing that went wrong passes uncounted, and no call waits.
 //!
-//! After [`Received::Overflow`] a caller has to go on until [`Received::Drained`]: the kernel queues nothing new until the
-//! queue is empty, and an edge-triggered poll has told all that it will tell. A caller that stops early to be fair to others
-//! must wake itself for the rest.
+//! After [`Received::Overflow`] a caller has to go on until [`Received::Drained`]; one that stops earlier, to be fair to others, must
+//! wake itself for the rest (docs/DESIGN.md, section 7).
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -78,7 +77,7 @@ pub struct Netlink {
 
 impl Netlink {
     /// Opens a socket with room for `receive_buffer` bytes of queued datagrams, the kernel's overhead included.
-    /// Without the privilege to go beyond `net.core.rmem_max` it gets that much: see [`Netlink::receive_buffer`].
+    /// Without the privilege to go beyond `net.core.rmem_max` it gets that much.
     pub fn open(receive_buffer: usize) -> Result<Netlink, Fatal> {
         let open = || {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -160,12 +159,6 @@ impl Netlink {
     /// and wrapping. An error before Linux 4.12.
     pub fn drops(&self) -> io::Result<u32> {
         Ok(getsockopt(&self.socket, sockopt::MemInfo)?[libc::SK_MEMINFO_DROPS as usize])
-    }
-
-    /// The room for queued datagrams, in the unit of [`Netlink::open`].
-    pub fn receive_buffer(&self) -> io::Result<usize> {
-        // SO_RCVBUF reads twice as much.
-        Ok(getsockopt(&self.socket, option::RcvBuf)? / 2)
     }
 }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The devices that are there, read from /sys.
 //!
-//! [`Scan`] goes by the links in `bus/*/devices` and `class/*`, and that is complete: the driver core sends uevents only for
-//! devices that have a bus or a class (`dev_uevent_filter`). The bus links alone miss input devices; a walk over all of
-//! /sys/devices finds the same devices at twice the cost.
+//! [`Scan`] goes by the links in `bus/*/devices` and `class/*`: the driver core sends uevents only for devices that have a bus or a
+//! class (`dev_uevent_filter`).
 //!
 //! What a device is looked up by is its `modalias` attribute. Its `uevent` file ends strings with a newline, and some drivers print
 //! names there that a device may choose (`DEV_NAME` of a USB infrared receiver), so it is read only where there is no `modalias`,

@@ -17,8 +17,7 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// The head of such a text, for a line that people read: a CPU's modalias is a thousand bytes and more, and its head says
-/// which it is.
+/// The head of such a text, for a line that people read: a CPU's modalias is a thousand bytes and more.
 pub fn head(text: &str, width: usize) -> String {
     match text.get(..width) {
         Some(head) if head.len() < text.len() => format!("{head}..."),
@@ -26,8 +25,7 @@ pub fn head(text: &str, width: usize) -> String {
     }
 }
 
-/// The bytes of such a text; other characters than a backslash stand for themselves. None where one is not followed by `x` and two
-/// hexadecimal digits.
+/// The bytes of such a text; none where a backslash is not followed by `x` and two hexadecimal digits.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('\\');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -277,8 +277,7 @@ fn turn(socket: &Path) -> Result<Flock<File>, ErrorKind> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno).kind())
 }
 
-/// Runs modprobe. Its exit status is not passed on: most devices have no module, and udev would warn of each. The error says why it
-/// cannot be run.
+/// Runs modprobe. Its exit status is not passed on: most devices have no module, and udev would warn of each.
 fn modprobe(alias: &[u8]) -> io::Result<()> {
     for program in MODPROBE {
         let status = Command::new(program).args(["-b", "-q", "--"]).arg(OsStr::from_bytes(alias)).status();

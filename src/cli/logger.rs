@@ -2,8 +2,7 @@
 //! Where the log's lines go: to standard error, with a `<N>` priority before each line where that is the journal; but to /dev/kmsg where
 //! that is what standard error is, or where nobody reads it, as in an initramfs whose programs are started with /dev/null.
 //!
-//! No line has a time: who reads puts one before it. The kernel drops lines that come to /dev/kmsg too fast, unless it was booted with
-//! `printk.devkmsg=on`.
+//! No line has a time: who reads puts one before it. Without `printk.devkmsg=on` the kernel drops what comes too fast.
 
 use std::fs::{Metadata, OpenOptions};
 use std::io::Write;

@@ -47,8 +47,7 @@ impl Listener {
         registry.register(&mut self.socket, token, Interest::READABLE).map_err(refused(&self.path))
     }
 
-    /// Whether the name was ours and is no more: nobody can connect. A supervisor that begins to listen takes the name,
-    /// whoever has it.
+    /// Whether the name was ours and is no more, as when a supervisor begins to listen: nobody can connect.
     pub fn is_lost(&self) -> bool {
         self.name.is_some_and(|name| file_at(&self.path) != Some(name))
     }

@@ -64,8 +64,7 @@ pub struct Server {
     bounds: Bounds,
     connections: HashMap<ClientId, Connection>,
     stats: ConnectionStats,
-    /// There may be connections to accept, from then on: accepting may have failed. The loop is told of each once, so this is so
-    /// until there are none.
+    /// There may be connections to accept, from then on: the loop is told of each once, and accepting may have failed.
     accept_at: Option<Time>,
     /// The next time that who waits is told that we live.
     beat_at: Time,

@@ -15,8 +15,7 @@ use crate::uevent::message::{self, Action, Uevent};
 use crate::uevent::netlink::{self, Netlink, Received};
 use crate::uevent::sysfs::{Device, Scan};
 
-/// Datagrams taken at a time. What they ask for is begun before the next are taken: a modalias that is new costs as much as the
-/// start of a load.
+/// Datagrams taken at a time: one with a new modalias costs as much as the start of a load.
 const EVENTS: usize = 16;
 /// Links of a scan taken at a time: about two milliseconds' worth.
 const LINKS: usize = 64;
@@ -48,6 +47,7 @@ pub enum Event<'a> {
 }
 
 /// The way in.
+#[derive(Default)]
 pub struct Events {
     /// The socket; none where there is nothing to hear.
     pub netlink: Option<Netlink>,
@@ -79,24 +79,10 @@ impl Events {
     pub fn new(netlink: Option<Netlink>, udev: bool, sysfs: PathBuf) -> Self {
         let drops = netlink.as_ref().and_then(|netlink| netlink.drops().ok());
         let (lost, buffer) = (drops.is_some_and(|drops| drops > 0), vec![0; netlink::BUFFER]);
-        let (asks_again, scan, scan_again, dropped_before, drops, malformed) = Default::default();
-        Self {
-            netlink,
-            udev,
-            asks_again,
-            sysfs,
-            scan,
-            scan_again,
-            lost,
-            dropped_before,
-            drops,
-            malformed,
-            buffer,
-        }
+        Self { netlink, udev, sysfs, lost, buffer, ..Self::default() }
     }
 
-    /// Goes through the devices that are there, once more where that is going on. Without udev they are requests; with udev
-    /// [`Events::ask_again`] does it.
+    /// Goes through all devices, once more where that is going on; with udev [`Events::ask_again`] does it.
     pub fn scan(&mut self) {
         match self.scan {
             Some(_) if !self.udev => self.scan_again = true,
@@ -187,8 +173,7 @@ impl Events {
         })
     }
 
-    /// Asks udev again for as many devices of the scan as there is `room` for. Returns how many were, and whether all have been
-    /// gone through.
+    /// Asks udev again for as many devices as there is `room` for. Returns how many, and whether those were all.
     pub fn ask_again(&mut self, room: usize) -> (usize, bool) {
         let (mut asked, sysfs) = (0, self.sysfs.clone());
         let more = self.devices(|device| {

@@ -29,13 +29,11 @@ pub struct Process {
     report: File,
 }
 
-/// How a process ended: with this report, or without one, by this signal (0: by none). The kernel sends one itself where a driver
-/// oopses.
+/// How a process ended: with this report, or without one, by this signal (0: by none).
 pub type End = Result<Vec<u8>, i32>;
 
 impl Process {
-    /// Starts a process that ends with a report of what `work` returns; SIGCHLD tells when. `ps` and the kernel's log show the first
-    /// 15 bytes of the name.
+    /// Starts a process that reports what `work` returns; SIGCHLD tells when. `ps` shows 15 bytes of the name.
     pub fn start(name: &str, work: impl FnOnce() -> Vec<u8>) -> io::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // Whoever started us may ignore it, and then nobody is told and nothing can be waited for.

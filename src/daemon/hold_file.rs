@@ -45,8 +45,7 @@ impl HoldFile {
         (new, stale)
     }
 
-    /// Makes `hold` appear, with this number in it: as many times `./` as it says. It fails where the directory is full or may not
-    /// be written.
+    /// Makes `hold` appear, with this number in it: as many times `./` as it says.
     pub fn publish(&mut self, recoveries: u32, now: Time) -> io::Result<()> {
         let (directory, since) = match self.held.take() {
             Some(held) => held,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a service manager is told: sd_notify(3), with a line of status and the watchdog's sign of life.
 //!
-//! The sign of life comes from the loop itself, so that a loop that hangs is noticed. Without NOTIFY_SOCKET in the environment
-//! nobody is told anything.
+//! The sign of life comes from the loop itself, so that a loop that hangs is noticed.
 
 use std::time::Duration;
 

@@ -32,8 +32,7 @@ impl Shutdown {
         Self { linger, timeout, begun: None, idle_since: None, udev_busy: Time::ZERO }
     }
 
-    /// Whether the loop is over, after a turn that left nothing to do or did not. Loads that are not waited for any longer are
-    /// named; they go on.
+    /// Whether the loop is over, after a turn that left nothing to do or did not. Loads that go on are named.
     pub fn is_over(&mut self, is_idle: bool, loads: &Loads, now: Time) -> bool {
         self.idle_since = if is_idle { self.idle_since.or(Some(now)) } else { None };
         let is_due = self.deadline().is_some_and(|deadline| deadline <= now);

@@ -64,8 +64,7 @@ impl StateFile {
         Ok(Self { path, header, written: 0, not_before: Time::ZERO, fails: false })
     }
 
-    /// The scheduler that goes on where another one ended, or one that knows nothing yet. What is broken makes room, and can still be
-    /// looked at.
+    /// The scheduler that goes on where another one ended, or one that knows nothing yet. What is broken is kept.
     pub fn restore(&mut self, limits: Limits, now: Time) -> Scheduler {
         let path = self.path.display();
         let snapshot = self.read().unwrap_or_else(|why| {
@@ -131,8 +130,7 @@ impl StateFile {
     }
 }
 
-/// Replaces a file in one step: who reads finds the old one or the new one. That it cannot be done is said once, which `fails`
-/// remembers.
+/// Replaces a file in one step. That it cannot be done is said once, which `fails` remembers.
 pub(super) fn replace(path: &Path, mode: u32, text: io::Result<Vec<u8>>, fails: &mut bool) {
     let new = path.with_extension("json.new");
     let replaced = text.and_then(|text| {

@@ -46,8 +46,7 @@ impl Policies {
         Self { hwdb: None, default: Arc::default(), complaints: RefCell::default() }
     }
 
-    /// hwdb's word on a module, asked for by a modalias if there is one. A modalias that is not UTF-8 cannot be
-    /// matched by hwdb and is left out.
+    /// hwdb's word on a module, asked for by a modalias if there is one; hwdb matches none that is not UTF-8.
     pub fn lookup(&self, module: &str, modalias: Option<&[u8]>) -> Arc<Policy> {
         let modalias = modalias.and_then(|bytes| std::str::from_utf8(bytes).ok());
         let modalias = modalias.map(|modalias| format!("addonce:modalias:{modalias}"));

@@ -35,8 +35,7 @@ pub struct Resolver {
     stamp: Stamp,
     /// From the first [`Modules::refresh`] on: who asks only once watches nothing.
     watch: Option<Watch>,
-    /// The causes of modules that fail, each with the options that stand for its own: while their files are watched and nothing
-    /// has happened.
+    /// The causes of modules that fail, with the options given, while their files are watched and nothing happens.
     causes: HashMap<(Name, Option<CString>), Cause>,
 }
 
@@ -98,8 +97,7 @@ impl Resolver {
         Some(Candidate { module, verdict, options, policy })
     }
 
-    /// Everything a fix could change. A dependency's options count too: they may be why the dependency fails, and with it this
-    /// module.
+    /// Everything a fix could change, a dependency's options included: they may be why it fails, and with it this module.
     fn cause_of(&self, module: &Module<'_>, deps: &[Module<'_>], pre: &[Name], options: &CStr) -> Cause {
         let mut hasher = DefaultHasher::new();
         self.stamp.hash_indexes(&mut hasher);

@@ -59,8 +59,7 @@ impl Stamp {
         Self { indexes: of_all(indexes(directory)), others: of_all(others) }
     }
 
-    /// Feeds the stamps of depmod's indexes to a fingerprint. Configuration is left out: of it a plan shows the part
-    /// that concerns its module.
+    /// Feeds the stamps of depmod's indexes to a fingerprint. What configuration says of a module is in its plan.
     pub fn hash_indexes<H: Hasher>(&self, state: &mut H) {
         self.indexes.hash(state);
     }

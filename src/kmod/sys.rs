@@ -110,8 +110,7 @@ impl Ctx {
         Ok(ctx)
     }
 
-    /// Maps the indexes into memory, so that lookups need not open them. The context stays usable if that fails: lookups then open
-    /// the files.
+    /// Maps the indexes into memory. Where that fails, lookups open the files.
     pub fn load_resources(&self) -> Result<(), Errno> {
         // SAFETY: the context is live.
         check(unsafe { ffi::kmod_load_resources(self.raw.as_ptr()) })
@@ -165,8 +164,7 @@ impl<'ctx> Module<'ctx> {
         NonNull::new(raw).map(|raw| Self { raw, ctx: PhantomData })
     }
 
-    /// The module's name, underscores for dashes, if it is text; the kernel's own names are ASCII, and no file stands behind
-    /// another one.
+    /// The module's name, underscores for dashes, if it is text: no file has another one.
     pub fn name(&self) -> Option<Name> {
         // SAFETY: the module is live.
         copied(unsafe { ffi::kmod_module_get_name(self.raw.as_ptr()) })?.to_str().ok().map(Name::from)
@@ -238,8 +236,7 @@ impl<'ctx> Module<'ctx> {
         unsafe { ffi::kmod_module_get_initstate(self.raw.as_ptr()) == INITSTATE_BUILTIN }
     }
 
-    /// Hands the module's file to the kernel, decompressed in this process if need be. The errno is the kernel's, or that of
-    /// reading the file.
+    /// Hands the module's file to the kernel, unpacked here if need be. The errno is the kernel's, or that of reading.
     pub fn insert(&self, options: &CStr) -> Result<(), Errno> {
         // SAFETY: module and string are live; no flag is given.
         check(unsafe { ffi::kmod_module_insert_module(self.raw.as_ptr(), 0, options.as_ptr()) })

@@ -72,8 +72,7 @@ pub(super) struct Loads {
 }
 
 impl Load {
-    /// When it counts as a job no more and nobody waits for it for the order's sake: its driver is registered by then, or nothing
-    /// comes of it.
+    /// When it counts as a job no more, and nobody waits for it for the order's sake.
     fn overtaken_at(&self) -> Time {
         match self.phase {
             Phase::Running(since) => since + Limits::OLD,
@@ -238,8 +237,7 @@ impl Loads {
         self.enqueue(waiter);
     }
 
-    /// The edges by which `from` waits for `to`, directly or through others that were not seen before. The empty path from a load
-    /// to itself counts.
+    /// The edges by which `from` waits for `to`, directly or through others not seen before; none, from a load to itself.
     fn path(&self, from: &Name, to: &Name, seen: &mut BTreeSet<Name>) -> Option<Vec<(Name, Name, Edge)>> {
         if from == to {
             return Some(Vec::new());

@@ -25,8 +25,7 @@ pub trait Modules {
     /// The modules of a modalias (or a module's name, or an alias of modprobe.d): in libkmod's order, each once.
     fn resolve(&mut self, alias: &[u8]) -> Vec<Candidate>;
 
-    /// What loading a module takes. `options` stand for the module's own, where the alias carries others
-    /// (modprobe.d: `options ALIAS ...`).
+    /// What loading a module takes, with these options for its own where modprobe.d says `options ALIAS ...`.
     fn plan(&mut self, module: &Name, options: Option<&CString>) -> Plan;
 
     /// The cause that [`Modules::plan`] gives, for less, as of the last [`Modules::refresh`] or later: for requests for a failed module.

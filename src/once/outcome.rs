@@ -76,8 +76,7 @@ impl LoadError {
             && matches!(self.errno, libc::EEXIST | libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ENOMEM)
     }
 
-    /// Whether the kernel was short of something: that passes without anybody doing anything, so it is tried again without
-    /// anybody asking.
+    /// Whether the kernel was short of something: that passes, so it is tried again without anybody asking.
     pub fn is_shortage(&self) -> bool {
         self.stage != Stage::Disabled && matches!(self.errno, libc::EAGAIN | libc::ENOMEM)
     }

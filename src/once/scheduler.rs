@@ -42,8 +42,7 @@ pub enum Status {
     Builtin,
     /// modprobe.d says that it is not to be loaded.
     Blacklisted,
-    /// hwdb says that it is not to be loaded, for ever or while a path exists; or somebody has unloaded it, and this is no
-    /// new request for it.
+    /// hwdb says that it is not to be loaded; or somebody has unloaded it, and this is no new request for it.
     RuledOut,
     /// It failed.
     Failed {
@@ -164,8 +163,7 @@ impl Scheduler {
         self.start_loads(modules, now);
     }
 
-    /// An administrator wants these modules attempted now, whatever is remembered of them; where none is named, all that are
-    /// remembered as failed.
+    /// An administrator wants these modules attempted now; where none is named, all that are remembered as failed.
     pub fn retry(
         &mut self,
         modules: &mut dyn Modules,
@@ -613,8 +611,7 @@ impl Scheduler {
         }
     }
 
-    /// Collects what a load needs that was live when it was planned, and is not any more: since then it has waited, for others
-    /// or between two tries.
+    /// Collects what a load needs that was live when it was planned, and is not any more: it has waited since.
     fn collect_again(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) -> Result<(), LoadError> {
         let Some(load) = self.loads.get(name) else { return Ok(()) };
         let (plan, needed) = (load.plan.clone(), load.first.needed_by(name));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Counters of what was asked and what it came to.
 
-/// They only ever grow; a reader takes differences. Duplicates are counted per module: a request for a modalias of three live
-/// modules is three.
+/// They only ever grow. Duplicates are counted per module: a request for three live modules is three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Requests, whatever they came to.

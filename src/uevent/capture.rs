@@ -20,8 +20,7 @@ use std::time::Duration;
 use crate::escape::{escape, unescape};
 
 const HEADER: &str = "addonce-capture 1";
-/// The longest datagram, in bytes. The kernel fills at most 2 KiB with strings (`UEVENT_BUFFER_SIZE`, DEVPATH among them) and
-/// once more the path in the header.
+/// The longest datagram, in bytes: more than twice what the kernel's can have (`UEVENT_BUFFER_SIZE`, and the header).
 pub const LONGEST: usize = 16 * 1024;
 /// The longest line: every byte escaped, and the time before it.
 const LINE_MAX: usize = 4 * LONGEST + 64;

@@ -30,8 +30,7 @@ pub struct Uevent<'a> {
     pub other_modalias: Option<&'a [u8]>,
     /// The kernel's count of uevents. Neither gaps nor disorder mean that one was lost.
     pub seqnum: u64,
-    /// SYNTH_UUID, where the event was asked for through a `uevent` file in /sys, and `0` where who asked named none. Hardware that
-    /// appeared has none.
+    /// SYNTH_UUID, where the event was asked for through a `uevent` file in /sys; `0` where who asked named none.
     pub uuid: Option<&'a [u8]>,
     /// SYNTH_ARG_ADDONCE: what addonce wrote behind `ADDONCE=` when it asked for the event.
     pub argument: Option<&'a [u8]>,

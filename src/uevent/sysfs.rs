@@ -145,8 +145,7 @@ fn resolve(link: &Path, target: &Path) -> Option<PathBuf> {
     (path.starts_with("devices") && path != Path::new("devices")).then_some(path)
 }
 
-/// What drivers are looked up by for the device of this directory, most often nothing. Without a `modalias` attribute `uevent` is
-/// looked at, if it is on a bus.
+/// What drivers are looked up by for the device of this directory, most often nothing.
 pub fn modaliases(device: &Path, on_a_bus: bool) -> io::Result<Vec<Vec<u8>>> {
     match read(&device.join("modalias")) {
         Ok(contents) => {

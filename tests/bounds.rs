@@ -292,10 +292,6 @@ fn every_bound_of_the_design_that_is_a_flag_is_one_of_the_daemon_with_this_defau
             // The design writes for people: 128 MiB, 10 s.
             let number = || defaults[at].split_whitespace().next()?.parse::<u64>().ok();
             let plain = match flag {
-                "jobs" => {
-                    assert_eq!(defaults[at], "2 × CPUs within 4..16");
-                    "twice the CPUs, within 4 to 16".to_owned()
-                }
                 "receive-buffer" => (number().expect("a number") << 20).to_string(),
                 _ => number().expect("a number").to_string(),
             };

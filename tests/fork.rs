@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A process for one piece of work: its report or the signal that ended it, and what it has of the daemon's.
 
+mod common;
+
 use std::time::{Duration, Instant};
 
 use addonce::daemon::fork::{End, Process};
@@ -59,4 +61,21 @@ fn a_process_has_a_name_a_session_and_no_blocked_signals() {
     blocked.thread_unblock().expect("unblocked");
     let report = end(process).expect("a report");
     assert_eq!(String::from_utf8_lossy(&report), "+a_name_of_more 0000000000000000 true");
+}
+
+#[test]
+fn a_load_has_the_priority_of_udevs_workers_whatever_the_daemons_is() {
+    let thread = nix::unistd::gettid().to_string();
+    let lowered = std::process::Command::new("renice").args(["-n", "-7", "-p", &thread]).output();
+    if !lowered.is_ok_and(|output| output.status.success()) {
+        return common::left_out::left_out("renice may not go below 0 here");
+    }
+    let nice = || {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("proc");
+        // proc_pid_stat(5): the name is in parentheses, and this is the field 19.
+        stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(16).map(str::to_owned))
+    };
+    assert_eq!(nice().as_deref(), Some("-7"));
+    let process = Process::start("+nice", move || nice().unwrap_or_default().into()).expect("forked");
+    assert_eq!(end(process), Ok(b"0".to_vec()));
 }

@@ -213,6 +213,22 @@ fn where_nobody_listens_one_of_many_starts_a_daemon_and_all_are_answered() {
 }
 
 #[test]
+fn the_daemon_that_it_starts_comes_before_the_programs_that_wait_for_it() {
+    let nice = |words: &str| {
+        let output = Command::new("sh").args(["-c", words]).stderr(Stdio::null()).output().expect("sh");
+        String::from_utf8(output.stdout).expect("a number").trim().to_owned()
+    };
+    // Who may not go so low stays where he is.
+    let as_far_as_it_may = nice("nice -n $((-10 - $(nice))) nice");
+    let place = Place::new("nice", "sleep 1; nice >>calls");
+    let mut program = place.spawn(&[]);
+    place.wait_for_calls(2);
+    assert_eq!(place.calls()[1], as_far_as_it_may);
+    replies(&place.listen(), &[ACCEPTED, ANSWER]);
+    assert_eq!(program.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
 fn nothing_that_is_in_the_way_of_its_files_is_waited_for() {
     let place = Place::new("in-the-way", "");
     let pipe = Command::new("mkfifo").arg(place.path("starting")).status();

@@ -23,9 +23,9 @@ pub struct SocketOption {
 /// The bounds of the core.
 #[derive(Args, Clone, Debug)]
 pub struct CoreOptions {
-    /// Loads at a time; one that is older than 5 s no longer counts [default: twice the CPUs, within 4 to 16].
+    /// Loads at a time; one that is older than 5 s no longer counts.
     #[arg(long, value_name = "N", value_parser = number::<usize>)]
-    #[arg(default_value_t = Limits::default().jobs, hide_default_value = true)]
+    #[arg(default_value_t = Limits::default().jobs)]
     jobs: usize,
     /// Loads at a time, old ones included.
     #[arg(long, value_name = "N", value_parser = number::<usize>)]

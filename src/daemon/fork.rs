@@ -71,6 +71,9 @@ fn run(name: &str, mut report: File, work: impl FnOnce() -> Vec<u8>) -> ! {
         close_others(report.as_raw_fd());
         // A session of its own: what is typed at the daemon's terminal is not for a load.
         let _ = setsid();
+        // The daemon's priority is its own. A driver's init runs as it would in udev's process.
+        // SAFETY: takes three numbers, and concerns this process alone. Where the daemon's is lower, it stays so.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
         // Names have no NUL; one that had would only not be shown.
         let _ = prctl::set_name(&CString::new(name).unwrap_or_default());
         // The daemon reads signals from a descriptor and blocks them for that.

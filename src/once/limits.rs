@@ -40,7 +40,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         let aliases = NonZeroUsize::new(1024).expect("not zero");
-        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { aliases, jobs: (2 * cpus).clamp(4, 16), processes: 64 }
+        // On one CPU, too: loads sleep, for other modules and for hardware, and udevd has as many workers.
+        Self { aliases, jobs: 16, processes: 64 }
     }
 }

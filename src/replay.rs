@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The scheduler in a world that answers, with a clock of its own: time passes only when told to, loads take as long as the world
-//! says and end as it says. A replay drives it in one whose modules are a real tree's, tests in one that they declare. Both read
-//! what the scheduler did.
+//! says and end as it says. A replay drives it in one whose modules are a real tree's, tests in one that they declare.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;

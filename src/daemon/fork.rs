@@ -3,8 +3,7 @@
 //!
 //! It is a fork without exec: the work needs what the daemon has in memory, and an exec would cost more than most loads. That is
 //! sound because the daemon has one thread. Of the daemon's descriptors the process keeps standard input, output and error;
-//! whatever else it held (the lock, the control socket, the clients, the uevent socket) would outlive a killed daemon in a
-//! process that hangs in the kernel.
+//! whatever else it held (the lock, sockets, clients) would outlive a killed daemon in a process that hangs in the kernel.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Module policy, as distributions and administrators write it in hwdb: the properties `ADDONCE`, `ADDONCE_UNLESS` and
 //! `ADDONCE_BACKOFF_SEC` under the keys `addonce:module:NAME` and `addonce:modalias:MODALIAS`. What a modalias says goes over
-//! what its module says. One that does not parse is named once and left at its default, so a typing error costs one property,
-//! not the policy.
+//! what its module says. One that does not parse is named once and left at its default.
 //!
 //! libudev maps hwdb.bin when it is opened, so a changed one takes a new [`Policies`]. Where there is none, or without the feature
 //! `udev`, what we ship holds.

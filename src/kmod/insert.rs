@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One load, performed: a plan goes in, and the kernel's answer, or that of the [install command](install), comes out.
 //!
-//! This runs in a process of its own. It takes as long as the module's init or the install command does, and may not end at all.
-//! libkmod hands the file over, as it does for modprobe, and unpacks it where the kernel cannot. EEXIST is success only where sysfs
-//! says that the module is live.
+//! This runs in a process of its own, since it may not end at all. libkmod hands the file over, as it does for modprobe, and unpacks
+//! it where the kernel cannot. EEXIST is success only where sysfs says that the module is live.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};

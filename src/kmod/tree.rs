@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whose modules are meant, and whose kernel: the directory of the modules, the kernel's version, where sysfs is, and the
-//! modprobe.d directories.
-//!
-//! By default it is this machine; any other tree serves `explain`, `--dry-run` and the tests as well. A tree that has not been
-//! through depmod has nothing to resolve, and the error says how to get there.
+//! Whose modules are meant, and whose kernel: by default this machine's; any other tree serves `explain`, `--dry-run` and the tests
+//! as well. One that has not been through depmod has nothing to resolve.
 
 use std::fs;
 use std::io::ErrorKind;

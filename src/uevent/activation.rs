@@ -3,8 +3,7 @@
 //! LISTEN_FDS counts descriptors from 3 on.
 //!
 //! There may be two, told apart by what they are and not by their order: the uevent socket, which keeps what was announced before
-//! addonce runs and while it is replaced, and the control socket, where clients wait meanwhile. A descriptor that is neither is
-//! refused by its number.
+//! addonce runs and while it is replaced, and the control socket, where clients wait meanwhile.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;

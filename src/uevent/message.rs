@@ -62,8 +62,7 @@ pub fn parse(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
 }
 
 /// Reads a datagram of udevd: `struct monitor_netlink_header` of systemd's libsystemd/sd-device/device-monitor.c, the same
-/// since 2011 and in eudev, and the device's properties. Its words are in the machine's byte order, but for the magic number. What
-/// libudev would not take is refused.
+/// since 2011 and in eudev, and the device's properties. Its words are in the machine's byte order, but for the magic number.
 pub fn parse_udev(datagram: &[u8]) -> Result<Uevent<'_>, Malformed> {
     const MAGIC: u32 = 0xfeed_cafe;
     let word = |at: usize| datagram.get(at..at + 4)?.try_into().ok();

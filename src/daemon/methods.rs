@@ -112,14 +112,14 @@ impl Daemon {
         }
     }
 
-    /// Asks in the place of the program that has started us and was killed before it could ask. False where there is none.
-    pub(super) fn ask_for_starter(&mut self, now: Time) -> bool {
-        let Some(load) = self.starter.take() else { return false };
+    /// Asks in the place of the program that has started us, once it should have asked: it was killed.
+    pub(super) fn ask_for_starter(&mut self, now: Time) {
+        let Some((load, _)) = self.starter.take_if(|(_, due)| *due <= now) else { return };
         log::info!("the program that has started this daemon has not asked: its device is asked for");
-        let asked = self.load(None, &load, now).is_ok();
-        // Its program is gone, whatever number it would have had.
-        self.hold.iter_mut().for_each(|(hold, _)| hold.gone(ClientId::MAX, now));
-        asked
+        if self.load(None, &load, now).is_ok() {
+            // Nobody waits for it, whatever number he would have.
+            self.hold.iter_mut().for_each(|(hold, _)| hold.gone(ClientId::MAX, now));
+        }
     }
 
     /// Hands a `Load` to the scheduler. The error is the name of the parameter that cannot be.
@@ -134,7 +134,7 @@ impl Daemon {
             },
             None => Origin::Admin,
         };
-        self.starter.take_if(|starter| starter.seqnum == load.seqnum);
+        self.starter.take_if(|(starter, _)| starter.seqnum == load.seqnum);
         self.core.request(&mut self.resolver, Request { alias: &alias, origin, client }, now);
         if let Some(seqnum) = load.seqnum {
             self.hold.iter_mut().for_each(|(hold, _)| hold.asked(seqnum, now));

@@ -48,6 +48,9 @@ use notify::Notifier;
 use shutdown::Shutdown;
 use state_file::StateFile;
 
+/// So long the program that has started us may take to ask: it looks every 100 ms at least whether we listen. udevd kills us three
+/// seconds after its last event.
+const STARTER: Duration = Duration::from_secs(1);
 const EPOLL: &str = "epoll";
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
@@ -66,7 +69,7 @@ pub struct Config {
     /// The SEQNUM of the event whose program has started us, and the newest when our socket was open: what was announced between
     /// them is taken to be on its way.
     pub presumed: Option<(u64, u64)>,
-    /// What the program that has started us is about to ask. Where it does not come to that, it is asked for before we go.
+    /// What the program that has started us is about to ask. Where it does not come to that, it is asked for all the same.
     pub starter: Option<Load>,
     /// The control socket, and how its clients are bounded. None for a one-shot, which holds and remembers nothing either.
     pub control: Option<(Listener, Bounds)>,
@@ -92,7 +95,8 @@ pub struct Daemon {
     state_file: Option<StateFile>,
     notifier: Notifier,
     shutdown: Shutdown,
-    starter: Option<Load>,
+    /// What is asked for at this time, should nobody have done so.
+    starter: Option<(Load, Time)>,
 }
 
 impl Daemon {
@@ -110,7 +114,7 @@ impl Daemon {
             state_file: None,
             notifier: Notifier::new(sd_notify::watchdog_enabled()),
             shutdown: Shutdown::new(config.linger, config.stop_timeout),
-            starter: config.starter,
+            starter: config.starter.map(|load| (load, clock() + STARTER)),
         };
         daemon.watch(&daemon.signals, SIGNALS)?;
         if let Some(netlink) = &daemon.events.netlink {
@@ -211,10 +215,7 @@ impl Daemon {
                 && self.clients.as_ref().is_none_or(|clients| clients.server.stats().now == 0)
                 && self.hold.as_ref().is_none_or(|(hold, _)| hold.is_idle());
             if self.shutdown.is_over(is_idle, &self.loads, now) {
-                if self.is_stopping() || !self.ask_for_starter(now) {
-                    return Ok(());
-                }
-                more = true;
+                return Ok(());
             }
         }
     }
@@ -237,6 +238,7 @@ impl Daemon {
         if let Some((hold, _)) = self.hold.as_mut().filter(|_| is_drained && !more_calls) {
             hold.drained(now);
         }
+        self.ask_for_starter(now);
         self.core.tick(&mut self.resolver, now);
         self.remember(now);
         self.act();
@@ -258,7 +260,7 @@ impl Daemon {
                 let is_news =
                     hold.as_mut().is_none_or(|hold| hold.broadcast(seqnum, own, request.is_some(), now));
                 if let Some(request) = request.filter(|_| is_news) {
-                    starter.take_if(|starter| starter.seqnum == Some(seqnum));
+                    starter.take_if(|(starter, _)| starter.seqnum == Some(seqnum));
                     core.request(resolver, request, now);
                 }
             }
@@ -415,6 +417,7 @@ impl Daemon {
         let next = [
             // What these would do next is the next daemon's, once we are to stop.
             self.core.next_deadline(now).filter(|_| goes_on),
+            self.starter.as_ref().map(|(_, due)| *due).filter(|_| goes_on),
             self.hold.as_ref().and_then(|(hold, _)| hold.deadline()).filter(|_| goes_on),
             self.shutdown.deadline(),
             self.clients.as_ref().and_then(Clients::next_deadline),

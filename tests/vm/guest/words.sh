@@ -6,7 +6,7 @@
 udevd() { must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never "$@"; }
 # A daemon with these flags, started after udev, as systemd's order has it, and with the unit's priority: start FLAG...
 start() {
-    busybox nice -n -10 addonce daemon "$@" >>$LOG 2>&1 &
+    nice -n -10 addonce daemon "$@" >>$LOG 2>&1 &
     DAEMON=$!
 }
 # The same, once it listens: listening FLAG...

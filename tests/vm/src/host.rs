@@ -79,6 +79,8 @@ fn files() -> Result<BTreeMap<String, PathBuf>, String> {
     let mut programs = vec![("usr/bin/busybox".into(), tools::find("busybox")?)];
     programs.push(("usr/bin/udevadm".into(), tools::find("udevadm")?));
     programs.push(("usr/bin/kmod".into(), tools::find("kmod")?));
+    // The busybox of Debian has none.
+    programs.push(("usr/bin/nice".into(), tools::find("nice")?));
     let mut files = BTreeMap::new();
     for tree in TREES.map(Path::new).into_iter().filter(|tree| tree.is_dir()) {
         walk(tree, &mut files)?;

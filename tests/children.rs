@@ -30,7 +30,8 @@ const COMMAND: &str = "env > $PLACE/env; cat $PLACE/proc/self/status > $PLACE/st
 
 /// A /proc of a kernel that has modules, whatever this one has; it holds for the program alone.
 /// Of the processes it shows those that are in $PLACE/fake, whoever put them there.
-const WITH_MODULES: &str = "mkdir $PLACE/fake && touch $PLACE/fake/modules && \
+const WITH_MODULES: &str = "mkdir -p $PLACE/fake/sys/kernel/random && touch $PLACE/fake/modules && \
+                            cp /proc/sys/kernel/random/boot_id $PLACE/fake/sys/kernel/random/ && \
                             ln -s $PLACE/proc/self $PLACE/fake/self && \
                             mount --rbind /proc $PLACE/proc && mount --bind $PLACE/fake /proc && \
                             ulimit -S -n 300 && exec \"$@\"";
@@ -64,8 +65,8 @@ fn an_install_command_cannot_tell_a_daemon_from_modprobe() {
         ]);
         daemon.env("PLACE", place);
         let mut daemon = supervisor.hand_to(&mut daemon).stderr(Stdio::null()).spawn().expect("unshare");
-        let mut load = Command::new("sh");
-        load.args(["-c", SHOWN, "sh"]).arg(addonce().get_program()).env("PLACE", place);
+        let mut load = Command::new("timeout");
+        load.args(["60", "sh", "-c", SHOWN, "sh"]).arg(addonce().get_program()).env("PLACE", place);
         load.args(["load", "fx_opt", "--socket"]).arg(supervisor.path());
         let output = load.stdout(Stdio::piped()).output().expect("addonce");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "fx_opt: live\n", "{output:?}");

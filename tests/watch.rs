@@ -468,8 +468,8 @@ fn a_tree_that_vanishes_and_comes_back_holds_for_the_next_request() {
 fn a_blacklist_that_appears_right_before_the_event_holds() {
     alone("a_blacklist_that_appears_right_before_the_event_holds", || {
         let fixture = Fixture::build("semantics");
-        fs::remove_dir_all(fixture.config()).expect("remove");
         let mut running = Running::start(&fixture.flags());
+        fs::remove_dir_all(fixture.config()).expect("remove");
         appear("fxbus:topmost");
         running.wait_for("add_once fx_top live");
         fs::create_dir(fixture.config()).expect("mkdir");

@@ -110,6 +110,16 @@ fn while_addonce_holds_udev_runs_nothing() {
     fs::write(udev.directory.path().join("rules/io.addonce"), "").expect("write");
     let udev = Udev { hold: "/run/rules", ..udev };
     assert_eq!(udev.runs(), [""; 0]);
+    // As with `udevadm trigger`, with `udevadm trigger --settle`, and where addonce asks again.
+    let uuid = "9b0d1d7e-1b3c-4a56-8f6e-0c5f3d3a7c11";
+    for (keys, runs) in [
+        ("ENV{SYNTH_UUID}=\"0\"".to_owned(), vec![]),
+        (format!("ENV{{SYNTH_UUID}}=\"{uuid}\""), vec![udev.program("")]),
+        (format!("ENV{{SYNTH_UUID}}=\"{uuid}\", ENV{{SYNTH_ARG_ADDONCE}}=\"again\""), vec![]),
+    ] {
+        udev.rules("00-test.rules", &format!("{keys}\n"));
+        assert_eq!(udev.runs(), runs, "{keys}");
+    }
     // Somebody's file, or his directory.
     for hold in ["/proc/self/mounts", "/proc/self/task"] {
         let udev = Udev { hold, ..Udev::new().expect("as before") };

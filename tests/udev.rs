@@ -133,12 +133,14 @@ fn a_request_is_what_udev_left_of_the_modalias_and_not_what_the_kernel_said() {
         let mut machine = Machine::new();
         let mut announced = Announced::listen();
         let running = machine.daemon(fixture.flags());
-        for (n, modalias) in ["fxopt:1", "fxdash:a-b0", "fxnone:1"].into_iter().enumerate() {
+        for (n, modalias) in ["fxopt:1", "fxdash:a-b0", "fxnone:1", "fxopt:2"].into_iter().enumerate() {
             machine.announce(&format!("/devices/test/{n}"), modalias);
         }
-        until("three are outstanding", || outstanding(&running) == 3);
+        until("four are outstanding", || outstanding(&running) == 4);
         assert_eq!(running.json(&["status", "--json"])["requests"], 0, "udev has not spoken");
-        let seqnums: Vec<u64> = (0..3).map(|_| announced.next().unwrap().0).collect();
+        let seqnums: Vec<u64> = (0..4).map(|_| announced.next().unwrap().0).collect();
+        // Its worker was killed before the rules were done, and udevd passes on what the kernel said.
+        machine.broadcast(seqnums[3], "/devices/test/3", "MODALIAS=fxopt:2\0UDEV_WORKER_FAILED=1\0");
         // A rule cleared it; a rule replaced it; it had none that is known, and has one now.
         machine.broadcast(seqnums[0], "/devices/test/0", "MODALIAS=\0");
         machine.broadcast(seqnums[1], "/devices/test/1", "MODALIAS=fxhidden:1\0");

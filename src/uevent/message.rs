@@ -93,6 +93,7 @@ fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
 fn read(mut strings: &[u8]) -> Result<Uevent<'_>, Malformed> {
     let (mut action, mut devpath, mut seqnum) = (None, None, None);
     let (mut modalias, mut other_modalias, mut uuid, mut argument) = (None, None, None, None);
+    let mut worker_failed = None;
     while !strings.is_empty() {
         let string;
         (string, strings) = cut(strings);
@@ -110,6 +111,7 @@ fn read(mut strings: &[u8]) -> Result<Uevent<'_>, Malformed> {
             b"SEQNUM" => &mut seqnum,
             b"SYNTH_UUID" => &mut uuid,
             b"SYNTH_ARG_ADDONCE" => &mut argument,
+            b"UDEV_WORKER_FAILED" => &mut worker_failed,
             _ => continue,
         };
         *key = Some(value);
@@ -124,7 +126,8 @@ fn read(mut strings: &[u8]) -> Result<Uevent<'_>, Malformed> {
     let seqnum =
         std::str::from_utf8(seqnum.ok_or("it has no SEQNUM")?).ok().and_then(|text| text.parse().ok());
     let seqnum = seqnum.ok_or("its SEQNUM is not a number of 64 bits")?;
-    let [modalias, other_modalias] =
-        [modalias, other_modalias].map(|modalias| modalias.filter(|text| !text.is_empty()));
+    // Of an event whose worker died udevd broadcasts what the kernel had said: no rule has allowed it, and udev loads nothing for it.
+    let is_asked_for = |text: &&[u8]| !text.is_empty() && worker_failed.is_none();
+    let [modalias, other_modalias] = [modalias, other_modalias].map(|modalias| modalias.filter(is_asked_for));
     Ok(Uevent { action, devpath, modalias, other_modalias, seqnum, uuid, argument })
 }

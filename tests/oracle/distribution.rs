@@ -37,8 +37,7 @@ pub fn tree() -> Option<Tree> {
     let version = versions.map(|entry| entry.file_name()).max().expect("a version that depmod has seen");
     let kernel = version.to_str().expect("UTF-8").to_owned();
     // Named, not left to libkmod: modprobe is given the same list, and a mark beside.
-    let config = addonce::kmod::tree::MODPROBE_D.iter().map(PathBuf::from).collect();
-    Some(Tree { modules_dir, kernel, sysfs: "/sys".into(), config })
+    Some(Tree { modules_dir, kernel, sysfs: "/sys".into(), config: Vec::new() })
 }
 
 /// The names of all modules of modules.dep and modules.builtin.

@@ -42,7 +42,7 @@ fn inject(events: std::ops::Range<usize>) {
 fn next(netlink: &mut Netlink) -> &'static str {
     match netlink.receive(&mut [0; BUFFER]) {
         Received::Kernel(_) => "datagram",
-        Received::Udev(_) => "udev",
+        Received::Udev(..) => "udev",
         Received::Stranger => "stranger",
         Received::Truncated => "truncated",
         Received::Overflow => "overflow",

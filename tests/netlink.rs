@@ -212,7 +212,7 @@ fn what_udevd_broadcasts_comes_in_one_order_with_what_the_kernel_announces() {
         for n in 0..20 {
             let Received::Kernel(datagram) = netlink.receive(&mut buffer) else { panic!("not the kernel's") };
             assert_eq!(parse(datagram).unwrap().devpath, format!("/devices/pci0/card{n}").as_bytes());
-            let Received::Udev(datagram) = netlink.receive(&mut buffer) else { panic!("not udev's") };
+            let Received::Udev(datagram, _) = netlink.receive(&mut buffer) else { panic!("not udev's") };
             let uevent = parse_udev(datagram).unwrap();
             assert_eq!((uevent.seqnum, uevent.modalias), (n, Some(format!("x:{n}").as_bytes())));
         }

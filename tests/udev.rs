@@ -436,12 +436,17 @@ fn no_more_than_64_events_that_were_asked_for_again_are_outstanding() {
                 again.announce();
                 again.queue.len() == 64
             });
-            // A turn of the loop lies between the two answers.
-            for _ in 0..2 {
-                let status = again.until_answered(&["status", "--json"], |again| {
+            let mut status = || {
+                again.until_answered(&["status", "--json"], |again| {
                     again.hold();
                     assert_eq!(again.written(), None, "one more is asked for");
-                });
+                })
+            };
+            // A turn of the loop takes 16 of them, and answers.
+            until("all of them are announced", || status()["outstanding"] == 64);
+            // A turn of the loop lies between the two answers.
+            for _ in 0..2 {
+                let status = status();
                 assert_eq!(status["outstanding"], 64, "{status:#}");
             }
         }

@@ -79,7 +79,7 @@ impl Command {
             }
             match netlink.receive(&mut buffer) {
                 Received::Kernel(datagram) => writer.write(began.elapsed(), datagram)?,
-                Received::Udev(_) | Received::Stranger | Received::Truncated | Received::Overflow => {}
+                Received::Udev(..) | Received::Stranger | Received::Truncated | Received::Overflow => {}
                 Received::Failed(error) => return Err(error),
                 Received::Drained => {
                     let sources = [signals.as_fd(), netlink.as_fd()];

@@ -77,9 +77,13 @@ pub fn may_load(stream: &impl AsFd) -> bool {
 /// The parent of the client's parent: its PID, and when it was started, in clock ticks since boot.
 pub fn grandparent(stream: &impl AsFd) -> Option<(i32, u64)> {
     let client = getsockopt(stream, sockopt::PeerCredentials).ok()?;
-    let (parent, _) = parent_and_start(client.pid()).ok()?;
-    let (grandparent, _) = parent_and_start(parent).ok()?;
-    Some((grandparent, parent_and_start(grandparent).ok()?.1))
+    parent(parent_and_start(client.pid()).ok()?.0)
+}
+
+/// The parent of this process, in the same way.
+pub fn parent(pid: i32) -> Option<(i32, u64)> {
+    let (parent, _) = parent_and_start(pid).ok()?;
+    Some((parent, parent_and_start(parent).ok()?.1))
 }
 
 /// Whether the process with this directory in /proc has CAP_SYS_MODULE. Where that cannot be found out, it has not.

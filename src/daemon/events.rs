@@ -31,6 +31,8 @@ pub enum Event<'a> {
     Broadcast {
         /// The event's number.
         seqnum: u64,
+        /// The PID of the worker that says so.
+        worker: i32,
         /// It is that of the hold with this number.
         own: Option<u64>,
         /// What it asks for, unless a program has done so.
@@ -112,10 +114,10 @@ impl Events {
                     let uevent = message::parse(datagram);
                     (datagram, uevent.map(|uevent| of_kernel(&uevent, self.udev, &mut *tell)))
                 }
-                Received::Udev(_) if !self.udev => continue,
-                Received::Udev(datagram) => {
+                Received::Udev(..) if !self.udev => continue,
+                Received::Udev(datagram, worker) => {
                     let uevent = message::parse_udev(datagram);
-                    (datagram, uevent.map(|uevent| of_udev(&uevent, &mut *tell)))
+                    (datagram, uevent.map(|uevent| of_udev(&uevent, worker, &mut *tell)))
                 }
                 Received::Stranger | Received::Truncated => continue,
                 Received::Overflow => {
@@ -240,12 +242,12 @@ pub fn of_kernel(uevent: &Uevent<'_>, udev: bool, mut tell: impl FnMut(Event<'_>
     uevent.modaliases().for_each(|alias| tell(Event::Request(Request { alias, origin, client: None })));
 }
 
-fn of_udev(uevent: &Uevent<'_>, mut tell: impl FnMut(Event<'_>)) {
+fn of_udev(uevent: &Uevent<'_>, worker: i32, mut tell: impl FnMut(Event<'_>)) {
     let alias = uevent.modalias.filter(|_| uevent.action == Action::Add);
     let request = alias.map(|alias| Request { alias, origin: origin(uevent), client: None });
     let uuid = uevent.uuid.filter(|_| uevent.argument == Some(b"hold"));
     let own = uuid.and_then(|uuid| std::str::from_utf8(uuid).ok()).and_then(hold::number);
-    tell(Event::Broadcast { seqnum: uevent.seqnum, own, request });
+    tell(Event::Broadcast { seqnum: uevent.seqnum, worker, own, request });
 }
 
 fn origin<'a>(uevent: &Uevent<'a>) -> Origin<'a> {

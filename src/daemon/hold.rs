@@ -76,8 +76,8 @@ pub struct Hold {
     program: Program,
     /// The number of the newest event.
     newest: u64,
-    /// Who ran the last program, where that is known.
-    udevd: Option<Udevd>,
+    /// Whose worker spoke first, or who ran the last program, where that is known.
+    pub udevd: Option<Udevd>,
     /// Who is to be answered: one, and those of a predecessor. They are connected, so there is a bound for them.
     holders: Vec<ClientId>,
     recovery: Recovery,
@@ -223,6 +223,21 @@ impl Hold {
             if self.once_more {
                 self.walk();
             }
+        }
+    }
+
+    /// The udevd that has our events, where its silence is about to be taken for the loss of its queue. One whose workers are all
+    /// busy with slow rules says nothing either.
+    pub fn doubts(&self, now: Time) -> Option<Udevd> {
+        let is_late = matches!(self.program, Program::Pending(since) if now >= since + START);
+        self.udevd.filter(|_| is_late || self.outstanding.is_silent(now))
+    }
+
+    /// It lives, says the system: its queue is not lost. To be told before [`Self::drained`].
+    pub fn udevd_lives(&mut self, now: Time) {
+        self.outstanding.alive = now;
+        if matches!(self.program, Program::Pending(_)) {
+            self.program = Program::Pending(now);
         }
     }
 

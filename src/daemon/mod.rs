@@ -33,6 +33,7 @@ use serde_json::json;
 
 use crate::control::json::{add_once, answers, line};
 use crate::control::listener::Listener;
+use crate::control::process::{self, Process};
 use crate::control::protocol::{Load, Reply};
 use crate::control::server::{Bounds, Server};
 use crate::fatal::Fatal;
@@ -40,7 +41,7 @@ use crate::kmod::{Loader, Resolver};
 use crate::once::{Action, Limits, Scheduler, Time};
 use crate::uevent::netlink::Netlink;
 use events::{Event, Events, More};
-use hold::Hold;
+use hold::{Hold, Udevd};
 use hold_file::{HoldFile, KERNEL, trigger};
 use loads::Loads;
 use methods::Clients;
@@ -236,6 +237,10 @@ impl Daemon {
         let more_calls = self.take_calls(now);
         more |= more_calls;
         if let Some((hold, _)) = self.hold.as_mut().filter(|_| is_drained && !more_calls) {
+            let is_alive = |(pid, started): Udevd| Process { pid: pid.unsigned_abs(), started }.is_alive();
+            if hold.doubts(now).is_some_and(is_alive) {
+                hold.udevd_lives(now);
+            }
             hold.drained(now);
         }
         self.ask_for_starter(now);
@@ -256,7 +261,10 @@ impl Daemon {
                     hold.outstanding.announced(seqnum, now);
                 }
             }
-            Event::Broadcast { seqnum, own, request } => {
+            Event::Broadcast { seqnum, worker, own, request } => {
+                if let Some(hold) = hold.as_mut().filter(|hold| hold.udevd.is_none()) {
+                    hold.udevd = process::parent(worker);
+                }
                 let is_news =
                     hold.as_mut().is_none_or(|hold| hold.broadcast(seqnum, own, request.is_some(), now));
                 if let Some(request) = request.filter(|_| is_news) {

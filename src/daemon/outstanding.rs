@@ -157,13 +157,18 @@ impl Outstanding {
         self.presumed.clear();
     }
 
+    /// Whether udevd has said nothing for so long that it seems to have lost its queue.
+    pub(super) fn is_silent(&self, now: Time) -> bool {
+        !self.is_empty() && now >= self.alive + GIVE_UP
+    }
+
     /// Gives up what does not come.
     pub fn tick(&mut self, now: Time) -> GivenUp {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return GivenUp::Nothing;
         }
         let announced = !self.certain.is_empty() || !self.doubtful.is_empty();
-        if now >= self.alive + GIVE_UP {
+        if self.is_silent(now) {
             self.forget();
             return if announced { GivenUp::Silent } else { GivenUp::Nothing };
         }

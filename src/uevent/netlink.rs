@@ -36,8 +36,8 @@ const LARGEST: usize = i32::MAX as usize / 2;
 pub enum Received<'b> {
     /// A datagram of the kernel: [`message::parse`](super::message::parse) reads it.
     Kernel(&'b [u8]),
-    /// A datagram of udevd: [`message::parse_udev`](super::message::parse_udev) reads it.
-    Udev(&'b [u8]),
+    /// A datagram of udevd: [`message::parse_udev`](super::message::parse_udev) reads it; and the PID of the worker that sent it.
+    Udev(&'b [u8], i32),
     /// A datagram of another process. It is counted and not to be looked at.
     Stranger,
     /// A datagram that did not fit the buffer. Counted.
@@ -136,7 +136,7 @@ impl Netlink {
     /// The next datagram, or why there is none. `buffer` wants [`BUFFER`] bytes.
     pub fn receive<'b>(&mut self, buffer: &'b mut [u8]) -> Received<'b> {
         let size = buffer.len();
-        let (length, group) = match receive(self.socket.as_raw_fd(), buffer) {
+        let (length, sender) = match receive(self.socket.as_raw_fd(), buffer) {
             Ok(datagram) => datagram,
             Err(Errno::EAGAIN) => return Received::Drained,
             Err(Errno::ENOBUFS) => {
@@ -145,11 +145,13 @@ impl Netlink {
             }
             Err(errno) => return Received::Failed(errno.into()),
         };
-        let (counter, received) = match group {
+        let (counter, received) = match sender {
             None => (&mut self.counters.strangers, Received::Stranger),
             Some(_) if length >= size => (&mut self.counters.truncated, Received::Truncated),
-            Some(KERNEL_GROUP) => (&mut self.counters.kernel, Received::Kernel(&buffer[..length])),
-            Some(_) => (&mut self.counters.udev, Received::Udev(&buffer[..length])),
+            Some(Sender::Kernel) => (&mut self.counters.kernel, Received::Kernel(&buffer[..length])),
+            Some(Sender::Udev(worker)) => {
+                (&mut self.counters.udev, Received::Udev(&buffer[..length], worker))
+            }
         };
         *counter += 1;
         received
@@ -168,19 +170,26 @@ impl AsFd for Netlink {
     }
 }
 
-/// The length of a datagram, and the group of who sent it; none where that is a stranger.
-fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<u32>)> {
+enum Sender {
+    Kernel,
+    Udev(i32),
+}
+
+/// The length of a datagram, and who sent it; none where that is a stranger.
+fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<Sender>)> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut control = nix::cmsg_space!(UnixCredentials);
     let received = recvmsg::<NetlinkAddr>(socket, &mut parts, Some(&mut control), MsgFlags::empty())?;
-    let is_root =
-        |message| matches!(message, ControlMessageOwned::ScmCredentials(sender) if sender.uid() == 0);
-    let group = match received.address {
-        // Nobody but the kernel has port 0: netlink_insert() gives it to no socket.
-        Some(address) if address.pid() == 0 => Some(KERNEL_GROUP),
-        // A multicast needs CAP_NET_ADMIN over the network namespace; the credentials are the kernel's word, too.
-        Some(address) if address.groups() == UDEV_GROUP && received.cmsgs()?.any(is_root) => Some(UDEV_GROUP),
+    let of_root = |message| match message {
+        ControlMessageOwned::ScmCredentials(sender) if sender.uid() == 0 => Some(Sender::Udev(sender.pid())),
         _ => None,
     };
-    Ok((received.bytes, group))
+    let sender = match received.address {
+        // Nobody but the kernel has port 0: netlink_insert() gives it to no socket.
+        Some(address) if address.pid() == 0 => Some(Sender::Kernel),
+        // A multicast needs CAP_NET_ADMIN over the network namespace; the credentials are the kernel's word, too.
+        Some(address) if address.groups() == UDEV_GROUP => received.cmsgs()?.find_map(of_root),
+        _ => None,
+    };
+    Ok((received.bytes, sender))
 }

@@ -54,6 +54,37 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
 }
 
 #[test]
+fn an_udevd_that_lives_and_is_busy_for_a_minute_has_lost_nothing() {
+    let udevd = (500, 0);
+    let mut hold = Hold::new(1, None, 100, NOW);
+    hold.outstanding.announced(7, NOW);
+    act(&mut hold, None, NOW);
+    hold.hold(1, Some(101), Some(udevd), NOW);
+    let mut now = NOW + STALL;
+    assert!(act(&mut hold, None, now).contains(&Action::WriteEvent(102)), "event 7 does not come");
+    // Its workers are in slow rules: neither a broadcast nor the program of this event comes.
+    for _ in 0..60 {
+        now += STALL;
+        if let Some(doubted) = hold.doubts(now) {
+            assert_eq!(doubted, udevd);
+            hold.udevd_lives(now);
+        }
+        hold.drained(now);
+        assert_eq!(act(&mut hold, None, now), []);
+        assert_eq!(hold.outstanding.len(), 1);
+    }
+    // Where it is dead, nothing speaks for it.
+    let mut dead = hold.clone();
+    dead.drained(now + GIVE_UP);
+    assert_eq!(dead.outstanding.len(), 0);
+    hold.hold(2, Some(102), Some(udevd), now);
+    assert!(hold.broadcast(7, None, true, now));
+    hold.drained(now);
+    let end = act(&mut hold, None, now);
+    assert!(end.contains(&Action::Unpublish) && !end.contains(&Action::Recover), "{end:?}");
+}
+
+#[test]
 fn an_udevd_with_one_worker_is_asked_for_thousands_of_devices_again_within_seconds() {
     // Their SEQNUMs, and the numbers of the holds' events, in udevd's queue.
     let mut queue: VecDeque<Result<u64, u64>> = VecDeque::new();

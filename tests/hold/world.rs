@@ -856,7 +856,12 @@ impl World {
         world.ticks += 1;
         for at in 0..world.daemons.len() {
             if world.is_taken_in() {
-                world.daemons[at].hold.drained(world.now);
+                let (now, udevd) = (world.now, (world.udevd.into(), 0));
+                let hold = &mut world.daemons[at].hold;
+                if hold.doubts(now) == Some(udevd) {
+                    hold.udevd_lives(now);
+                }
+                hold.drained(now);
             }
             world.update(at);
         }

@@ -138,9 +138,8 @@ pub(super) fn replace(path: &Path, mode: u32, text: io::Result<Vec<u8>>, fails: 
         file.write_all(&text)?;
         std::fs::rename(&new, path)
     });
-    match &replaced {
-        Err(error) if !*fails => log::warn!("{}: it cannot be written: {error}", path.display()),
-        _ => {}
+    let failed_before = std::mem::replace(fails, replaced.is_err());
+    if let Some(error) = replaced.err().filter(|_| !failed_before) {
+        log::warn!("{}: it cannot be written: {error}", path.display());
     }
-    *fails = replaced.is_err();
 }

@@ -148,10 +148,8 @@ impl Netlink {
         let (counter, received) = match sender {
             None => (&mut self.counters.strangers, Received::Stranger),
             Some(_) if length >= size => (&mut self.counters.truncated, Received::Truncated),
-            Some(Sender::Kernel) => (&mut self.counters.kernel, Received::Kernel(&buffer[..length])),
-            Some(Sender::Udev(worker)) => {
-                (&mut self.counters.udev, Received::Udev(&buffer[..length], worker))
-            }
+            Some(0) => (&mut self.counters.kernel, Received::Kernel(&buffer[..length])),
+            Some(worker) => (&mut self.counters.udev, Received::Udev(&buffer[..length], worker)),
         };
         *counter += 1;
         received
@@ -170,23 +168,18 @@ impl AsFd for Netlink {
     }
 }
 
-enum Sender {
-    Kernel,
-    Udev(i32),
-}
-
-/// The length of a datagram, and who sent it; none where that is a stranger.
-fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<Sender>)> {
+/// The length of a datagram, and the PID of who sent it, 0 for the kernel; none where that is a stranger.
+fn receive(socket: RawFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<i32>)> {
     let mut parts = [IoSliceMut::new(buffer)];
     let mut control = nix::cmsg_space!(UnixCredentials);
     let received = recvmsg::<NetlinkAddr>(socket, &mut parts, Some(&mut control), MsgFlags::empty())?;
     let of_root = |message| match message {
-        ControlMessageOwned::ScmCredentials(sender) if sender.uid() == 0 => Some(Sender::Udev(sender.pid())),
+        ControlMessageOwned::ScmCredentials(sender) if sender.uid() == 0 => Some(sender.pid()),
         _ => None,
     };
     let sender = match received.address {
         // Nobody but the kernel has port 0: netlink_insert() gives it to no socket.
-        Some(address) if address.pid() == 0 => Some(Sender::Kernel),
+        Some(address) if address.pid() == 0 => Some(0),
         // A multicast needs CAP_NET_ADMIN over the network namespace; the credentials are the kernel's word, too.
         Some(address) if address.groups() == UDEV_GROUP => received.cmsgs()?.find_map(of_root),
         _ => None,

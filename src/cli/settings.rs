@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is set before anybody can type a flag. On the kernel command line `addonce=off` (in an initramfs `rd.addonce=off`, too) has
-//! the commands that load at boot do nothing, and `addonce.log=LEVEL` sets the level of the log. The
-//! last word counts. What makes no sense is a complaint and nothing else: a boot is no time to be strict.
+//! the commands that load at boot do nothing, and `addonce.log=LEVEL` sets the level of the log. The last word counts. What makes
+//! no sense is a complaint and nothing else: a boot is no time to be strict.
 
 use std::path::Path;
 

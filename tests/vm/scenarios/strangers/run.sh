@@ -14,15 +14,17 @@ prepare() {
     udevd
 }
 # By their paths: the shell prefers busybox' own of these names.
-nobody() { /usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"; }
-# Both do the same but for the name that is connected to.
+NOBODY="/usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all"
+# Both do the same but for the name that is connected to. No function: a shell that runs one is the parent of the loop, and not it.
 busy_with() {
-    nobody sh -c 'while :; do addonce load nothing --socket '"$1"' >/dev/null 2>&1; addonce status >/dev/null 2>&1; done' &
+    $NOBODY sh -c 'while :; do addonce load nothing --socket '"$1"' >/dev/null 2>&1; addonce status >/dev/null 2>&1; done' stranger &
     STRANGER=$!
 }
 idle_again() {
     kill $STRANGER
     wait $STRANGER 2>/dev/null
+    left=$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | grep -c '[w]hile :; do addonce load')
+    [ "$left" = 0 ] || fail "$left strangers are left of those that were there before"
 }
 # A file with the inode number of FILE, in a file system of its own, locked: lock_twin FILE
 lock_twin() {
@@ -32,11 +34,11 @@ lock_twin() {
     n=0
     until [ -e /tmp/twin/$n ] && [ "$(stat -c %i /tmp/twin/$n)" = "$inode" ]; do
         n=$((n + 1))
-        nobody touch /tmp/twin/$n
+        $NOBODY touch /tmp/twin/$n
         [ $n -lt 5000 ] || fail "no file gets the inode number $inode of $1"
         [ "$(stat -c %i /tmp/twin/$n)" -le "$inode" ] || fail "the inode number $inode of $1 is passed by"
     done
-    nobody /usr/bin/flock /tmp/twin/$n sleep 3600 &
+    $NOBODY /usr/bin/flock /tmp/twin/$n sleep 3600 &
 }
 # How long one load takes, in hundredths: from the trigger until udev has settled. LATENCY
 load() {

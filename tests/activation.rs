@@ -13,6 +13,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use addonce::control::listener::{Listener, is_open};
+use addonce::control::lock;
+use addonce::fatal::Fatal;
 use addonce::uevent::netlink::{BUFFER, Netlink, Received};
 use common::devices::Devices;
 use common::fixture::Fixture;
@@ -137,6 +139,11 @@ fn place() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
+fn listen(given: Option<UnixListener>, path: &Path) -> Result<Listener, Fatal> {
+    let lock = lock::take(path, Duration::ZERO, || false)?;
+    Listener::new(given, path, lock.expect("there is need of it"))
+}
+
 fn inode(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).expect("stat").ino()
 }
@@ -145,7 +152,7 @@ fn inode(path: &Path) -> u64 {
 fn a_socket_that_nobody_listens_at_is_replaced_and_one_that_somebody_does_is_not() {
     let (_directory, path) = place();
     let supervisor = UnixListener::bind(&path).expect("bind");
-    let error = Listener::new(None, &path).expect_err("somebody listens").to_string();
+    let error = listen(None, &path).expect_err("somebody listens").to_string();
     assert!(error.contains("listens here already") && error.contains("--socket"), "{error}");
     drop(supervisor);
     // What another test has forked and not executed yet has the socket, too.
@@ -155,7 +162,7 @@ fn a_socket_that_nobody_listens_at_is_replaced_and_one_that_somebody_does_is_not
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(path.exists(), "left behind");
-    let listener = Listener::new(None, &path).expect("replaced");
+    let listener = listen(None, &path).expect("replaced");
     assert!(is_open(&path));
     drop(listener);
     assert!(!path.exists());
@@ -164,7 +171,7 @@ fn a_socket_that_nobody_listens_at_is_replaced_and_one_that_somebody_does_is_not
 #[test]
 fn the_socket_is_its_owners_alone() {
     let (_directory, path) = place();
-    let _listener = Listener::new(None, &path).expect("opened");
+    let _listener = listen(None, &path).expect("opened");
     assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
 }
 
@@ -174,7 +181,7 @@ fn a_supervisors_socket_is_left_as_it_is() {
     let supervisor = UnixListener::bind(&path).expect("bind");
     std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
     let name = inode(&path);
-    let listener = Listener::new(Some(supervisor.try_clone().expect("dup")), &path).expect("adopted");
+    let listener = listen(Some(supervisor.try_clone().expect("dup")), &path).expect("adopted");
     drop(listener);
     assert_eq!(inode(&path), name);
     assert_eq!(std::fs::metadata(&path).expect("stat").mode() & 0o777, 0o600);
@@ -184,7 +191,7 @@ fn a_supervisors_socket_is_left_as_it_is() {
 #[test]
 fn a_name_that_a_supervisor_took_is_not_removed() {
     let (_directory, path) = place();
-    let listener = Listener::new(None, &path).expect("opened");
+    let listener = listen(None, &path).expect("opened");
     std::fs::remove_file(&path).expect("remove");
     let _supervisor = UnixListener::bind(&path).expect("bind");
     drop(listener);

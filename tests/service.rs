@@ -82,6 +82,13 @@ fn what_comes_after_a_sigterm_is_the_next_daemons() {
         while running.json(&["status", "--json"])["requests"] != 2 {}
         running.signal(Signal::SIGTERM);
         running.wait_for("SIGTERM: stopping, 1 loads are still running");
+        let lock = std::fs::read_to_string(running.directory().join("lock")).expect("a lock");
+        assert_eq!(lock, format!("{}\nends\n", running.id()), "programs are told to do without");
+        let mut beside = addonce();
+        beside.args(["daemon", "--dry-run", "--socket"]).arg(supervisor.path()).args(fixture.flags());
+        let said = beside.output().expect("addonce").stderr;
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains(&format!("another daemon (PID {}, which ends)", running.id())), "{said}");
         (0..20).for_each(|n| appear(&format!("/devices/late{n}"), "fxblack:1"));
         let late = ask(supervisor.path(), &["load", "fx_twin"]);
         std::thread::sleep(Duration::from_millis(100));

@@ -14,10 +14,11 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
@@ -47,13 +48,15 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// When it has not for so long, an accepted load is modprobe's. If it holds and a program started it, it is killed, and the next
 /// one asks udev again for what it knew; a service has a watchdog.
 const DEATH: Duration = Duration::from_secs(30);
-/// A hold is renewed within a minute. udev kills a program after 180 s.
+/// A hold is renewed within seconds. udev kills a program after 180 s.
 const LONGEST_HOLD: Duration = Duration::from_secs(170);
-/// A daemon that dies with what it had accepted is replaced by another so many times.
+/// A daemon that dies with a request that it had accepted is replaced by another so many times.
 const LIVES: u32 = 3;
 /// Between two looks at whether somebody listens, at first. Doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// Of a daemon that was told to end and waits for its loads.
+const ENDS: &str = "ends, and its loads still run";
 /// Where modprobe is, in the order of trial; the last is looked for in PATH.
 const MODPROBE: [&str; 4] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "modprobe"];
 
@@ -112,13 +115,20 @@ impl Question {
         // The event of a hold is not broadcast before the daemon has answered us.
         let requester = seqnum().map(|seqnum| seqnum + u64::from(self.is_hold));
         let mut starter = Starter { requester, ..Starter::default() };
-        for _ in 0..LIVES {
-            let deadline = Instant::now() + if self.is_hold { ACCEPT_HOLD } else { ACCEPT };
+        // Whoever kills daemons need not let one of them come to writing another event.
+        for _ in 0..if self.is_hold { u32::MAX } else { LIVES } {
+            let mut deadline = Instant::now() + if self.is_hold { ACCEPT_HOLD } else { ACCEPT };
             let mut pause = PAUSE;
             loop {
-                // For the end of a hold there is nobody else to ask.
-                if let Some(pid) = stopped(&self.socket).filter(|_| !self.is_hold) {
-                    return Err(format!("the daemon, PID {pid}, is stopped (SIGSTOP)"));
+                let cannot = cannot_answer(&self.socket);
+                if let Some((pid, why)) = cannot.filter(|_| !self.is_hold) {
+                    return Err(format!("the daemon, PID {pid}, {why}"));
+                }
+                // For the end of a hold there is nobody else to ask. One that ends leaves it to the next.
+                if let Some((_, ENDS)) = cannot {
+                    deadline = Instant::now() + ACCEPT_HOLD;
+                    sleep(LONGEST_PAUSE);
+                    continue;
                 }
                 match reach(&self.socket, deadline) {
                     Ok(stream) => {
@@ -132,7 +142,9 @@ impl Question {
                         }
                     }
                     Err(error) => match error.kind() {
-                        ErrorKind::NotFound | ErrorKind::ConnectionRefused => starter.start(&self.socket)?,
+                        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                            starter.start(&self.socket, self.is_hold)?;
+                        }
                         // Its queue of connections is full.
                         ErrorKind::WouldBlock => {}
                         _ => return Err(format!("{}: {error}", self.socket.display())),
@@ -201,15 +213,19 @@ impl Question {
     }
 }
 
-/// The daemon, if somebody has stopped it: until it goes on, nobody answers. A service manager may listen for it, so its PID is that of
-/// who has the lock. One that a debugger has stopped is in another state, in which it also is now and then where it is only traced.
-fn stopped(socket: &Path) -> Option<u32> {
-    let (nonblock, path, mut pid) = (OFlag::O_NONBLOCK.bits(), socket.with_file_name("lock"), String::new());
-    let mut lock = File::options().read(true).custom_flags(nonblock).open(path).ok()?;
-    lock.read_to_string(&mut pid).ok()?;
-    let pid = pid.trim_end().parse().ok()?;
+/// The daemon, and why, if it answers nobody: its loads may take minutes, and the next one is not there before it is gone. A service
+/// manager may listen for it, so it is who has the lock. A daemon that is only traced is in state t now and then, too.
+fn cannot_answer(socket: &Path) -> Option<(u32, &'static str)> {
+    let (nonblock, path) = (OFlag::O_NONBLOCK.bits(), socket.with_file_name("lock"));
+    let lock = File::options().read(true).custom_flags(nonblock).open(path).ok()?;
+    let words = io::read_to_string(lock).ok()?;
+    let (pid, ends) = words.split_once('\n')?;
+    let pid = pid.parse().ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.contains(" (addonce) T ").then_some(pid)
+    match stat.split_once(" (addonce) ")?.1.chars().next()? {
+        'T' | 't' => Some((pid, "is stopped (SIGSTOP, or by a debugger)")),
+        state => (!ends.is_empty() && state != 'Z').then_some((pid, ENDS)),
+    }
 }
 
 /// The daemon, unless a service manager listens for it: then it is that one's to kill.
@@ -235,10 +251,12 @@ struct Starter {
 }
 
 impl Starter {
-    /// Starts a daemon, unless somebody does. The error says why there will be none.
-    fn start(&mut self, socket: &Path) -> Result<(), String> {
+    /// Starts a daemon, unless somebody does. The error says why there will be none; for a hold another one is started for one
+    /// that was killed.
+    fn start(&mut self, socket: &Path, is_hold: bool) -> Result<(), String> {
         if let Some(child) = &mut self.child {
             match child.try_wait() {
+                Ok(Some(status)) if is_hold && status.signal() == Some(libc::SIGKILL) => self.child = None,
                 Ok(Some(status)) if !status.success() => return Err(format!("addonce serve: {status}")),
                 // It found another daemon, which has gone since; or it has gone itself.
                 Ok(Some(_)) => self.child = None,

@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use addonce::control::protocol::{Call, Method};
 use addonce::escape::unescape;
+use nix::sys::ptrace::attach;
+use nix::unistd::Pid;
 
 /// A script that is still open for writing in a child of another test's cannot be executed: one test at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -331,14 +333,82 @@ fn a_daemon_that_is_known_to_be_stopped_is_done_without_at_once() {
         assert_eq!(hold.wait().expect("an end").code(), Some(0));
         stopped.kill().expect("kill");
         stopped.wait().expect("an end");
+        // By a debugger.
+        fs::remove_file(place.path("addonce")).expect("remove");
+        fs::copy("/bin/sleep", place.path("addonce")).expect("copy");
+        let mut traced = Command::new(place.path("addonce"));
+        let mut traced =
+            traced.arg("60").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        let stat = format!("/proc/{}/stat", traced.id());
+        attach(Pid::from_raw(traced.id().try_into().expect("a PID"))).expect("attach");
+        while !fs::read_to_string(&stat).expect("a process").contains(" (addonce) t ") {
+            thread::sleep(Duration::from_millis(5));
+        }
+        fs::write(place.path("lock"), format!("{}\n", traced.id())).expect("write");
+        let (output, took) = place.run();
+        assert!(took < Duration::from_secs(1), "{took:?}: {output:?}");
+        assert_eq!(place.calls().len(), 4);
+        traced.kill().expect("kill");
+        traced.wait().expect("an end");
         // What is no lock is nobody's, and not waited for.
         fs::remove_file(place.path("lock")).expect("remove");
         assert!(Command::new("mkfifo").arg(place.path("lock")).status().expect("mkfifo").success());
         let mut program = place.spawn(&[]);
         replies(listener.as_ref().expect("a socket"), &[ACCEPTED, ANSWER]);
         assert_eq!(program.wait().expect("an end").code(), Some(0));
-        assert_eq!(place.calls().len(), 3);
+        assert_eq!(place.calls().len(), 4);
     });
+}
+
+/// It was told to: by SIGTERM, whoever listens for it.
+#[test]
+fn a_daemon_that_ends_is_done_without_and_its_hold_is_the_next_ones() {
+    let test = "a_daemon_that_ends_is_done_without_and_its_hold_is_the_next_ones";
+    with_modprobe(test, "", |place| {
+        fs::copy("/bin/sleep", place.path("addonce")).expect("copy");
+        let mut ends = Command::new(place.path("addonce"));
+        let mut ends = ends.arg("60").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        place.script("addonce.new", "");
+        fs::rename(place.path("addonce.new"), place.path("addonce")).expect("rename");
+        fs::write(place.path("lock"), format!("{}\nends\n", ends.id())).expect("write");
+        let mut listener = None;
+        for _ in 0..2 {
+            let (output, took) = place.run();
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("ends, and its loads still run: loading with modprobe"), "{said}");
+            listener.get_or_insert_with(|| place.listen());
+        }
+        drop(listener);
+        fs::remove_file(place.path("socket")).expect("remove");
+        assert_eq!(place.calls(), ["modprobe -b -q -- acpi:LNXCPU:"; 2]);
+        let mut hold = place.spawn(&["--hold"]);
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(place.calls().len(), 2, "nobody could have the lock");
+        ends.kill().expect("kill");
+        ends.wait().expect("an end");
+        place.wait_for_calls(3);
+        replies(&place.listen(), &["{\"parameters\":{}}\0"]);
+        assert_eq!(hold.wait().expect("an end").code(), Some(0));
+    });
+}
+
+#[test]
+fn a_hold_program_outlives_as_many_daemons_as_somebody_kills() {
+    let place = Place::new("outlives", "kill -KILL $$");
+    let mut listener = place.listen();
+    let mut hold = place.spawn(&["--hold"]);
+    for calls in 1..=10 {
+        replies(&listener, &[ACCEPTED]);
+        drop(listener);
+        fs::remove_file(place.path("socket")).expect("remove");
+        // That one dies, too.
+        place.wait_for_calls(2 * calls);
+        listener = place.listen();
+    }
+    replies(&listener, &["{\"parameters\":{}}\0"]);
+    assert_eq!(hold.wait().expect("an end").code(), Some(0));
 }
 
 #[test]

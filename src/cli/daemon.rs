@@ -141,7 +141,7 @@ impl DaemonOptions {
         // Everybody may read what is published beside the socket, and nobody else may put anything there.
         umask(Mode::from_bits_truncate(0o022));
         let loader = load.loader(make_room(self.clients)?)?;
-        let Some(_lock) = lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
+        let Some(lock) = lock::take(path, PATIENCE, is_needless)? else { return Ok(ExitCode::SUCCESS) };
         // The socket first: what happens while the rest is set up waits there.
         let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.receive_buffer), Ok)?;
         let newest = std::fs::read_to_string(NEWEST).ok().and_then(|number| number.trim().parse().ok());
@@ -152,7 +152,7 @@ impl DaemonOptions {
             with_udev,
             presumed: starter.seqnum.zip(newest),
             starter: Some(starter).filter(|starter| !starter.alias.is_empty()),
-            control: Some((Listener::new(given.control, path)?, bounds)),
+            control: Some((Listener::new(given.control, path, lock)?, bounds)),
             linger,
             ..load.config(loader, Some(netlink))
         };

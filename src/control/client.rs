@@ -107,7 +107,7 @@ impl Conversation {
                 let seconds = timeout.unwrap_or(PATIENCE).as_secs_f64();
                 let said = self.socket.with_file_name(STATUS);
                 let why = match method {
-                    "Settle" => "`addonce status` names what is loading".to_owned(),
+                    "Settle" => "`addonce status` names what is loading, if the daemon answers".to_owned(),
                     _ => format!("the daemon is stopped or hangs; {} is what it said last", said.display()),
                 };
                 Fatal::TimedOut(format!("{method}: no answer within {seconds} s: {why}"))

@@ -4,7 +4,7 @@
 //! It is opened here, under a name that is removed with it, or handed over by a supervisor, whose name and socket remain: who
 //! connects while no daemon runs waits for the next one. A name is never taken from somebody who listens.
 
-use std::fs::{Metadata, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use nix::fcntl::Flock;
 
 use crate::fatal::Fatal;
 
@@ -23,6 +24,8 @@ pub struct Listener {
     pub path: PathBuf,
     /// The file that is ours to remove: device and inode.
     name: Option<(u64, u64)>,
+    /// Taken for as long as we listen.
+    pub(super) lock: Flock<File>,
 }
 
 /// Whether somebody listens at a path.
@@ -32,14 +35,14 @@ pub fn is_open(path: &Path) -> bool {
 }
 
 impl Listener {
-    /// Takes over the socket that a supervisor listens at, or opens one: the caller holds its [lock](super::lock).
-    pub fn new(given: Option<StdListener>, path: &Path) -> Result<Self, Fatal> {
+    /// Takes over the socket that a supervisor listens at, or opens one: its [lock](super::lock) is ours.
+    pub fn new(given: Option<StdListener>, path: &Path, lock: Flock<File>) -> Result<Self, Fatal> {
         let is_given = given.is_some();
         let listener = given.map_or_else(|| open(path), Ok);
         let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
         let socket = UnixListener::from_std(listener.map_err(refused(path))?);
         let name = if is_given { None } else { file_at(path) };
-        Ok(Self { socket, path: path.into(), name })
+        Ok(Self { socket, path: path.into(), name, lock })
     }
 
     /// Has the loop get an event of this token when somebody has connected, those included who have before.

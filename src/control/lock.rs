@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One daemon at a time: the file `lock` beside the control socket.
 //!
-//! It is held by flock(2), which the kernel takes back however the holder ends; loads do not inherit it. It says who holds it, and
-//! counts only while the path still leads to the file that is locked: one that was removed and made anew is another one.
+//! It is held by flock(2), which the kernel takes back however the holder ends; loads do not inherit it. It says who holds it and
+//! whether he ends, and counts only while the path still leads to the file that is locked: one that was removed and made anew is
+//! another one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -35,10 +36,12 @@ pub fn take(
         }
         if Instant::now() >= deadline {
             // It may not have written who it is yet.
-            let pid = fs::read_to_string(&path).ok().and_then(|pid| pid.trim_end().parse::<u32>().ok());
-            let who = pid.map_or_else(String::new, |pid| format!(" (PID {pid})"));
+            let who = fs::read_to_string(&path).unwrap_or_default().trim_end().replace('\n', ", which ");
+            let way_out = "stop it first, or wait for its end";
             let socket = socket.display();
-            return Err(Fatal::System(format!("{socket}: another daemon{who} listens here: stop it first")));
+            return Err(Fatal::System(format!(
+                "{socket}: another daemon (PID {who}) listens here: {way_out}"
+            )));
         }
         std::thread::sleep(PAUSE);
     }

@@ -5,7 +5,7 @@
 //! takes so many messages, and says whether there is more.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use mio::event::Event;
@@ -104,6 +104,8 @@ impl Server {
     /// Accepts nobody any more; who connects to a supervisor's socket waits for the next daemon.
     pub fn stop(&mut self) {
         self.stopped = true;
+        // Who would wait for us is told so.
+        let _ = writeln!(self.listener.lock, "ends");
         self.listener.close();
     }
 

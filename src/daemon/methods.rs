@@ -14,8 +14,9 @@ use crate::once::{AddOnce, ClientId, Origin, Request, Time};
 
 /// The clients, and what is only for them.
 pub(super) struct Clients {
-    pub server: Server,
+    /// Removed before the lock is free, which the server has.
     pub status_file: StatusFile,
+    pub server: Server,
     /// When the server was opened.
     pub began: Time,
     /// Who waits for settling, and has waited since before the uevents were last seen to be taken in.

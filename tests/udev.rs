@@ -490,6 +490,89 @@ fn what_a_daemon_held_when_it_was_killed_the_next_one_asks_of_udev_again() {
     });
 }
 
+/// The number in `hold`.
+fn deaths(directory: &Path) -> Option<usize> {
+    let link = fs::read_link(directory.join("hold")).ok()?;
+    Some(link.to_string_lossy().matches("./").count())
+}
+
+#[test]
+fn what_daemons_that_died_asked_for_in_vain_is_asked_for_once_more_without_a_hold() {
+    with_udev("what_daemons_that_died_asked_for_in_vain_is_asked_for_once_more_without_a_hold", || {
+        let (many, mut machine) = (Many::build(20), Machine::new());
+        let modaliases: Vec<String> = (0..20).map(|n| many.modalias(n)).collect();
+        machine.pipes(&modaliases);
+        let mut running = machine.daemon(many.flags());
+        for (n, modalias) in modaliases.iter().enumerate() {
+            machine.announce(&format!("/devices/test/{n}"), modalias);
+        }
+        let flags = [many.flags(), vec![machine.devices.flag()]].concat();
+        for number in 0..=3 {
+            // It waits for room in the first pipe.
+            until("it holds", || deaths(running.directory()) == Some(number));
+            let directory = running.end(Signal::SIGKILL);
+            if number == 3 {
+                machine.pipes = None;
+                let paths = (0..20).map(|n| format!("devices/test/{n}"));
+                for path in paths.chain(["module/kernel".into()]) {
+                    let uevent = machine.devices.path().join(path).join("uevent");
+                    fs::remove_file(&uevent).unwrap();
+                    fs::write(uevent, "").unwrap();
+                }
+            }
+            running = Running::start_in(directory, addonce(), "debug", &flags);
+        }
+        running.wait_for("with a program for each device");
+        running.wait_for("hold: Forget");
+        let uevent = |n: usize| machine.devices.path().join(format!("devices/test/{n}/uevent"));
+        assert!((0..20).all(|n| fs::read_to_string(uevent(n)).unwrap().contains(" ADDONCE=again")));
+        assert_eq!((deaths(running.directory()), machine.hold_event()), (None, None));
+    });
+}
+
+#[test]
+fn a_daemon_in_whose_life_a_module_came_in_does_not_count_among_those_that_died_in_vain() {
+    with_udev("a_daemon_in_whose_life_a_module_came_in_does_not_count_among_those_that_died_in_vain", || {
+        let (many, mut machine) = (Many::build(20), Machine::new());
+        let modaliases: Vec<String> = (0..20).map(|n| many.modalias(n)).collect();
+        machine.pipes(&modaliases);
+        let running = machine.daemon(many.flags());
+        for (n, modalias) in modaliases.iter().enumerate() {
+            machine.announce(&format!("/devices/test/{n}"), modalias);
+        }
+        until("it holds", || deaths(running.directory()) == Some(0));
+        let flags = [many.flags(), vec![machine.devices.flag()]].concat();
+        let running = Running::start_in(running.end(Signal::SIGKILL), addonce(), "debug", &flags);
+        until("it holds", || deaths(running.directory()) == Some(1));
+        let mut again = Again::new(&running, &mut machine, &modaliases);
+        until("all are asked for", || {
+            again.announce();
+            again.queue.len() == 20
+        });
+        again.until_answered(&["load", "many_0001", "--json"], |again| again.hold());
+        until("it is not in vain", || deaths(running.directory()) == Some(0));
+    });
+}
+
+#[test]
+fn a_broadcast_of_200_kilobytes_is_a_request_and_until_it_comes_nothing_is_settled() {
+    with_udev("a_broadcast_of_200_kilobytes_is_a_request_and_until_it_comes_nothing_is_settled", || {
+        let many = Many::build(1);
+        let mut machine = Machine::new();
+        let mut announced = Announced::listen();
+        let running = machine.daemon(many.flags());
+        machine.announce("/devices/test/0", &many.modalias(0));
+        let (seqnum, devpath) = announced.next().unwrap();
+        until("it is outstanding", || outstanding(&running) == 1);
+        assert_eq!(running.json(&["status", "--json"])["settled"], false);
+        let said = String::from_utf8(running.ask(&["status"]).stdout).unwrap();
+        assert!(said.contains("waiting for udev; addonce") || !nix::unistd::geteuid().is_root(), "{said}");
+        let long = format!("ID_LONG={}\0MODALIAS={}\0", "x".repeat(200_000), many.modalias(0));
+        machine.broadcast(seqnum, &devpath, &long);
+        assert_eq!(running.settled()["live"], 1);
+    });
+}
+
 #[test]
 fn where_hold_cannot_be_made_it_says_why_and_programs_ask() {
     with_udev("where_hold_cannot_be_made_it_says_why_and_programs_ask", || {

@@ -50,6 +50,7 @@ fn screen(mut status: Value, storm: &str) -> String {
     let state = match (status["disabled"] == true, status["settled"] == true) {
         (true, _) => "disabled: kernel.modules_disabled is 1, nothing loads until the next boot".into(),
         (false, true) => "settled".into(),
+        (false, false) if n("/loading") == 0 => "waiting for udev".into(),
         (false, false) => format!("loading {}", count(n("/loading"), "module")),
     };
     let udev = match (status["with_udev"] == true, status["held_ms"].as_u64()) {

@@ -16,13 +16,11 @@ use crate::once::{ClientId, Limits, Time};
 
 /// So many events outstanding, and a hold is taken. Fewer (a device is plugged in) ask by a program each, which costs less.
 pub const TAKE_FROM: usize = 8;
-/// A program that has waited so long is replaced: udevd kills it after 180 s.
-pub const RENEW_AFTER: Duration = Duration::from_secs(60);
-/// Without progress for so long the hold is renewed: its program may be what occupies udevd's only worker. Doubles up to
-/// [`LONGEST_STALL`] while nothing moves.
+/// A program that has waited so long is replaced: udevd kills it after 180 s or what `udev.event_timeout=` says. A renewal makes a
+/// silent udevd speak, too.
+pub const RENEW_AFTER: Duration = Duration::from_secs(3);
+/// The same without progress: it may be what occupies udevd's only worker. Doubles while nothing moves.
 pub const STALL: Duration = Duration::from_secs(1);
-/// The longest time without a renewal where nothing moves: half of what udevd may be silent for, since a renewal makes it speak.
-pub const LONGEST_STALL: Duration = Duration::from_secs(5);
 /// The same where devices were asked for again since: they may wait behind the program. Long for an udevd that has more workers and is
 /// at work on them, short for thousands of devices of which [`AGAIN_AT_ONCE`] are done each time.
 pub const AGAIN_STALL: Duration = Duration::from_millis(20);
@@ -31,7 +29,8 @@ pub const AGAIN_STALL: Duration = Duration::from_millis(20);
 pub const START: Duration = Duration::from_secs(30);
 /// What is asked of udev again is outstanding so many at a time; fewer where these were too many for the socket's buffer.
 pub const AGAIN_AT_ONCE: usize = 64;
-/// So often in a row everything is asked of udev again, over the lives of daemons that die of it, too.
+/// So often in a row everything is asked of udev again in vain, over the lives of daemons that die of it, too; then once more without
+/// a hold, so that each event has a program, and that modprobe where need be.
 pub const RECOVERIES: u32 = 3;
 /// So many programs in a row that came to nothing, and there is no hold for a while.
 const LOSSES: u32 = 3;
@@ -61,7 +60,8 @@ pub enum Action {
     /// Something may be lost: go through all devices with a MODALIAS, from the beginning, and write `add UUID ADDONCE=again`
     /// to their `uevent` files: no more of them at a time than [`Hold::room`] says.
     Recover,
-    /// Something may be lost, and it was asked for again in vain too often: say so in the log.
+    /// Something may be lost, and it was asked for again in vain too often: write the same to all of them at once, and look at
+    /// nothing else before. Their events have programs, which a death of ours does not hurt.
     GiveUp,
 }
 
@@ -85,7 +85,7 @@ pub struct Hold {
     once_more: bool,
     /// So many are asked for at a time.
     at_once: usize,
-    /// Begun in a row, and not completed.
+    /// Begun in a row, and not completed, and no module came in.
     recoveries: u32,
     /// A successor would find something.
     evidence: bool,
@@ -162,7 +162,7 @@ impl Hold {
             ..Self::default()
         };
         if stale.is_some() {
-            hold.recover();
+            hold.recover(now);
         }
         hold
     }
@@ -181,7 +181,7 @@ impl Hold {
     /// no program has asked for it before.
     pub fn broadcast(&mut self, seqnum: u64, own: Option<u64>, is_request: bool, now: Time) -> bool {
         let is_news = self.outstanding.broadcast(seqnum, now);
-        self.revive();
+        self.revive(now);
         self.unasked |= is_news && is_request;
         if own == Some(self.newest) && matches!(self.program, Program::Pending(_)) {
             // Its program was killed before it came, or there is none.
@@ -191,14 +191,14 @@ impl Hold {
     }
 
     /// The socket's buffer was too small: events were lost.
-    pub fn overflow(&mut self) {
+    pub fn overflow(&mut self, now: Time) {
         // What is asked for again comes after what is on its way: udevd keeps the order of one device's events.
         self.outstanding.forget();
         if self.is_recovering() {
             // It may be our own doing: the answers to what was asked at once did not fit.
             (self.once_more, self.at_once) = (true, (self.at_once / 2).max(1));
         } else {
-            self.recover();
+            self.recover(now);
         }
     }
 
@@ -208,7 +208,7 @@ impl Hold {
             GivenUp::Nothing => {}
             // Without a hold they had programs of their own: what is lost now would be lost without us, too.
             _ if self.phase == Phase::Idle => {}
-            GivenUp::Lost => self.recover(),
+            GivenUp::Lost => self.recover(now),
             GivenUp::Silent => {
                 self.recovery = Recovery::Owed;
                 self.program = Program::None;
@@ -246,13 +246,13 @@ impl Hold {
     /// A program asks for the modules of this event.
     pub fn asked(&mut self, seqnum: u64, now: Time) {
         self.outstanding.asked(seqnum, now);
-        self.revive();
+        self.revive(now);
     }
 
     /// A hold program came, of the event with this number; this udevd runs it.
     pub fn hold(&mut self, client: ClientId, event: Option<u64>, udevd: Option<Udevd>, now: Time) {
         self.outstanding.alive = now;
-        self.revive();
+        self.revive(now);
         if udevd.is_some() && self.udevd.is_some() && udevd != self.udevd {
             // What the last one had in its queue is in no queue any more.
             self.outstanding.doubt(now);
@@ -292,6 +292,14 @@ impl Hold {
     }
 
     // The loop.
+
+    /// A module came in: what was asked for again was not in vain, and is not when we die now.
+    pub fn loaded(&mut self) {
+        if self.recoveries > 0 && self.phase == Phase::Held && self.actions.is_empty() {
+            self.recoveries = 0;
+            self.publish();
+        }
+    }
 
     /// Takes stock after each turn of the loop, when all that has come is taken in. `youngest_load` is when the load that
     /// began last did so, of those that run or wait.
@@ -395,9 +403,8 @@ impl Hold {
     fn written(&mut self, number: u64, now: Time) {
         (self.newest, self.overtaken) = (number, false);
         // Without progress since the last renewal the next one takes longer.
-        let moved = self.outstanding.progress > self.renewed;
-        self.stall =
-            if moved || self.holders.is_empty() { STALL } else { (self.stall * 2).min(LONGEST_STALL) };
+        let moved = self.outstanding.progress > self.renewed || self.holders.is_empty();
+        self.stall = if moved { STALL } else { (self.stall * 2).min(RENEW_AFTER) };
         self.renewed = now;
         if self.phase == Phase::Idle && !self.is_wanted(now) {
             // Only to see whether udevd lives.
@@ -528,25 +535,29 @@ impl Hold {
     }
 
     /// udevd gave a sign of life.
-    fn revive(&mut self) {
+    fn revive(&mut self, now: Time) {
         if self.recovery == Recovery::Owed {
-            self.recover();
+            self.recover(now);
         }
     }
 
-    fn recover(&mut self) {
+    fn recover(&mut self, now: Time) {
         if self.phase == Phase::Stopped {
             return;
         }
         self.unread = false;
         self.recoveries += 1;
-        if self.recoveries > RECOVERIES {
-            (self.recovery, self.recoveries) = (Recovery::None, 0);
-            self.actions.push_back(Action::GiveUp);
-        } else {
+        if self.recoveries <= RECOVERIES {
             self.at_once = AGAIN_AT_ONCE;
-            self.walk();
+            return self.walk();
         }
+        (self.recovery, self.recoveries, self.program) = (Recovery::None, 0, Program::None);
+        self.actions.extend((self.phase == Phase::Held).then_some(Action::Unpublish));
+        self.actions.push_back(Action::GiveUp);
+        self.actions.extend((self.phase == Phase::Idle).then_some(Action::Forget));
+        self.answer();
+        self.pause = LONGEST_PAUSE;
+        self.back_off(now);
     }
 
     fn walk(&mut self) {

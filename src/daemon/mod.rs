@@ -3,7 +3,7 @@
 //!
 //! A turn takes in what has come (loads that ended, uevents, clients' calls, each up to a budget), lets time pass for the
 //! [scheduler](crate::once) and does what that wants, and keeps the [hold] of udev's queue. A load is a [process](loads), so
-//! nothing here waits for one, and nothing needs a lock. The loop opens no file that may block.
+//! nothing here waits for one, and nothing needs a lock. The loop opens no file that may block, but for what libkmod reads.
 
 pub mod events;
 pub mod fork;
@@ -38,7 +38,7 @@ use crate::control::protocol::{Load, Reply};
 use crate::control::server::{Bounds, Server};
 use crate::fatal::Fatal;
 use crate::kmod::{Loader, Resolver};
-use crate::once::{Action, Limits, Scheduler, Time};
+use crate::once::{Action, InitState, Limits, Modules, Outcome, Scheduler, Time};
 use crate::uevent::netlink::Netlink;
 use events::{Event, Events, More};
 use hold::{Hold, Udevd};
@@ -277,7 +277,7 @@ impl Daemon {
             Event::Lost => {
                 core.events_lost(resolver);
                 if let Some(hold) = &mut hold {
-                    hold.overflow();
+                    hold.overflow(now);
                 }
             }
             Event::Drained => *is_drained = true,
@@ -323,11 +323,13 @@ impl Daemon {
                         .for_each(|clients| clients.reply(client, &Reply::of(json!({})), now));
                 }
                 hold::Action::Recover => self.events.scan(),
-                hold::Action::GiveUp => log::error!(
-                    "uevents were lost, and asking udev again came to nothing {} times: modules may be missing \
-                     until `udevadm trigger --action=add`",
-                    hold::RECOVERIES
-                ),
+                hold::Action::GiveUp => {
+                    log::error!(
+                        "asking udev again was in vain too often: once more, with a program for each device"
+                    );
+                    self.events.scan();
+                    while !self.events.ask_again(usize::MAX).1 {}
+                }
             }
             if let (hold::Action::Publish(_), Err(error)) = (action, &result) {
                 let hold = file.path(hold_file::HOLD);
@@ -376,6 +378,11 @@ impl Daemon {
                 (Action::Publish(record), clients) => {
                     let ended = add_once(&record, dry_run);
                     log::info!("{}", line(&ended));
+                    // What the kernel does not know by this name is loaded anew by each daemon.
+                    let is_there = dry_run || self.resolver.initstate(&record.module) == InitState::Live;
+                    if record.outcome == Outcome::Live && is_there {
+                        self.hold.iter_mut().for_each(|(hold, _)| hold.loaded());
+                    }
                     clients.iter_mut().for_each(|clients| clients.publish(&record, &ended, now));
                 }
                 (Action::Answer(client, given), Some(clients)) => {

@@ -32,7 +32,7 @@ impl Daemon {
             "with_udev": events.udev,
             "dry_run": self.loads.loader.dry_run,
             "disabled": core.is_disabled(),
-            "settled": core.is_settled(),
+            "settled": self.is_settled(),
             "outstanding": self.outstanding(),
             "held_ms": self.hold.as_ref().and_then(|(_, file)| file.held.as_ref()).map(|(_, then)| since(*then)),
             "loading": core.loads().count(),

@@ -25,9 +25,9 @@ use crate::fatal::Fatal;
 const KERNEL_GROUP: u32 = 1;
 /// The group that udevd announces to, for libudev's listeners.
 const UDEV_GROUP: u32 = 2;
-/// The size for a receive buffer, in bytes: what fills it was longer. udevd's datagrams hold all properties of a device; its own
-/// listeners took 8 KiB at most until systemd 248.
-pub const BUFFER: usize = 64 * 1024 + 1;
+/// The size for a receive buffer, in bytes: what fills it was longer. udevd's datagrams hold all properties of a device, and udevd
+/// can send none that is longer than `net.core.wmem_default`, which is 208 KiB unless somebody has changed it.
+pub const BUFFER: usize = 256 * 1024 + 1;
 /// The largest receive buffer that may be asked for, in bytes: the kernel counts twice as much in an int.
 const LARGEST: usize = i32::MAX as usize / 2;
 

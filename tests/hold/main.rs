@@ -11,6 +11,7 @@ mod world;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
 
+use addonce::daemon::hold::RECOVERIES;
 use world::{Case, Fault, World, Wrong};
 
 /// More states than this and a case is too big to be tried here.
@@ -163,6 +164,7 @@ const SERVICE: Case = Case {
     take_from: 1,
     on_demand: false,
     child: false,
+    dead: None,
     batches: true,
     faults: 0,
     kinds: ALL,
@@ -232,6 +234,16 @@ fn survives(kinds: &'static [Fault]) {
 #[test]
 fn a_killed_daemon_loses_nothing_and_where_it_held_settle_waits_for_the_next() {
     survives(&[Fault::KillDaemon]);
+}
+
+/// In vain, over more lives than ask for what they knew while they hold.
+#[test]
+fn however_often_a_daemon_is_killed_nothing_is_lost() {
+    for dead in (1..=RECOVERIES).map(Some) {
+        let killed = Case { dead, faults: 2, devices: 1, races: 0, kinds: &[Fault::KillDaemon], ..SERVICE };
+        let killed = Case { workers: 1, batches: false, ..killed };
+        holds(&[killed, Case { on_demand: true, ..killed }]);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use addonce::daemon::hold::{Action, Hold, STALL, number, uuid};
+use addonce::daemon::hold::{Action, Hold, RECOVERIES, STALL, number, uuid};
 use addonce::daemon::outstanding::{GIVE_UP, Outstanding};
 use addonce::once::Time;
 
@@ -33,6 +33,82 @@ fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
     let before = act(&mut hold, Some(now), three_minutes - Duration::from_secs(1));
     assert!(!before.contains(&Action::Unpublish), "{before:?}");
     assert!(act(&mut hold, Some(now), three_minutes).contains(&Action::Unpublish));
+}
+
+#[test]
+fn a_hold_program_is_replaced_before_an_udevd_kills_it_that_gives_programs_five_seconds() {
+    let mut hold = Hold::new(1, None, 100, NOW);
+    hold.outstanding.announced(7, NOW);
+    act(&mut hold, None, NOW);
+    hold.hold(1, Some(101), None, NOW);
+    hold.broadcast(7, None, true, NOW);
+    // Its load goes on.
+    act(&mut hold, Some(NOW), NOW);
+    let due = hold.deadline().expect("it waits");
+    assert!(due < NOW + Duration::from_secs(5), "{due:?}");
+    let actions = act(&mut hold, Some(NOW), due);
+    assert_eq!(actions, [Action::WriteEvent(102), Action::Answer(1)]);
+}
+
+/// The life of a daemon whose predecessors left this number: what it publishes, if it holds.
+fn life(stale: Option<u32>, loads: bool) -> (Vec<Action>, Option<u32>) {
+    let mut hold = Hold::new(8, stale, 100, NOW);
+    let mut actions = act(&mut hold, None, NOW);
+    actions.extend(act(&mut hold, None, NOW));
+    if loads {
+        hold.loaded();
+        actions.extend(act(&mut hold, None, NOW));
+    }
+    let published = actions.iter().rev().find_map(|action| match action {
+        Action::Publish(number) => Some(*number),
+        _ => None,
+    });
+    (actions, published)
+}
+
+#[test]
+fn daemons_that_die_one_after_the_other_ask_udev_again_three_times_and_then_leave_it_to_programs() {
+    let mut stale = Some(0);
+    for _ in 0..RECOVERIES {
+        let (actions, published) = life(stale, false);
+        assert_eq!(actions[0], Action::Recover);
+        stale = published;
+        assert!(stale.is_some(), "it holds");
+    }
+    assert_eq!(
+        life(stale, false).0,
+        [Action::GiveUp, Action::Forget],
+        "no hold, and nothing for the next one"
+    );
+}
+
+#[test]
+fn a_daemon_in_whose_life_a_module_came_in_was_not_in_vain() {
+    let mut stale = Some(0);
+    for _ in 0..20 {
+        let (actions, published) = life(stale, true);
+        assert_eq!(actions[0], Action::Recover);
+        stale = published;
+        assert_eq!(stale, Some(0));
+    }
+}
+
+#[test]
+fn an_overflow_after_three_recoveries_in_vain_ends_the_hold_and_its_program() {
+    let mut hold = Hold::new(1, Some(RECOVERIES - 1), 100, NOW);
+    act(&mut hold, None, NOW);
+    assert!(act(&mut hold, None, NOW).contains(&Action::Publish(RECOVERIES)));
+    hold.hold(1, Some(101), None, NOW);
+    hold.asked_again(true, true);
+    hold.drained(NOW);
+    hold.overflow(NOW);
+    let actions = act(&mut hold, None, NOW);
+    assert_eq!(actions, [Action::Unpublish, Action::GiveUp, Action::Answer(1), Action::Fence]);
+    hold.outstanding.announced(7, NOW);
+    assert_eq!(act(&mut hold, None, NOW), [], "its program asks");
+    hold.outstanding.asked(7, NOW);
+    hold.drained(NOW);
+    assert_eq!(act(&mut hold, None, NOW), [Action::Forget]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Case {
     pub on_demand: bool,
     /// Device 1 is a child of device 0: udevd begins its event when the parent's is done.
     pub child: bool,
+    /// The daemon before the first was killed while it held, with this number in its hold.
+    pub dead: Option<u32>,
     /// The loop may read several things before it looks what is to be done.
     pub batches: bool,
     /// So many of these happen, at any time.
@@ -225,8 +227,10 @@ pub type Steps = Vec<(Name, World)>;
 
 /// The steps of a worker, or of its program, that waits for nobody.
 const RULES: [&str; 4] = ["udevd begins", "the rules of", "the program connects", "udevd broadcasts"];
-/// A program seeks so often, and then does without.
+/// A program that asks for a device seeks so often, and then does without.
 const TRIES: u8 = 3;
+/// No program seeks so often.
+const MOST_TRIES: u64 = 16;
 
 impl World {
     pub fn new(case: &Case) -> Self {
@@ -241,7 +245,7 @@ impl World {
             telling: None,
             socket: None,
             calls: Vec::new(),
-            link: Link::None,
+            link: case.dead.map_or(Link::None, Link::Released),
             starting: Vec::new(),
             daemons: Vec::new(),
             pids: 0,
@@ -331,7 +335,7 @@ impl World {
         if missing != 0 && !(is_for_the_next && self.all_excused) {
             return Err(format!("{:?} is lost", elements(missing)));
         }
-        // Where two were killed one after the other, the hold's program does without a third.
+        // Where two were killed and neither had written an event, nobody starts a third.
         let is_excused = self.all_excused || case.faults > 1 && self.faults == 0;
         if self.link != Link::None && !(is_for_the_next && is_excused) {
             return Err(format!("{:?} is left", self.link));
@@ -467,7 +471,7 @@ impl World {
                 steps.push((("the program connects", event.seqnum), world));
             } else if self.starting.iter().any(|starting| starting.has_lock) {
                 // It will listen in a moment.
-            } else if tries >= TRIES {
+            } else if tries >= TRIES && !is_holder {
                 match event.kind.device() {
                     Some(module) if case.wrong != Some(Wrong::NoFallback) => world.becomes_live(module),
                     _ => {}
@@ -494,7 +498,7 @@ impl World {
         if !self.is_heard(case) {
             return self.put(event, Step::Seeks(tries));
         }
-        let client = event.seqnum * 8 + u64::from(tries);
+        let client = event.seqnum * MOST_TRIES + u64::from(tries);
         self.calls.push(match event.kind {
             Kind::Hold(number) => Call::Hold(client, number, self.udevd),
             _ => Call::Load(client, event),
@@ -506,7 +510,7 @@ impl World {
     fn hang_up(&mut self, client: u64) {
         for (_, step) in &mut self.running {
             if *step == Step::Waits(client) {
-                let tries = u8::try_from(client % 8).unwrap();
+                let tries = u8::try_from(client % MOST_TRIES).unwrap();
                 *step = Step::Seeks(tries + 1);
             }
         }
@@ -612,7 +616,7 @@ impl World {
         if let Some(action) = world.daemons[at].hold.next_action() {
             let writes = match action {
                 Action::Fence => case.wrong != Some(Wrong::NotFenced),
-                _ => matches!(action, Action::WriteEvent(_)),
+                _ => matches!(action, Action::WriteEvent(_) | Action::GiveUp),
             };
             if !writes || self.telling.is_none() {
                 world.perform(case, at, action);
@@ -695,7 +699,7 @@ impl World {
         match message {
             Message::Announced(_) if case.wrong == Some(Wrong::NotOutstanding) && is_held => {}
             Message::Announced(event) => daemon.hold.outstanding.announced(event.seqnum, now),
-            Message::Overflow => daemon.hold.overflow(),
+            Message::Overflow => daemon.hold.overflow(now),
             Message::Broadcast(Event { seqnum, kind: Kind::Hold(number) }) => {
                 daemon.hold.broadcast(seqnum, Some(number), false, now);
             }
@@ -767,7 +771,10 @@ impl World {
         for daemon in &mut self.daemons {
             let loads = daemon.loads.len();
             daemon.loads.retain(|(load, _)| *load != module);
-            daemon.is_news |= daemon.loads.len() != loads;
+            if daemon.loads.len() != loads {
+                daemon.is_news = true;
+                daemon.hold.loaded();
+            }
             daemon.unbegun &= !(1 << module);
             answers
                 .extend(daemon.waiters.iter().filter(|(_, load)| *load == module).map(|(client, _)| *client));
@@ -839,7 +846,7 @@ impl World {
             Action::Recover => {
                 daemon.walk = Some(if case.wrong == Some(Wrong::NoRecovery) { 0 } else { all });
             }
-            Action::GiveUp => {}
+            Action::GiveUp => elements(all).into_iter().for_each(|device| self.write(Kind::Again(device))),
         }
     }
 

@@ -8,8 +8,10 @@ mod common;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use addonce::cli::settings::Settings;
+use addonce::control::lock;
 use common::fixture::Fixture;
 use common::namespace::allowed;
 use common::running::addonce;
@@ -128,9 +130,16 @@ fn sizes_and_times_have_units_and_bounds() {
 
 #[test]
 fn what_is_wrong_with_a_number_or_a_level_is_said_in_addonces_words() {
-    for (flag, word) in
-        [("--jobs=0", "1 or more"), ("--clients=x", "1 or more"), ("--log=loud", "debug or trace")]
-    {
+    for (flag, word) in [
+        ("--jobs=0", "from 1 to 1000000"),
+        ("--clients=x", "from 1 to 1000000"),
+        // More than there is memory for.
+        ("--aliases=4294967296", "from 1 to 1000000"),
+        ("--aliases=18446744073709551615", "from 1 to 1000000"),
+        ("--stop-timeout=18446744073709551615", "136 years at most"),
+        ("--log=loud", "debug or trace"),
+        ("--log=off", "debug or trace"),
+    ] {
         let output = run(&["daemon", flag]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && error.contains(word), "{flag}: {error}");
@@ -152,7 +161,7 @@ fn a_scan_that_cannot_read_its_devices_says_so() {
 
 #[test]
 fn where_no_daemon_listens_the_way_to_one_is_told() {
-    for command in ["settle", "status", "failed", "retry", "plot"] {
+    for command in ["settle", "status", "failed", "plot"] {
         let output = run(&[command, "--socket=/nowhere/io.addonce"]);
         // Who is not root reads of these what the daemon writes beside its socket.
         if matches!(command, "status" | "failed") && !nix::unistd::geteuid().is_root() {
@@ -161,6 +170,29 @@ fn where_no_daemon_listens_the_way_to_one_is_told() {
             refused(&output, 3, &["/nowhere/io.addonce", "addonce daemon", "--socket"]);
         }
     }
+}
+
+#[test]
+fn a_retry_starts_a_daemon_where_none_listens() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let socket = directory.path().join("io.addonce");
+    // It cannot have its turn here.
+    let _lock = lock::take(&socket, Duration::ZERO, || false).expect("a lock");
+    let output = run(&["retry", "--socket", socket.to_str().expect("text")]);
+    let why = match nix::unistd::geteuid().is_root() {
+        true => "addonce serve: exit status: 5: nothing can be loaded here",
+        false => "to start one takes root",
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && said.contains(why), "{said}");
+}
+
+#[test]
+fn where_no_file_may_have_a_size_that_is_an_error_and_no_death() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0; exec \"$0\" record x"]).arg(addonce().get_program());
+    refused(&shell.current_dir(directory.path()).output().expect("sh"), 5, &["x: File too large"]);
 }
 
 #[test]

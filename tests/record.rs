@@ -159,6 +159,26 @@ fn what_a_recording_lost_is_said() {
 }
 
 #[test]
+fn a_capture_that_was_cut_off_is_replayed_as_far_as_it_goes_and_that_is_said() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let capture = directory.path().join("storm.capture");
+    capture_of(
+        &capture,
+        &[(0, numbered("/devices/x", "fxopt:1", 1)), (1, numbered("/devices/y", "fxnone:1", 2))],
+    );
+    let whole = fs::read(&capture).unwrap();
+    fs::write(&capture, &whole[..whole.len() - 3]).unwrap();
+    let flags = fixture.flags();
+    let arguments = [capture.to_str().unwrap()].into_iter().chain(flags.iter().map(String::as_str));
+    let output = replay(&arguments.collect::<Vec<_>>());
+    assert!(output.status.success(), "{output:?}");
+    let [text, said] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(text.contains("add_once fx_opt live"), "{text}");
+    assert!(said.contains("line 3, the last, does not end: the capture was cut off"), "{said}");
+}
+
+#[test]
 fn a_replay_resolves_by_the_tree_and_answers_as_declared() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
     let directory = tempfile::tempdir().unwrap();

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -48,46 +49,51 @@ impl Load {
             let why = "it takes a modalias or a module's name: `addonce explain` says what a device's are";
             return Err(Fatal::Usage(format!("{alias}: {why}")));
         }
-        let deadline = Instant::now() + START;
-        let mut serve: Option<Child> = None;
-        loop {
-            let reply = call(&self.query.socket.socket, "Load", json!({ "alias": alias }), None);
-            let Err(Fatal::NoDaemon(why)) = reply else { return told(&self.query, &reply?, Some(&alias)) };
-            let has_ended = match &mut serve {
-                Some(serve) => serve.try_wait().map_err(Fatal::at(SERVE))?,
-                None if geteuid().is_root() => {
-                    serve = Some(self.start_daemon().map_err(Fatal::at(SERVE))?);
-                    None
-                }
-                None => {
-                    let why = "no daemon runs, and to start one takes root and CAP_SYS_MODULE";
-                    return Err(Fatal::System(why.into()));
-                }
-            };
-            // It has said why, and `addonce daemon` would say the same.
-            if let Some(status) = has_ended.filter(|status| !status.success()) {
-                return Err(Fatal::System(format!("{SERVE}: {status}: nothing can be loaded here")));
-            }
-            if Instant::now() > deadline {
-                return Err(Fatal::NoDaemon(why));
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    fn start_daemon(&self) -> std::io::Result<Child> {
-        let mut serve = Command::new(std::env::current_exe()?);
-        serve.args(["--log=warn", "serve", "--socket"]).arg(&self.query.socket.socket);
-        // It is not for a device that we ask, should we run for one.
-        serve.env_remove("MODALIAS").stdin(Stdio::null()).stdout(Stdio::null()).spawn()
+        let reply = ask(&self.query.socket.socket, "Load", json!({ "alias": alias }))?;
+        told(&self.query, &reply, Some(&alias))
     }
 }
 
 impl Retry {
     pub fn run(self) -> Result<ExitCode, Fatal> {
-        let reply = call(&self.query.socket.socket, "Retry", json!({ "modules": self.modules }), None)?;
+        let reply = ask(&self.query.socket.socket, "Retry", json!({ "modules": self.modules }))?;
         told(&self.query, &reply, None)
     }
+}
+
+/// Calls the daemon, or one that is started for it.
+fn ask(socket: &Path, method: &'static str, parameters: Value) -> Result<Value, Fatal> {
+    let ask = || match call(socket, method, parameters.clone(), None) {
+        Err(Fatal::NoDaemon(why)) => Err(why),
+        reply => Ok(reply),
+    };
+    if let Ok(reply) = ask() {
+        return reply;
+    } else if !geteuid().is_root() {
+        let why = "no daemon runs, and to start one takes root and CAP_SYS_MODULE";
+        return Err(Fatal::System(why.into()));
+    }
+    let (mut serve, deadline) = (start_daemon(socket).map_err(Fatal::at(SERVE))?, Instant::now() + START);
+    loop {
+        match ask() {
+            Ok(reply) => return reply,
+            Err(why) if Instant::now() > deadline => return Err(Fatal::NoDaemon(why)),
+            Err(_) => {}
+        }
+        // It has said why, and `addonce daemon` would say the same.
+        let status = serve.try_wait().map_err(Fatal::at(SERVE))?;
+        if let Some(status) = status.filter(|status| !status.success()) {
+            return Err(Fatal::System(format!("{SERVE}: {status}: nothing can be loaded here")));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn start_daemon(socket: &Path) -> std::io::Result<Child> {
+    let mut serve = Command::new(std::env::current_exe()?);
+    serve.args(["--log=warn", "serve", "--socket"]).arg(socket);
+    // It is not for a device that we ask, should we run for one.
+    serve.env_remove("MODALIAS").stdin(Stdio::null()).stdout(Stdio::null()).spawn()
 }
 
 /// Prints what became of the modules that were asked for, a line for each. The exit code is 1 where one of them failed, or where there

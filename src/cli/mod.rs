@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::fatal::Fatal;
 use settings::Settings;
@@ -59,6 +60,8 @@ enum Command {
 
 /// Does what was asked for.
 pub fn run() -> Result<ExitCode, Fatal> {
+    // What is larger than RLIMIT_FSIZE is to fail where it is written.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     let cli = Cli::parse();
     let settings = match cli.command {
         Command::Daemon(_) | Command::Serve(_) | Command::Scan(_) => Settings::of_this_boot(),

@@ -52,10 +52,10 @@ pub struct BufferOption {
     pub receive_buffer: usize,
 }
 
-/// A number of things.
+/// A number of things, of which there is room for so many in memory.
 pub fn number<N: From<NonZeroUsize>>(text: &str) -> Result<N, &'static str> {
-    let number = text.parse::<NonZeroUsize>().map_err(|_| "it is a whole number, 1 or more")?;
-    Ok(number.into())
+    let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 1_000_000);
+    number.map(N::from).ok_or("it is a whole number from 1 to 1000000")
 }
 
 /// Bytes, or another unit.
@@ -67,12 +67,12 @@ pub fn size(text: &str) -> Result<usize, &'static str> {
 
 /// Seconds, or another unit.
 pub fn seconds(text: &str) -> Result<Duration, &'static str> {
-    time(text, 1000).ok_or("it is a time, such as 90, 90s, 500ms or 2min; a number alone is seconds")
+    time(text, 1000).ok_or("it is a time, such as 90 (seconds), 500ms or 2min, 136 years at most")
 }
 
 /// Milliseconds, or another unit.
 pub fn milliseconds(text: &str) -> Result<Duration, &'static str> {
-    time(text, 1).ok_or("it is a time, such as 200, 200ms, 2s or 1min; a number alone is milliseconds")
+    time(text, 1).ok_or("it is a time, such as 200 (milliseconds), 2s or 1min, 136 years at most")
 }
 
 /// A time, with the milliseconds of a number alone. 136 years are the most, so that no clock overflows.

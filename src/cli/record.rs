@@ -2,7 +2,6 @@
 //! `addonce record`: the kernel's uevents, as they come, in a file.
 
 use std::io::{self, ErrorKind, Write};
-use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
-use super::options::BufferOption;
+use super::options::{BufferOption, number};
 use super::query::replace;
 use crate::daemon::signals;
 use crate::fatal::Fatal;
@@ -29,8 +28,8 @@ pub struct Command {
     /// The file; an existing one is replaced, and - is standard output.
     file: PathBuf,
     /// Stop after so many uevents.
-    #[arg(long, value_name = "N", default_value = "1000000")]
-    count: NonZeroU64,
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = number::<usize>)]
+    count: usize,
     #[command(flatten)]
     buffer: BufferOption,
 }
@@ -73,7 +72,7 @@ impl Command {
         began: Instant,
     ) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
-        while netlink.counters.kernel < self.count.get() {
+        while netlink.counters.kernel < self.count as u64 {
             if signals::next(signals).map_err(io::Error::other)?.is_some() {
                 break;
             }

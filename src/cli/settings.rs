@@ -65,5 +65,6 @@ fn is_off(value: &str) -> Result<bool, &'static str> {
 }
 
 pub(super) fn level(text: &str) -> Result<LevelFilter, &'static str> {
-    text.parse().map_err(|_| "it is error, warn, info, debug or trace")
+    let level = text.parse().ok().filter(|level| *level > LevelFilter::Off);
+    level.ok_or("it is error, warn, info, debug or trace")
 }

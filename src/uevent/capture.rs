@@ -88,7 +88,10 @@ impl<R: BufRead> Reader<R> {
             1..=LINE_MAX => {}
             _ => return Err(TOO_LONG.into()),
         }
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\n").unwrap_or_else(|| {
+            log::warn!("line {}, the last, does not end: the capture was cut off", self.line);
+            &line
+        });
         match line.iter().find(|byte| !(b' '..=b'~').contains(byte)) {
             Some(bare) => Err(format!("byte 0x{bare:02x} has to be written \\x{bare:02x}")),
             None => Ok(Some(String::from_utf8_lossy(line).into_owned())),

@@ -397,17 +397,24 @@ fn a_daemon_that_ends_is_done_without_and_its_hold_is_the_next_ones() {
 #[test]
 fn a_hold_program_outlives_as_many_daemons_as_somebody_kills() {
     let place = Place::new("outlives", "kill -KILL $$");
-    let mut listener = place.listen();
     let mut hold = place.spawn(&["--hold"]);
-    for calls in 1..=10 {
-        replies(&listener, &[ACCEPTED]);
-        drop(listener);
+    for daemon in 1..=10 {
+        // Those that are killed before they listen, too.
+        place.wait_for_calls(place.calls().len() + 1);
+        let listener = place.listen();
+        listener.set_nonblocking(true).expect("a socket");
+        let mut stream = loop {
+            assert!(hold.try_wait().expect("a child").is_none(), "it has gone");
+            match listener.accept() {
+                Ok((stream, _)) => break stream,
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        message(&mut stream);
+        let reply = if daemon < 10 { ACCEPTED } else { "{\"parameters\":{}}\0" };
+        stream.write_all(reply.as_bytes()).expect("write");
         fs::remove_file(place.path("socket")).expect("remove");
-        // That one dies, too.
-        place.wait_for_calls(2 * calls);
-        listener = place.listen();
     }
-    replies(&listener, &["{\"parameters\":{}}\0"]);
     assert_eq!(hold.wait().expect("an end").code(), Some(0));
 }
 

@@ -202,8 +202,17 @@ impl Hold {
         }
     }
 
-    /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then.
-    pub fn drained(&mut self, now: Time) {
+    /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then. Before its silence
+    /// is taken for the loss of its queue, the system is asked whether it lives: one whose workers are all busy with slow rules says
+    /// nothing either.
+    pub fn drained(&mut self, is_alive: impl FnOnce(Udevd) -> bool, now: Time) {
+        let is_late = matches!(self.program, Program::Pending(since) if now >= since + START);
+        if (is_late || self.outstanding.is_silent(now)) && self.udevd.is_some_and(is_alive) {
+            self.outstanding.alive = now;
+            if let Program::Pending(since) = &mut self.program {
+                *since = now;
+            }
+        }
         match self.outstanding.tick(now) {
             GivenUp::Nothing => {}
             // Without a hold they had programs of their own: what is lost now would be lost without us, too.
@@ -223,21 +232,6 @@ impl Hold {
             if self.once_more {
                 self.walk();
             }
-        }
-    }
-
-    /// The udevd that has our events, where its silence is about to be taken for the loss of its queue. One whose workers are all
-    /// busy with slow rules says nothing either.
-    pub fn doubts(&self, now: Time) -> Option<Udevd> {
-        let is_late = matches!(self.program, Program::Pending(since) if now >= since + START);
-        self.udevd.filter(|_| is_late || self.outstanding.is_silent(now))
-    }
-
-    /// It lives, says the system: its queue is not lost. To be told before [`Self::drained`].
-    pub fn udevd_lives(&mut self, now: Time) {
-        self.outstanding.alive = now;
-        if matches!(self.program, Program::Pending(_)) {
-            self.program = Program::Pending(now);
         }
     }
 

@@ -238,10 +238,7 @@ impl Daemon {
         more |= more_calls;
         if let Some((hold, _)) = self.hold.as_mut().filter(|_| is_drained && !more_calls) {
             let is_alive = |(pid, started): Udevd| Process { pid: pid.unsigned_abs(), started }.is_alive();
-            if hold.doubts(now).is_some_and(is_alive) {
-                hold.udevd_lives(now);
-            }
-            hold.drained(now);
+            hold.drained(is_alive, now);
         }
         self.ask_for_starter(now);
         self.core.tick(&mut self.resolver, now);

@@ -100,14 +100,14 @@ fn an_overflow_after_three_recoveries_in_vain_ends_the_hold_and_its_program() {
     assert!(act(&mut hold, None, NOW).contains(&Action::Publish(RECOVERIES)));
     hold.hold(1, Some(101), None, NOW);
     hold.asked_again(true, true);
-    hold.drained(NOW);
+    hold.drained(|_| false, NOW);
     hold.overflow(NOW);
     let actions = act(&mut hold, None, NOW);
     assert_eq!(actions, [Action::Unpublish, Action::GiveUp, Action::Answer(1), Action::Fence]);
     hold.outstanding.announced(7, NOW);
     assert_eq!(act(&mut hold, None, NOW), [], "its program asks");
     hold.outstanding.asked(7, NOW);
-    hold.drained(NOW);
+    hold.drained(|_| false, NOW);
     assert_eq!(act(&mut hold, None, NOW), [Action::Forget]);
 }
 
@@ -122,10 +122,10 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
     let later = now + STALL;
     assert!(act(&mut hold, later).contains(&Action::WriteEvent(102)), "event 7 does not come");
     hold.hold(2, Some(102), Some((600, 70)), later);
-    hold.drained(later + GIVE_UP / 2);
+    hold.drained(|_| false, later + GIVE_UP / 2);
     assert!(!act(&mut hold, later + GIVE_UP / 2).contains(&Action::Recover));
     hold.broadcast(8, None, false, later + GIVE_UP / 2);
-    hold.drained(later + GIVE_UP);
+    hold.drained(|_| false, later + GIVE_UP);
     assert!(act(&mut hold, later + GIVE_UP).contains(&Action::Recover));
 }
 
@@ -141,21 +141,17 @@ fn an_udevd_that_lives_and_is_busy_for_a_minute_has_lost_nothing() {
     // Its workers are in slow rules: neither a broadcast nor the program of this event comes.
     for _ in 0..60 {
         now += STALL;
-        if let Some(doubted) = hold.doubts(now) {
-            assert_eq!(doubted, udevd);
-            hold.udevd_lives(now);
-        }
-        hold.drained(now);
+        hold.drained(|doubted| doubted == udevd, now);
         assert_eq!(act(&mut hold, None, now), []);
         assert_eq!(hold.outstanding.len(), 1);
     }
     // Where it is dead, nothing speaks for it.
     let mut dead = hold.clone();
-    dead.drained(now + GIVE_UP);
+    dead.drained(|_| false, now + GIVE_UP);
     assert_eq!(dead.outstanding.len(), 0);
     hold.hold(2, Some(102), Some(udevd), now);
     assert!(hold.broadcast(7, None, true, now));
-    hold.drained(now);
+    hold.drained(|_| false, now);
     let end = act(&mut hold, None, now);
     assert!(end.contains(&Action::Unpublish) && !end.contains(&Action::Recover), "{end:?}");
 }
@@ -191,7 +187,7 @@ fn an_udevd_with_one_worker_is_asked_for_thousands_of_devices_again_within_secon
             None => {}
         }
         queue.extend(again.into_iter().map(Ok));
-        hold.drained(now);
+        hold.drained(|_| false, now);
         assert!(now < NOW + Duration::from_secs(3), "{:?} are left", devices);
     }
     assert!(devices.is_empty());

@@ -653,7 +653,7 @@ impl World {
         }
         if socket.is_empty() && self.calls.is_empty() || case.wrong == Some(Wrong::NotDrained) {
             let mut world = self.clone();
-            world.daemons[at].hold.drained(self.now);
+            world.daemons[at].hold.drained(|_| false, self.now);
             if world.daemons[at].hold != daemon.hold {
                 world.daemons[at].is_news = true;
                 steps.push((("drained", 0), world));
@@ -864,11 +864,7 @@ impl World {
         for at in 0..world.daemons.len() {
             if world.is_taken_in() {
                 let (now, udevd) = (world.now, (world.udevd.into(), 0));
-                let hold = &mut world.daemons[at].hold;
-                if hold.doubts(now) == Some(udevd) {
-                    hold.udevd_lives(now);
-                }
-                hold.drained(now);
+                world.daemons[at].hold.drained(|doubted| doubted == udevd, now);
             }
             world.update(at);
         }
@@ -885,7 +881,7 @@ impl World {
         let is_quiet = self.is_taken_in();
         for (at, daemon) in self.daemons.iter().enumerate() {
             let mut drained = daemon.hold.clone();
-            drained.drained(self.now);
+            drained.drained(|_| false, self.now);
             let is_quiet = is_quiet && !daemon.is_busy() && daemon.walk.is_none() && drained == daemon.hold;
             if case.on_demand && is_idle && is_quiet {
                 // Three seconds after udevd's last event it kills what it finds in its control group.

@@ -203,11 +203,11 @@ impl Hold {
     }
 
     /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then. Before its silence
-    /// is taken for the loss of its queue, the system is asked whether it lives: one whose workers are all busy with slow rules says
-    /// nothing either.
-    pub fn drained(&mut self, is_alive: impl FnOnce(Udevd) -> bool, now: Time) {
+    /// is taken for the loss of its queue, the system is asked whether it lives, or whichever there is: one whose workers are all busy
+    /// with slow rules says nothing either, nor does one that was told to wait.
+    pub fn drained(&mut self, is_alive: impl FnOnce(Option<Udevd>) -> bool, now: Time) {
         let is_late = matches!(self.program, Program::Pending(since) if now >= since + START);
-        if (is_late || self.outstanding.is_silent(now)) && self.udevd.is_some_and(is_alive) {
+        if (is_late || self.outstanding.is_silent(now)) && is_alive(self.udevd) {
             self.outstanding.alive = now;
             if let Program::Pending(since) = &mut self.program {
                 *since = now;

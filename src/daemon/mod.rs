@@ -21,6 +21,7 @@ pub mod status;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -46,7 +47,7 @@ use hold_file::{HoldFile, KERNEL, trigger};
 use loads::Loads;
 use methods::Clients;
 use notify::Notifier;
-use shutdown::Shutdown;
+use shutdown::{Shutdown, UDEV_QUEUE};
 use state_file::StateFile;
 
 /// So long the program that has started us may take to ask: it looks every 100 ms at least whether we listen. udevd kills us three
@@ -237,7 +238,10 @@ impl Daemon {
         let more_calls = self.take_calls(now);
         more |= more_calls;
         if let Some((hold, _)) = self.hold.as_mut().filter(|_| is_drained && !more_calls) {
-            let is_alive = |(pid, started): Udevd| Process { pid: pid.unsigned_abs(), started }.is_alive();
+            let is_alive = |udevd: Option<Udevd>| match udevd {
+                Some((pid, started)) => Process { pid: pid.unsigned_abs(), started }.is_alive(),
+                None => Path::new(UDEV_QUEUE).exists(),
+            };
             hold.drained(is_alive, now);
         }
         self.ask_for_starter(now);

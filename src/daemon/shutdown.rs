@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::loads::Loads;
 use crate::once::Time;
 
-/// There while udevd has anything to do.
-const UDEV_QUEUE: &str = "/run/udev/queue";
+/// There while udevd has anything to do, and after one that was killed.
+pub(super) const UDEV_QUEUE: &str = "/run/udev/queue";
 /// udevd kills whatever it runs after this time: a file that is there for longer is a dead udevd's.
 const UDEV_TIMEOUT: Duration = Duration::from_secs(180);
 

@@ -141,7 +141,7 @@ fn an_udevd_that_lives_and_is_busy_for_a_minute_has_lost_nothing() {
     // Its workers are in slow rules: neither a broadcast nor the program of this event comes.
     for _ in 0..60 {
         now += STALL;
-        hold.drained(|doubted| doubted == udevd, now);
+        hold.drained(|doubted| doubted == Some(udevd), now);
         assert_eq!(act(&mut hold, None, now), []);
         assert_eq!(hold.outstanding.len(), 1);
     }
@@ -154,6 +154,17 @@ fn an_udevd_that_lives_and_is_busy_for_a_minute_has_lost_nothing() {
     hold.drained(|_| false, now);
     let end = act(&mut hold, None, now);
     assert!(end.contains(&Action::Unpublish) && !end.contains(&Action::Recover), "{end:?}");
+}
+
+#[test]
+fn an_udevd_that_has_not_spoken_yet_and_is_busy_has_lost_nothing() {
+    let mut hold = Hold::new(8, None, 100, NOW);
+    hold.outstanding.announced(7, NOW);
+    for (is_busy, outstanding) in [(true, 1), (false, 0)] {
+        let now = NOW + GIVE_UP * (1 + u32::from(!is_busy));
+        hold.drained(|doubted| doubted.is_none() && is_busy, now);
+        assert_eq!(hold.outstanding.len(), outstanding, "as long as its file says that it is busy");
+    }
 }
 
 #[test]

@@ -864,7 +864,9 @@ impl World {
         for at in 0..world.daemons.len() {
             if world.is_taken_in() {
                 let (now, udevd) = (world.now, (world.udevd.into(), 0));
-                world.daemons[at].hold.drained(|doubted| doubted == udevd, now);
+                let is_busy = !world.queue.is_empty() || !world.running.is_empty();
+                let is_alive = |doubted: Option<_>| doubted.map_or(is_busy, |doubted| doubted == udevd);
+                world.daemons[at].hold.drained(is_alive, now);
             }
             world.update(at);
         }

@@ -3,7 +3,9 @@
 //!
 //! Fills a real uevent socket with a part of a storm and drains it in two ways, by turns: by a bare recvfrom loop, and as the
 //! daemon does it (sender check, parse, scheduler, a look whether indexes, configuration or module files have changed). The goal is
-//! 2 µs all in, with 8192 CPUs as with 64. Runs in namespaces of its own, without privilege. That an event was the kind of duplicate that was measured is made sure of by the scheduler's counters.
+//! 2 µs all in, with 8192 CPUs as with 64. With udev an event is two datagrams, the kernel's and udevd's, and the hold is told of both:
+//! what that takes is told beside. Runs in namespaces of its own, without privilege. That an event was the kind of duplicate that was
+//! measured is made sure of by the scheduler's counters.
 
 mod common;
 #[path = "../tests/common/fake.rs"]
@@ -25,6 +27,9 @@ mod simulated;
 #[allow(dead_code)]
 #[path = "../tests/common/tool.rs"]
 mod tool;
+#[allow(dead_code)]
+#[path = "../tests/common/udev.rs"]
+mod udev;
 
 use std::ffi::CString;
 use std::hint::black_box;
@@ -33,13 +38,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use addonce::daemon::events::{Event, Events};
+use addonce::daemon::hold::{Hold, TAKE_FROM};
 use addonce::kmod::{Resolver, Tree};
-use addonce::once::{
-    Candidate, Cause, InitState, Limits, Modules, Name, Origin, Outcome, Plan, Request, Stats, Time,
-};
+use addonce::once::{Candidate, Cause, InitState, Limits, Modules, Name, Outcome, Plan, Stats, Time};
 use addonce::replay::{Simulation, World};
-use addonce::uevent::message;
-use addonce::uevent::netlink::{BUFFER, Netlink, Received};
+use addonce::uevent::netlink::{BUFFER, Netlink};
 use common::{alone, devpath_of_a_cpu, modalias_of_a_cpu};
 use fake::FakeModules;
 use figures::Figures;
@@ -48,35 +52,35 @@ use nix::sys::socket::{NetlinkAddr, recvfrom};
 use sender::Sender;
 use serde_json::json;
 use simulated::Simulated;
+use udev::Udevd;
 
 const ROUNDS: usize = 101;
 /// Events at a time. They fit the receive buffer that any unprivileged process is granted.
 const BATCH: usize = 64;
 
-/// What makes an event a duplicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Storm {
-    /// All modules are live.
-    Live,
-    /// Every trigger is one attempt, and this is the trigger after it.
-    Again,
-}
+/// Modules of the tree, which fail here.
+const FAILING: [&str; 5] = ["fx_base", "fx_mid", "fx_top", "fx_twin", "fx_opt"];
 
 fn main() -> ExitCode {
     alone(|| {
         let mut figures = Figures::of("duplicate");
         let cpu = modalias_of_a_cpu();
-        let live = "* -> a";
-        let failing = "* -> a b c d e f g h i j k fx_base fx_mid fx_top fx_twin fx_opt\nfx_base => ENODEV\nfx_mid => ENODEV\n\
-                       fx_top => ENODEV\nfx_twin => ENODEV\nfx_opt => ENODEV";
         let fixture = Fixture::build("semantics");
-        for (what, storm, alias, world) in [
-            ("one live module, modalias of 3 bytes", Storm::Live, "x:y", live),
-            ("one live module, a CPU's modalias", Storm::Live, &*cpu, live),
-            ("11 live and 5 failed modules, a CPU's modalias", Storm::Again, &*cpu, failing),
+        for (what, live, failed, alias, udev) in [
+            ("one live module, modalias of 3 bytes", 1, 0, "x:y", false),
+            ("one live module, a CPU's modalias", 1, 0, &*cpu, false),
+            ("one failed module, a CPU's modalias", 0, 1, &*cpu, false),
+            ("11 live and 5 failed modules, a CPU's modalias", 11, 5, &*cpu, false),
+            ("one live module, with udev", 1, 0, &*cpu, true),
+            ("11 live and 5 failed modules, with udev", 11, 5, &*cpu, true),
         ] {
+            let mut world = String::from("* ->");
+            (0..live).for_each(|n| world += &format!(" live_{n}"));
+            FAILING[..failed].iter().for_each(|module| world += &format!(" {module}"));
+            FAILING[..failed].iter().for_each(|module| world += &format!("\n{module} => ENODEV"));
             for cpus in [64, 8192] {
-                Bench::new(storm, alias, Looking::at(&fixture, world), cpus).measure(what, &mut figures);
+                let world = Looking::at(&fixture, &world);
+                Bench::new([live, failed], alias, world, udev, cpus).measure(what, &mut figures);
             }
         }
     })
@@ -89,9 +93,12 @@ struct Looking {
 }
 
 struct Bench {
-    storm: Storm,
-    netlink: Netlink,
+    /// Modules that are live, and that fail. Where some do, every trigger is one attempt, and this is the trigger after it.
+    modules: [usize; 2],
+    events: Events,
+    hold: Hold,
     sender: Sender,
+    udevd: Udevd,
     simulation: Simulation<Looking>,
     alias: String,
     cpus: usize,
@@ -101,16 +108,18 @@ struct Bench {
 
 impl Bench {
     /// A machine with so many CPUs, each of which has asked before.
-    fn new(storm: Storm, alias: &str, world: Looking, cpus: usize) -> Self {
+    fn new(modules: [usize; 2], alias: &str, world: Looking, udev: bool, cpus: usize) -> Self {
         let mut simulation = Simulation::new(world, Limits::default());
         for cpu in 0..cpus {
             simulation.replay(&devpath_of_a_cpu(cpu), alias);
             simulation.settle();
         }
         let netlink = Netlink::open(64 << 20).expect("a socket");
+        let events = Events::new(Some(netlink), udev, "/sys".into());
+        let hold = Hold::new(TAKE_FROM, None, 0, simulation.now);
         let sender = Sender::open().expect("a sender");
-        let (alias, buffer) = (alias.into(), vec![0; BUFFER]);
-        Self { storm, netlink, sender, simulation, alias, cpus, next: 0, buffer }
+        let (alias, buffer, udevd) = (alias.into(), vec![0; BUFFER], Udevd::new());
+        Self { modules, events, hold, sender, udevd, simulation, alias, cpus, next: 0, buffer }
     }
 
     fn measure(&mut self, what: &str, figures: &mut Figures) {
@@ -133,7 +142,7 @@ impl Bench {
 
     /// One trigger is over and the next one comes.
     fn begin(&mut self) {
-        if self.storm == Storm::Again && self.next % self.cpus == 0 {
+        if self.modules[1] > 0 && self.next % self.cpus == 0 {
             self.attempt();
         }
     }
@@ -150,51 +159,71 @@ impl Bench {
         let after = self.simulation.core.stats();
         let live = after.duplicates_live - before.duplicates_live;
         let failed = after.duplicates_failed - before.duplicates_failed;
-        let expected = match self.storm {
-            Storm::Live => [1, 0],
-            Storm::Again => [11, 5],
-        };
-        let expected = expected.map(|modules| modules * BATCH as u64);
-        assert_eq!([live, failed], expected, "{:?}", self.storm);
+        let expected = self.modules.map(|modules| (modules * BATCH) as u64);
+        assert_eq!([live, failed], expected);
     }
 
     fn timed(&mut self, drain: fn(&mut Self) -> usize) -> Duration {
+        let mut seqnum = seqnum();
         for n in self.next..self.next + BATCH {
             let (devpath, alias) = (devpath_of_a_cpu(n % self.cpus), &self.alias);
-            let datagram = format!(
-                "add@{devpath}\0ACTION=add\0DEVPATH={devpath}\0SUBSYSTEM=cpu\0SYNTH_UUID=0\0\
-                 DRIVER=processor\0MODALIAS={alias}\0"
+            let properties = format!(
+                "ACTION=add\0DEVPATH={devpath}\0SUBSYSTEM=cpu\0SYNTH_UUID=0\0DRIVER=processor\0MODALIAS={alias}\0"
             );
-            self.sender.inject(datagram.as_bytes()).expect("injected");
+            self.sender.inject(format!("add@{devpath}\0{properties}").as_bytes()).expect("injected");
+            if self.events.udev {
+                seqnum += 1;
+                self.udevd.broadcast(format!("{properties}SEQNUM={seqnum}\0USEC_INITIALIZED=1\0").as_bytes());
+            }
         }
         let began = Instant::now();
-        assert_eq!(drain(self), BATCH, "nothing was dropped");
-        began.elapsed() / BATCH as u32
+        let drained = drain(self) / if self.events.udev { 2 } else { 1 };
+        let took = began.elapsed();
+        assert_eq!(drained, BATCH, "nothing was dropped");
+        took / BATCH as u32
     }
 
     fn drain_bare(&mut self) -> usize {
         let mut read = 0;
-        while let Ok((bytes, _)) = recvfrom::<NetlinkAddr>(self.netlink.as_fd().as_raw_fd(), &mut self.buffer)
-        {
+        let netlink = self.events.netlink.as_ref().expect("a socket").as_fd().as_raw_fd();
+        while let Ok((bytes, _)) = recvfrom::<NetlinkAddr>(netlink, &mut self.buffer) {
             black_box(&self.buffer[..bytes]);
             read += 1;
         }
         read
     }
 
+    /// As `Daemon::take_events` does it.
     fn drain(&mut self) -> usize {
-        let now = self.simulation.now;
-        let mut read = 0;
-        while let Received::Kernel(datagram) = self.netlink.receive(&mut self.buffer) {
-            let uevent = message::parse(datagram).expect("a uevent");
-            let message::Uevent { devpath, seqnum, uuid, .. } = uevent;
-            let origin = Origin::Uevent { devpath, seqnum, synthetic: uuid.is_some() };
-            let request = Request { alias: uevent.modalias.expect("a modalias"), origin, client: None };
-            self.simulation.core.request(&mut self.simulation.world, request, now);
-            read += 1;
+        let Simulation { core, world, now, .. } = &mut self.simulation;
+        let (hold, mut read, mut more) = (&mut self.hold, 0, true);
+        while more {
+            let tell = |event: Event<'_>| {
+                match event {
+                    Event::Request(request) => core.request(world, request, *now),
+                    Event::Announced(seqnum) => hold.outstanding.announced(seqnum, *now),
+                    Event::Broadcast { seqnum, own, request, .. } => {
+                        let is_news = hold.broadcast(seqnum, own, request.is_some(), *now);
+                        if let Some(request) = request.filter(|_| is_news) {
+                            core.request(world, request, *now);
+                        }
+                    }
+                    Event::Drained => return,
+                    event => panic!("{event:?}"),
+                }
+                read += 1;
+            };
+            more = self.events.read(tell).expect("a socket");
         }
+        assert!(self.hold.outstanding.is_empty(), "each was announced and broadcast");
         read
     }
+}
+
+/// Of the newest event.
+fn seqnum() -> u64 {
+    let seqnum = std::fs::read_to_string("/sys/kernel/uevent_seqnum").expect("a kernel");
+    seqnum.trim().parse().expect("a number")
 }
 
 impl Looking {

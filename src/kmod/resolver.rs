@@ -36,7 +36,7 @@ pub struct Resolver {
     /// From the first [`Modules::refresh`] on: who asks only once watches nothing.
     watch: Option<Watch>,
     /// The causes of modules that fail, with the options given, while their files are watched and nothing happens.
-    causes: HashMap<(Name, Option<CString>), Cause>,
+    causes: HashMap<Name, (Option<CString>, Cause)>,
 }
 
 impl Resolver {
@@ -183,8 +183,7 @@ impl Modules for Resolver {
     }
 
     fn cause(&mut self, name: &Name, options: Option<&CString>) -> Cause {
-        let key = (name.clone(), options.cloned());
-        if let Some(cause) = self.causes.get(&key) {
+        if let Some((_, cause)) = self.causes.get(name).filter(|(given, _)| given.as_ref() == options) {
             return *cause;
         }
         // First the watch, as in `refresh`.
@@ -198,7 +197,7 @@ impl Modules for Resolver {
         };
         let cause = self.plan(name, options).cause;
         if is_watched {
-            self.causes.insert(key, cause);
+            self.causes.insert(name.clone(), (options.cloned(), cause));
         }
         cause
     }

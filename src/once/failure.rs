@@ -16,11 +16,11 @@
 //!
 //! Bounded by the modules of the tree, with [`Limits::DEVICES`] devices each.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry;
 use std::ffi::CString;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
@@ -66,7 +66,7 @@ pub struct Requesters {
     /// How many requests.
     pub requests: u64,
     /// The devices, each with its last [mark](Requester::mark).
-    devices: BTreeMap<DeviceId, u64>,
+    devices: HashMap<DeviceId, u64>,
     /// The last of the requests: one may look twice, through two modules that depend on this one.
     last: u64,
     /// Whether the rules had one of them accepted. A shortage's attempt is nobody's, and who meets it is a duplicate.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ffi::CString;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,10 +111,9 @@ impl<'a> Origin<'a> {
 }
 
 impl DeviceId {
-    /// FNV-1a: the same number in every process and every build.
+    /// The same number in every process of a build. Where another build's is another, so are causes, and rule 1 holds.
     pub fn of(devpath: &[u8]) -> Self {
-        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        Self(devpath.iter().fold(0xcbf2_9ce4_8422_2325, step))
+        Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(devpath))
     }
 }
 

@@ -146,7 +146,7 @@ impl Scheduler {
         let mut ask = Ask::new(by, request.alias, &request.origin);
         let mut answers = Vec::new();
         for candidate in &*candidates {
-            let status = self.candidate(modules, candidate, &ask, now);
+            let status = self.candidate(modules, candidate, &mut ask, now);
             if status == Status::Loading {
                 ask.after = Some(candidate.module.clone());
             }
@@ -154,7 +154,6 @@ impl Scheduler {
                 answers.push((candidate.module.clone(), status));
             }
         }
-        candidates.iter().filter(|_| !live).for_each(|candidate| self.asked_for_all(&candidate.module, by));
         let changed = (self.stats.loads, self.stats.deferred) != (before.loads, before.deferred);
         let duplicate = by.kind != Kind::Admin && !changed && self.stats.duplicates() != before.duplicates();
         self.stats.duplicate_requests += u64::from(duplicate);
@@ -175,13 +174,13 @@ impl Scheduler {
         let by = self.requester(&Origin::Admin);
         let mut answers = Vec::new();
         for name in names {
-            let ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
+            let mut ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
             let candidates = self.aliases.resolve(name.as_bytes(), modules);
             if candidates.is_empty() {
                 answers.push((name.as_str().into(), Status::Unknown));
             }
             for candidate in &*candidates {
-                answers.push((candidate.module.clone(), self.candidate(modules, candidate, &ask, now)));
+                answers.push((candidate.module.clone(), self.candidate(modules, candidate, &mut ask, now)));
             }
         }
         let failed = self.failures().map(|(name, _)| name.clone()).filter(|_| names.is_empty());
@@ -352,7 +351,7 @@ impl Scheduler {
         &mut self,
         modules: &mut dyn Modules,
         candidate: &Candidate,
-        ask: &Ask<'_>,
+        ask: &mut Ask<'_>,
         now: Time,
     ) -> Status {
         let Candidate { module, verdict, options, policy } = candidate;
@@ -377,8 +376,8 @@ impl Scheduler {
                 return Status::RuledOut;
             }
         }
-        let always = policy.mode == Mode::Always;
-        self.want(modules, module, &Ask { always, options: options.clone(), ..ask.clone() }, now)
+        (ask.always, ask.options) = (policy.mode == Mode::Always, options.clone());
+        self.want(modules, module, ask, now)
     }
 
     fn want(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {
@@ -440,7 +439,9 @@ impl Scheduler {
             Decision::Duplicate => self.stats.duplicates_failed += named,
         }
         let retry_at = if let Decision::RetryAt(at, _) = decision { Some(at) } else { None };
-        Some(Status::of(failure, retry_at))
+        let (status, needs) = (Status::of(failure, retry_at), failure.needs.clone());
+        self.asked_for_all(&needs, ask.by);
+        Some(status)
     }
 
     /// The module that a failure goes back to: itself, or the dependency that failed.
@@ -468,16 +469,13 @@ impl Scheduler {
             load.seqnums =
                 (if first == 0 { ask.seqnum } else { first.min(ask.seqnum) }, last.max(ask.seqnum));
         }
+        let plan = load.plan.clone();
+        self.asked_for_all(&plan.deps, ask.by);
     }
 
     /// Who asks for a module asks for all that it needs, also where that goes no further than the first of it that fails.
-    fn asked_for_all(&mut self, name: &Name, by: Requester) {
-        let needs = match self.states.get(name) {
-            Some(State::Loading) => self.loads.get(name).map(|load| load.plan.deps.clone()),
-            Some(State::Failed(failure)) => Some(failure.needs.clone()),
-            _ => None,
-        };
-        for needed in needs.iter().flatten() {
+    fn asked_for_all(&mut self, needs: &[Name], by: Requester) {
+        for needed in needs {
             if let Some(load) = self.loads.get_mut(needed) {
                 load.requesters.add(by);
             } else if let Some(failure) = self.states.get_mut(needed).and_then(State::failure) {
@@ -518,11 +516,12 @@ impl Scheduler {
             tries: 0,
             before,
             retries_with_dependency: false,
-            plan,
+            plan: plan.clone(),
         });
         if !elsewhere {
             self.plan(modules, name, now);
         }
+        self.asked_for_all(&plan.deps, ask.by);
         self.status(name)
     }
 

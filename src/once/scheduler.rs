@@ -819,9 +819,9 @@ fn has_changed(modules: &mut dyn Modules, name: &Name, failure: &mut Failure) ->
     failure.verified = failure.verified || modules.initstate(name) != InitState::Live;
     let options = failure.options.as_deref();
     let cause = match failure.error.errno {
-        // The kernel misses what a dependency has whose file is not there. libkmod leaves such a one out, so nobody can tell when
-        // it is back: all is looked at.
-        libc::ENOENT => modules.plan(name, options).cause,
+        // The kernel misses what a dependency has whose file is not there. libkmod leaves all of them out then, so nobody can
+        // tell when it is back: all is looked at.
+        libc::ENOENT if failure.needs.is_empty() => modules.plan(name, options).cause,
         _ => modules.cause(name, options),
     };
     !failure.verified || cause != failure.cause

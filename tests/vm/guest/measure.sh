@@ -94,6 +94,14 @@ live() {
         [ "$word" = live ] && echo "${name##*/}"
     done
 }
+# What the kernel loaded for its own use before there was an init goes (6.12 checks that there is AES when it is to keep encrypted
+# keys), so that a storm begins without any. What stays is told as live before it, and the run fails.
+begin_without_modules() {
+    until [ "$(live)" = "${there-none}" ]; do
+        there=$(live)
+        for module in $there; do rmmod "$module" 2>/dev/null; done
+    done
+}
 
 # Has the kernel trace who inserts what, and each start of a program of addonce's, once it is told to.
 arm_trace() {

@@ -136,6 +136,7 @@ fn one(
         asked.seconds.map_or_else(|| default_timeout(command, turn.cpus), |s| Duration::from_secs(s.into()));
     let addonce = Some(asked.addonce.clone());
     let run = Run {
+        release: None,
         scenario: turn.way.into(),
         cpus: turn.cpus,
         addonce,

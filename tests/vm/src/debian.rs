@@ -10,8 +10,8 @@ use crate::cpio::Archive;
 use crate::image::{self, Image};
 use crate::kernel::Kernel;
 use crate::scenario::Scenario;
+use crate::system::{copy, inside, is_root};
 use crate::{host, package, tools};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The root file system's.
@@ -89,67 +89,15 @@ fn bootable(kernel: &Kernel) -> Result<PathBuf, String> {
     }
     package::once(&dir, |partial| {
         eprintln!("lab: making a Debian to boot (two minutes)");
-        let suite = suite(&String::from_utf8_lossy(&tools::read(Path::new("/etc/os-release"))?))?;
-        let lab = tools::lab_dir()?;
-        let script = tools::source_dir().join("../../tools/debian-root");
-        let args = [format!("LAB_DIR={}", lab.display()), script.display().to_string(), suite];
-        let root = tools::output("env", &args, &lab)?;
         let tree = partial.join("tree");
-        copy(Path::new(root.trim()), &tree)?;
-        let (kernel, version) = kernel.key.split_once('_').ok_or("the kernel's package has no version")?;
-        let kernel = format!("{kernel}={}", version.replace("%3a", ":"));
-        download(&tree, &[&PACKAGES[..], &[&kernel]].concat())?;
+        copy(&kernel.system.debian_root()?, &tree)?;
+        let (package, version) = kernel.key.split_once('_').ok_or("the kernel's package has no version")?;
+        let package = format!("{package}={}", version.replace("%3a", ":"));
+        package::download(&kernel.system, &tree, &[&PACKAGES[..], &[&package]].concat())?;
         tools::write(&tree.join("lab/make"), tools::read(&make)?)?;
         inside(&tree, &["sh", "/lab/make"])
     })?;
     Ok(dir.join("tree"))
-}
-
-/// By this host's apt, which knows its mirrors, proxies and keys, and from the tree what is there already.
-fn download(tree: &Path, packages: &[&str]) -> Result<(), String> {
-    let debs = tree.join("lab/debs");
-    tools::make_dir(&debs.join("partial"))?;
-    let status = tree.join("var/lib/dpkg/status");
-    let options = [
-        format!("Dir::State::status={}", status.display()),
-        format!("Dir::Cache::archives={}", debs.display()),
-        // The host may be one that keeps none, and removes them afterwards.
-        "APT::Keep-Downloaded-Packages=true".into(),
-        "APT::Sandbox::User=root".into(),
-    ];
-    let mut args = vec!["-qq", "-y", "--no-install-recommends", "--download-only"];
-    args.extend(options.iter().flat_map(|option| ["-o", option]));
-    args.push("install");
-    args.extend(packages);
-    tools::output("apt-get", &args, tree).map(drop).map_err(|e| {
-        format!("cannot download what boots; is the network up, are the lists fresh (apt-get update)? {e}")
-    })
-}
-
-/// The name of this host's release.
-fn suite(os_release: &str) -> Result<String, String> {
-    let name = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    name.map(|name| name.trim_matches('"').into())
-        .ok_or("/etc/os-release names no release: a guest boots the one of its host".into())
-}
-
-fn inside(tree: &Path, command: &[&str]) -> Result<(), String> {
-    if !is_root()? {
-        return Err("the disk of a guest is made in a chroot: run it as root".into());
-    }
-    let script = tools::source_dir().join("debian/inside").display().to_string();
-    let tree = tree.display().to_string();
-    let args: Vec<_> = [script.as_str(), tree.as_str()].into_iter().chain(command.iter().copied()).collect();
-    tools::output("sh", &args, Path::new("/")).map(drop)
-}
-
-fn is_root() -> Result<bool, String> {
-    std::fs::metadata("/proc/self").map(|meta| meta.uid() == 0).map_err(|e| format!("/proc/self: {e}"))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let args = [Path::new("-a"), Path::new("--reflink=auto"), Path::new("-T"), from, to];
-    tools::output("cp", &args, Path::new("/")).map(drop)
 }
 
 /// The tree as a file system, nothing mounted.
@@ -167,15 +115,5 @@ struct Scratch(PathBuf);
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_release_of_the_host_is_the_one_that_is_booted() {
-        let text = "NAME=\"Debian\"\nVERSION_CODENAME=bookworm\nID=debian\n";
-        assert_eq!(super::suite(text), Ok("bookworm".into()));
-        assert!(super::suite("ID=other\n").unwrap_err().contains("names no release"));
     }
 }

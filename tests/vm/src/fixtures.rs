@@ -7,6 +7,7 @@
 //! Some 80 MB per version of the headers, and half a minute for the build.
 
 use crate::kernel::Kernel;
+use crate::system::System;
 use crate::{host, package, tools};
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,7 @@ pub fn obtain(kernel: &Kernel) -> Result<Fixtures, String> {
         for (name, text) in &sources {
             tools::write(&partial.join(name), text)?;
         }
-        build(&headers(kernel)?, partial)
+        build(&kernel.system, &headers(kernel)?, partial)
     })?;
     let (modules, rebuilt) = (modules(&dir)?, modules(&dir.join("rebuilt"))?);
     Ok(Fixtures { dir, modules, rebuilt })
@@ -64,11 +65,11 @@ fn headers(kernel: &Kernel) -> Result<Headers, String> {
     let package = format!("linux-headers-{}", kernel.release);
     let dir = tools::lab_dir()?.join("headers").join(&kernel.key);
     package::once(&dir, |partial| {
-        let mut packages = package::depends(&package)?;
+        let mut packages = package::depends(&kernel.system, &package)?;
         // The third one depends on the compiler, and that has to be there in earnest.
         packages.retain(|name| name.starts_with("linux-headers-") || name.starts_with("linux-kbuild-"));
         packages.push(package.clone());
-        package::unpack(&packages, &partial.join("tree"))
+        package::unpack(&kernel.system, &packages, &partial.join("tree"))
     })?;
     let src = dir.join("tree/usr/src");
     let common = tools::names(&src)?.into_iter().find(|name| name.ends_with("-common"));
@@ -77,29 +78,23 @@ fn headers(kernel: &Kernel) -> Result<Headers, String> {
     for tool in ["scripts/mod/modpost", "tools/objtool/objtool"] {
         let tool = headers.output.join(tool);
         if tool.is_file() {
-            host::libraries(&tool)?;
+            kernel.system.libraries(&tool)?;
         }
     }
     Ok(headers)
 }
 
-fn build(headers: &Headers, dir: &Path) -> Result<(), String> {
+fn build(system: &System, headers: &Headers, dir: &Path) -> Result<(), String> {
     let variables = tools::read(&headers.output.join(".kernelvariables"))?;
     if let Some(compiler) = compiler(&String::from_utf8_lossy(&variables)) {
-        tools::find(compiler)?;
+        system.find(compiler)?;
     }
     eprintln!("lab: building the fixture modules");
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     for dir in [dir, &dir.join("rebuilt")] {
-        let args = [
-            "-C".into(),
-            headers.source.display().to_string(),
-            format!("-j{jobs}"),
-            format!("O={}", headers.output.display()),
-            format!("M={}", dir.display()),
-            "modules".into(),
-        ];
-        tools::output("make", &args, dir)?;
+        let source = headers.source.display().to_string();
+        let (output, here) = (format!("O={}", headers.output.display()), format!("M={}", dir.display()));
+        system.run("make", &["-C", &source, &format!("-j{jobs}"), &output, &here, "modules"], dir)?;
         let mut strip = vec![PathBuf::from("--strip-debug")];
         strip.extend(modules(dir)?);
         tools::output("strip", &strip, dir)?;

@@ -64,7 +64,7 @@ pub fn build(kernel: &Kernel, scenario: &Scenario, addonce: Option<&Path>) -> Re
     let overlay = dir.join("scenario.cpio.zst");
     write_overlay(&overlay, kernel, scenario, addonce)?;
     let path = dir.join("initramfs.zst");
-    let mut parts = vec![host::archive()?, overlay];
+    let mut parts = vec![host::archive(&kernel.system)?, overlay];
     if !scenario.bare {
         parts.insert(1, modules(kernel)?);
     }
@@ -121,10 +121,10 @@ fn write_overlay(
         archive.bytes("lab/order", 0o644, format!("{}\n", scenario.order.join("\n")).as_bytes())?;
     }
     for name in &scenario.programs {
-        let program = tools::find(name)?;
+        let program = kernel.system.find(name)?;
         archive.file(&format!("usr/bin/{name}"), &program)?;
-        for library in host::libraries(&program)? {
-            archive.file(&host::in_guest(&library), &library)?;
+        for library in kernel.system.libraries(&program)? {
+            archive.file(&kernel.system.in_guest(&library), &library)?;
         }
     }
     if let Some(root) = scenario.root() {
@@ -143,8 +143,8 @@ fn write_overlay(
     }
     if let Some(binary) = addonce.filter(|_| scenario.needs_addonce) {
         archive.file("usr/bin/addonce", binary)?;
-        for library in host::libraries(binary)? {
-            archive.file(&host::in_guest(&library), &library)?;
+        for library in kernel.system.libraries(binary)? {
+            archive.file(&kernel.system.in_guest(&library), &library)?;
         }
         if scenario.needs_rules {
             archive.file("usr/bin/addonce-load", &binary.with_file_name("addonce-load"))?;

@@ -5,6 +5,7 @@
 //! fresh indexes, downloaded once per version; a download or unpacking that was cut short is started anew,
 //! because the directory gets its name last. One download of some 70 MB and 400 MB on disk per version.
 
+use crate::system::System;
 use crate::{package, tools};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,8 @@ const METAPACKAGE: &str = "linux-image-amd64";
 
 #[derive(Debug)]
 pub struct Kernel {
+    /// Whose kernel it is, and what goes with it.
+    pub system: System,
     /// As `uname -r` says it.
     pub release: String,
     pub image: PathBuf,
@@ -24,24 +27,24 @@ pub struct Kernel {
     pub key: String,
 }
 
-pub fn obtain() -> Result<Kernel, String> {
-    let package = newest()?;
-    let key = format!("{package}_{}", package::version(&package)?.replace(':', "%3a"));
+pub fn obtain(system: System) -> Result<Kernel, String> {
+    let package = newest(&system)?;
+    let key = format!("{package}_{}", package::version(&system, &package)?.replace(':', "%3a"));
     let dir = tools::lab_dir()?.join("kernels").join(&key);
-    package::once(&dir, |partial| unpack(&package, partial))?;
-    open(&dir, key)
+    package::once(&dir, |partial| unpack(&system, &package, partial))?;
+    open(system, &dir, key)
 }
 
-fn newest() -> Result<String, String> {
-    let depends = package::depends(METAPACKAGE)?;
+fn newest(system: &System) -> Result<String, String> {
+    let depends = package::depends(system, METAPACKAGE)?;
     let first = depends.into_iter().find(|name| name.starts_with("linux-image-"));
     first.ok_or(format!("apt-cache names no kernel that {METAPACKAGE} depends on; run apt-get update"))
 }
 
-fn unpack(package: &str, dir: &Path) -> Result<(), String> {
+fn unpack(system: &System, package: &str, dir: &Path) -> Result<(), String> {
     let tree = dir.join("tree");
     tools::make_dir(&tree)?;
-    package::unpack(&[package.into()], &tree)?;
+    package::unpack(system, &[package.into()], &tree)?;
     // depmod looks below lib/; newer packages ship usr/lib/ only.
     if !tree.join("lib").exists() {
         std::os::unix::fs::symlink("usr/lib", tree.join("lib"))
@@ -57,7 +60,7 @@ fn release(tree: &Path) -> Result<String, String> {
     tools::names(&dir)?.pop().ok_or(format!("{} is empty: the package holds no modules", dir.display()))
 }
 
-fn open(dir: &Path, key: String) -> Result<Kernel, String> {
+fn open(system: System, dir: &Path, key: String) -> Result<Kernel, String> {
     let tree = dir.join("tree");
     let release = release(&tree)?;
     let image = tree.join(format!("boot/vmlinuz-{release}"));
@@ -67,5 +70,5 @@ fn open(dir: &Path, key: String) -> Result<Kernel, String> {
             return Err(format!("{} is missing; remove {} and run again", path.display(), dir.display()));
         }
     }
-    Ok(Kernel { release, image, root: tree, modules, key })
+    Ok(Kernel { system, release, image, root: tree, modules, key })
 }

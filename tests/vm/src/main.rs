@@ -2,7 +2,7 @@
 //! The guest lab: boots the distribution's kernel in QEMU and counts what its module loader was asked to do.
 //!
 //! This file owns the command line and the exit code, nothing else: 0 done, 1 the run or a comparison failed,
-//! 2 usage. It promises one clear line for every error. The way of a run is `kernel` (package to module tree)
+//! 2 usage. It promises one clear line for every error. The way of a run is `system` (whose it is), `kernel` (package to module tree)
 //! → `image` (initramfs of `host`, modules, `fixtures` and `scenario`), or `debian` (a disk to boot)
 //! → `guest` (QEMU) → `raw` and `trace` (what the guest wrote) → `result` (the JSON, with `boot`) → `table`, or
 //! `verdict` (against `cases`). All files go under `target/lab/`, or where `LAB_DIR` says.
@@ -33,6 +33,7 @@ mod resources;
 mod result;
 mod scenario;
 mod side_by_side;
+mod system;
 mod table;
 mod template;
 mod tools;
@@ -45,6 +46,7 @@ use result::LabResult;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
+use system::System;
 
 fn main() -> ExitCode {
     let command = match options::parse(std::env::args().skip(1)) {
@@ -86,16 +88,16 @@ fn perform(command: Command) -> Result<(), String> {
         }
         Command::Curves(path) => print_json(&curves::of(&bench::read(&path)?)?),
         Command::Fixtures => {
-            println!("{}", fixtures::obtain(&kernel::obtain()?)?.dir.display());
+            println!("{}", fixtures::obtain(&kernel::obtain(System::host())?)?.dir.display());
             Ok(())
         }
         Command::Tree => {
-            println!("{}", kernel::obtain()?.root.display());
+            println!("{}", kernel::obtain(System::host())?.root.display());
             Ok(())
         }
         Command::Image { scenario, addonce } => {
             let scenario = scenario::find(&scenario)?;
-            let path = image::build(&kernel::obtain()?, &scenario, addonce.as_deref())?.path;
+            let path = image::build(&kernel::obtain(System::host())?, &scenario, addonce.as_deref())?.path;
             println!("{}", path.display());
             Ok(())
         }
@@ -182,7 +184,7 @@ struct Prepared {
 
 impl Prepared {
     fn make(run: &Run, scenario: scenario::Scenario) -> Result<Self, String> {
-        let kernel = kernel::obtain()?;
+        let kernel = kernel::obtain(System::obtain(run.release.as_deref())?)?;
         let image = match scenario.boots {
             true => debian::build(&kernel, &scenario, run.deb.as_deref())?,
             false => image::build(&kernel, &scenario, run.addonce.as_deref())?,

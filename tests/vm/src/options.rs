@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub const USAGE: &str = "\
-usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT.json]
+usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT.json] [--release RELEASE]
                [--out FILE.json] [--timeout SECONDS]
                                                 --after: the modules that are inserted (floor)
        lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--deb FILE] [--timeout SECONDS]
@@ -18,13 +18,13 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT
                                                 as root, stock and with that package
        lab report FILE.json... --benches DIR    docs/PERFORMANCE.md, of what was measured and docs/PERFORMANCE.in.md
        lab curves FILE.json                     memory over time, for the example `curves` to draw
-       lab demo [SCENARIO...] --cpus N --addonce BINARY [--out FILE.json] [--timeout SECONDS]
+       lab demo [SCENARIO...] --cpus N --addonce BINARY [--release RELEASE] [--out FILE.json] [--timeout SECONDS]
                                                 stock and then each scenario (service, if none is named): table,
                                                 check of each against stock, all results
-       lab boot [SCENARIO...] --cpus N --deb FILE [--out FILE.json] [--timeout SECONDS]
+       lab boot [SCENARIO...] --cpus N --deb FILE [--release RELEASE] [--out FILE.json] [--timeout SECONDS]
                                                 a whole Debian from a disk, as root: boot-stock and then each
                                                 scenario (boot-service, if none is named): as demo
-       lab fixes --addonce BINARY [--cpus N] [--out FILE.json] [--timeout SECONDS]
+       lab fixes --addonce BINARY [--cpus N] [--release RELEASE] [--out FILE.json] [--timeout SECONDS]
                                                 modules that fail and are fixed: attempts expected and seen
        lab fixtures                             build the fixture modules, print where they are
        lab tree                                 print where the distribution's module tree is (for modprobe -d)
@@ -35,6 +35,7 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT
        lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
                                                 and tried every module exactly once; of a demo's two results
                                                 the first counts
+--release: kernel, udev and kmod of another Debian (trixie, sid), not of this host. It is made by debootstrap once, as root.
 Scenarios are the directories of tests/vm/scenarios. Files go to target/lab, or to $LAB_DIR.";
 
 /// More CPUs need APIC IDs above 254, and with them an emulated IOMMU.
@@ -49,6 +50,8 @@ pub struct Run {
     pub after: Option<PathBuf>,
     /// addonce's package.
     pub deb: Option<PathBuf>,
+    /// Of Debian: whose kernel, udev and kmod the guest has, if not this host's.
+    pub release: Option<String>,
     pub out: Option<PathBuf>,
     pub timeout: Duration,
 }
@@ -91,6 +94,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     let mut words = Vec::new();
     let mut addonce = None;
     let mut deb = None;
+    let mut release = None;
     let mut out = None;
     let mut after = None;
     let mut benches = None;
@@ -113,6 +117,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
             "--deb" if matches!(command.as_str(), "run" | "boot" | "bench") => {
                 deb = Some(PathBuf::from(value()?))
             }
+            "--release" if may_run && command != "bench" => release = Some(word(&arg, value()?)?),
             "--out" if may_run => out = Some(PathBuf::from(value()?)),
             "--cpus" if may_run => cpus = Some(number(&arg, &value()?, MOST_CPUS)?),
             "--timeout" if may_run => seconds = Some(number(&arg, &value()?, 86_400)?),
@@ -128,8 +133,8 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
                 seconds.map_or_else(|| default_timeout(&command, cpus), |s| Duration::from_secs(s.into()));
             let run = |scenario: &str| {
                 let (addonce, deb) = (addonce.clone(), deb.clone());
-                let (after, out) = (after.clone(), out.clone());
-                Run { scenario: scenario.into(), cpus, addonce, deb, after, out, timeout }
+                let (after, release, out) = (after.clone(), release.clone(), out.clone());
+                Run { scenario: scenario.into(), cpus, addonce, deb, after, release, out, timeout }
             };
             let beside = |reference: &'static str, default: &str| {
                 if words.iter().any(|word| word == reference) {
@@ -195,6 +200,14 @@ fn number(option: &str, value: &str, most: u32) -> Result<u32, String> {
     match value.parse() {
         Ok(n) if (1..=most).contains(&n) => Ok(n),
         _ => Err(format!("{option} takes a number from 1 to {most}, not '{value}'")),
+    }
+}
+
+/// What becomes a part of file names.
+fn word(option: &str, value: String) -> Result<String, String> {
+    match !value.is_empty() && value.chars().all(|c| c.is_ascii_lowercase() || c == '-') {
+        true => Ok(value),
+        false => Err(format!("{option} takes a name in small letters, not '{value}'")),
     }
 }
 
@@ -280,6 +293,8 @@ mod tests {
             ("report --benches dir", "FILE.json"),
             ("report one.json", "--benches"),
             ("run floor --cpus 8 --rounds 3", "--rounds"),
+            ("run stock --cpus 8 --release ../x", "../x"),
+            ("bench --cpus 8 --release sid", "--release"),
             ("check one.json", "RESULT.json"),
         ] {
             let message = parsed(line).expect_err(line);

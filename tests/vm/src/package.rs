@@ -4,19 +4,21 @@
 //! Owns the questions to apt. It promises errors that say what to do about them, and that an unpacking that was
 //! cut short is started anew, because a directory gets its name when it is whole.
 
+use crate::system::System;
 use crate::tools;
 use std::path::Path;
 
 /// The version apt would install.
-pub fn version(package: &str) -> Result<String, String> {
-    let text = tools::output("apt-cache", &["show", "--no-all-versions", package], Path::new("/"))?;
+pub fn version(system: &System, package: &str) -> Result<String, String> {
+    let text = system.apt("apt-cache", &["show", "--no-all-versions", package], Path::new("/"))?;
     let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
     version.map(|v| v.trim().to_string()).ok_or(format!("apt-cache shows no version of {package}"))
 }
 
 /// What a package depends on, in its order.
-pub fn depends(package: &str) -> Result<Vec<String>, String> {
-    let text = tools::output("apt-cache", &["depends", package], Path::new("/"))
+pub fn depends(system: &System, package: &str) -> Result<Vec<String>, String> {
+    let text = system
+        .apt("apt-cache", &["depends", package], Path::new("/"))
         .map_err(|e| format!("no {package} in the package lists; run apt-get update ({e})"))?;
     Ok(parse_depends(&text))
 }
@@ -27,12 +29,12 @@ fn parse_depends(text: &str) -> Vec<String> {
 }
 
 /// Unpacks packages over each other into `tree`, an empty directory.
-pub fn unpack(packages: &[String], tree: &Path) -> Result<(), String> {
+pub fn unpack(system: &System, packages: &[String], tree: &Path) -> Result<(), String> {
     eprintln!("lab: downloading and unpacking {}", packages.join(", "));
     let download = tree.with_extension("download");
     tools::make_dir(&download)?;
     let args = ["--quiet", "download"].into_iter().chain(packages.iter().map(String::as_str));
-    tools::output("apt-get", &args.collect::<Vec<_>>(), &download).map_err(|e| {
+    system.apt("apt-get", &args.collect::<Vec<_>>(), &download).map_err(|e| {
         let packages = packages.join(", ");
         format!("cannot download {packages}; is the network up, are the lists fresh (apt-get update)? {e}")
     })?;
@@ -40,6 +42,29 @@ pub fn unpack(packages: &[String], tree: &Path) -> Result<(), String> {
         tools::output("dpkg", &[Path::new("-x"), &download.join(deb), tree], &download)?;
     }
     std::fs::remove_dir_all(&download).map_err(|e| format!("{}: {e}", download.display()))
+}
+
+/// Downloads what a tree of this system lacks of these packages and all they depend on, into its /lab/debs.
+pub fn download(system: &System, tree: &Path, packages: &[&str]) -> Result<(), String> {
+    let debs = tree.join("lab/debs");
+    tools::make_dir(&debs.join("partial"))?;
+    let status = tree.join("var/lib/dpkg/status");
+    let options = [
+        format!("Dir::State::status={}", status.display()),
+        format!("Dir::Cache::archives={}", debs.display()),
+        // The host may be one that keeps none, and removes them afterwards.
+        "APT::Keep-Downloaded-Packages=true".into(),
+        "APT::Sandbox::User=root".into(),
+    ];
+    let mut args = vec!["-qq", "-y", "--no-install-recommends", "--download-only"];
+    args.extend(options.iter().flat_map(|option| ["-o", option]));
+    args.push("install");
+    args.extend(packages);
+    system.apt("apt-get", &args, tree).map(drop).map_err(|e| {
+        format!(
+            "cannot download what is missing; is the network up, are the lists fresh (apt-get update)? {e}"
+        )
+    })
 }
 
 /// Makes a directory unless it is there. What `make` puts into the one it is given gets its name at the end.

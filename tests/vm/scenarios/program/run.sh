@@ -18,7 +18,9 @@ afterwards() {
         sleep 0.1
     done
     udevadm test --action=add /sys/devices/system/cpu/cpu0 >/run/lab/test 2>&1
-    grep -q "^run: '/usr/bin/addonce-load'" /run/lab/test || fail "udevadm test does not run addonce-load"
+    # run: 'PROGRAM', or since 257 RUN{program} : PROGRAM
+    grep -Eiq "^ *run(\{program\} *)?: *'?/usr/bin/addonce-load'?$" /run/lab/test ||
+        fail "udevadm test does not run addonce-load: $(tail -n 5 /run/lab/test)"
     fault=$(grep '80-drivers.rules:[0-9]* *\(Invalid\|Unknown\|Unexpected\|Missing\|Failed\)' /run/lab/test)
     [ -z "$fault" ] || fail "udevadm test finds fault: $fault"
 }

@@ -83,7 +83,8 @@ impl Case {
     }
 }
 
-pub fn all() -> Vec<Case> {
+/// `kernel_unpacks`: it is the kernel that unpacks modules, unless it cannot.
+pub fn all(kernel_unpacks: bool) -> Vec<Case> {
     let numbered = |name: &str, count: usize| (0..count).map(|n| format!("{name}{n}")).collect::<Vec<_>>();
     let shares = (0..20).map(|n| format!("share{n:02}"));
     vec![
@@ -132,6 +133,9 @@ pub fn all() -> Vec<Case> {
         ask("soft", "softdeps: pre, the module, post")
             .each(["pre", "soft", "post"].map(Into::into))
             .ordered(),
+        ask("packed", "packed as the kernel cannot unpack it")
+            .tried("packed", &[1 + u32::from(kernel_unpacks)])
+            .live("packed"),
         ask("eight", "8 independent modules of 4 s each").each(numbered("eight", 8)).together(),
         ask("hang", "one module hangs for 60 s ...").tried("hang0", &[1]),
         ask("swift", "... and delays no other").each(["swift".into()]).idle(&["hang0"]),
@@ -158,7 +162,7 @@ mod tests {
     fn every_case_is_performed_by_the_scenario() {
         let script = crate::scenario::find("fixes").unwrap().script();
         let script = std::fs::read_to_string(script).unwrap();
-        for case in super::all() {
+        for case in super::all(true) {
             let performed = ["CASE=", "fix ", "clients ", "crowd ", "appear "].iter().any(|how| {
                 script
                     .lines()

@@ -21,6 +21,9 @@ pub struct Fixtures {
     pub rebuilt: Vec<PathBuf>,
 }
 
+/// Packed as xz does by itself, and as no kernel can unpack it.
+const PACKED: &str = "addonce_packed.ko";
+
 struct Headers {
     /// linux-headers-RELEASE: the configuration, and what was made from it.
     output: PathBuf,
@@ -55,9 +58,10 @@ fn sources() -> Result<Vec<(String, String)>, String> {
     names.into_iter().map(|name| Ok((name.clone(), text(&name)?))).collect()
 }
 
-/// The `.ko` files in a directory.
+/// The modules in a directory.
 fn modules(dir: &Path) -> Result<Vec<PathBuf>, String> {
-    let names = tools::names(dir)?.into_iter().filter(|name| name.ends_with(".ko"));
+    let names =
+        tools::names(dir)?.into_iter().filter(|name| name.ends_with(".ko") || name.ends_with(".ko.xz"));
     Ok(names.map(|name| dir.join(name)).collect())
 }
 
@@ -99,6 +103,7 @@ fn build(system: &System, headers: &Headers, dir: &Path) -> Result<(), String> {
         strip.extend(modules(dir)?);
         tools::output("strip", &strip, dir)?;
     }
+    tools::output("xz", &["--check=crc64", PACKED], dir)?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The packages of the programs the lab starts or puts into the guest.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("zstd", "zstd"),
     ("busybox", "busybox-static"),
@@ -24,6 +24,7 @@ const PACKAGES: [(&str, &str); 13] = [
     ("mke2fs", "e2fsprogs"),
     ("make", "make"),
     ("strip", "binutils"),
+    ("xz", "xz-utils"),
 ];
 
 pub fn missing(program: &str) -> String {

@@ -197,6 +197,11 @@ prepare() {
     mv $EXTRA/addonce_unindexed_dep.ko /lab
     must depmod 2>/dev/null
     mv $EXTRA/addonce_missing_dep.ko /lab
+    # libkmod leaves it to the kernel since version 31, where the kernel can.
+    kernel_unpacks=0
+    version=$(kmod --version | sed -n 's/^kmod version \([0-9]*\).*/\1/p')
+    [ "$version" -lt 31 ] || [ ! -e /sys/module/compression ] || kernel_unpacks=1
+    say "fact kernel_unpacks $kernel_unpacks"
     udevd
 }
 
@@ -239,6 +244,7 @@ storm() {
     crowd share share00 share01 share02 share03 share04 share05 share06 share07 share08 share09 \
         share10 share11 share12 share13 share14 share15 share16 share17 share18 share19
     crowd soft soft
+    crowd packed packed
     appear eight eight0 eight1 eight2 eight3 eight4 eight5 eight6 eight7
     all_quiet
     outcome

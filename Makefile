@@ -118,7 +118,7 @@ check: check-root
 # What a small machine shows, a big one need not show at every change: more CPUs, more devices, more time.
 check-long: check-root
 	@tools/alone check-long tools/steps $(THIS_MAKE) check-long $(CHECKS) check-flood check-guest-long check-boot-long \
-		check-unit-long
+		check-releases check-unit-long
 
 # Lints of what is built: everything, and the programs once more without the features that can be left out.
 check-style:
@@ -240,6 +240,17 @@ check-guest-long: build lab
 	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
 	$(LAB) run strangers --cpus 8 --timeout 600 --addonce $(ADDONCE) --out target/check/strangers.json
 
+# Newer Debians: it is built there with their own Rust, and what was built here meets their kernel, udev and kmod.
+RELEASES = trixie
+check-releases: check-root build lab
+	set -e; for release in $(RELEASES); do \
+		tools/check-build $$release; \
+		on="--release $$release --addonce $(ADDONCE)"; \
+		$(LAB) demo $(CHECK_WAYS) --cpus 64 $$on --out target/check/storm-$$release.json; \
+		$(LAB) run singles --cpus 8 $$on --out target/check/singles-$$release.json; \
+		$(LAB) fixes --cpus 8 $$on --out target/check/fixes-$$release.json; \
+	done
+
 # A whole Debian, as root: stock; with the package installed (an initramfs of update-initramfs, then the daemon restarted and
 # killed); an initramfs of dracut; one without udev; and with the package purged.
 CHECK_BOOTS = boot-service boot-dracut boot-busybox boot-purged
@@ -328,4 +339,4 @@ clean:
 
 .PHONY: all build lab man completions setup demo run check check-long check-style check-msrv check-unit check-install \
 	check-initramfs check-units check-packages check-fuzz check-flood check-guest check-guest-long check-boot \
-	check-boot-long check-root fuzz bench install list-installed uninstall deb rpm clean
+	check-boot-long check-releases check-root fuzz bench install list-installed uninstall deb rpm clean

@@ -19,7 +19,7 @@ fn a_client_may_what_its_process_may() {
 #[test]
 fn the_clients_grandparent_is_known_and_when_it_was_started() {
     let (ours, _theirs) = UnixStream::pair().expect("a pair");
-    let (pid, started) = grandparent(&ours).expect("a grandparent");
+    let Process { pid, started } = grandparent(&ours).expect("a grandparent");
     let ours = fs::read_to_string("/proc/self/status").expect("status");
     let parent = ours.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("a parent");
     let parents = fs::read_to_string(format!("/proc/{parent}/status")).expect("status");

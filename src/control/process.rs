@@ -14,7 +14,7 @@ use serde::Deserialize;
 const CAP_SYS_MODULE: u32 = 16;
 
 /// A process, by what no other one ever has: a PID is given again, but not with the same time of start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Process {
     /// Its PID.
     pub pid: u32,
@@ -36,7 +36,7 @@ impl Process {
 }
 
 /// Fields 4 and 22 of /proc/PID/stat: proc_pid_stat(5). The second field is a name in parentheses, which may have any in it.
-fn parent_and_start(pid: impl Display) -> io::Result<(i32, u64)> {
+fn parent_and_start(pid: impl Display) -> io::Result<(u32, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let mut fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     let fields = (fields.nth(1).map(str::parse), fields.nth(17).map(str::parse));
@@ -74,16 +74,16 @@ pub fn may_load(stream: &impl AsFd) -> bool {
         })
 }
 
-/// The parent of the client's parent: its PID, and when it was started, in clock ticks since boot.
-pub fn grandparent(stream: &impl AsFd) -> Option<(i32, u64)> {
+/// The parent of the client's parent.
+pub fn grandparent(stream: &impl AsFd) -> Option<Process> {
     let client = getsockopt(stream, sockopt::PeerCredentials).ok()?;
     parent(parent_and_start(client.pid()).ok()?.0)
 }
 
-/// The parent of this process, in the same way.
-pub fn parent(pid: i32) -> Option<(i32, u64)> {
-    let (parent, _) = parent_and_start(pid).ok()?;
-    Some((parent, parent_and_start(parent).ok()?.1))
+/// The parent of the process with this PID.
+pub fn parent(pid: impl Display) -> Option<Process> {
+    let (pid, _) = parent_and_start(pid).ok()?;
+    Some(Process { pid, started: parent_and_start(pid).ok()?.1 })
 }
 
 /// Whether the process with this directory in /proc has CAP_SYS_MODULE. Where that cannot be found out, it has not.

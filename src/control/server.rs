@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::connection::{Connection, End, LONGEST, ReplyMode, UNREAD};
 use super::listener::Listener;
-use super::process;
+use super::process::{self, Process};
 use super::protocol::{Call, Method, Reply};
 use crate::fatal::Fatal;
 use crate::once::{ClientId, Time};
@@ -164,8 +164,8 @@ impl Server {
         }
     }
 
-    /// Whose worker started this client, where udev runs it: udevd's PID, and when it was started, in clock ticks since boot.
-    pub fn grandparent(&self, client: ClientId) -> Option<(i32, u64)> {
+    /// Whose worker started this client, where udev runs it: udevd.
+    pub fn grandparent(&self, client: ClientId) -> Option<Process> {
         process::grandparent(&self.connections.get(&client)?.stream)
     }
 

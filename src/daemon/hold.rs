@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::outstanding::{GivenUp, Outstanding};
+use crate::control::process::Process;
 use crate::once::{ClientId, Limits, Time};
 
 /// So many events outstanding, and a hold is taken. Fewer (a device is plugged in) ask by a program each, which costs less.
@@ -37,9 +38,6 @@ const LOSSES: u32 = 3;
 /// A hold that could not be taken is tried again after this, doubling up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// An udevd: its PID, and when it was started, in clock ticks since boot.
-pub type Udevd = (i32, u64);
 
 /// What the loop is to do. It performs one after the other and reports each by [`Hold::performed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +75,7 @@ pub struct Hold {
     /// The number of the newest event.
     newest: u64,
     /// Whose worker spoke first, or who ran the last program, where that is known.
-    pub udevd: Option<Udevd>,
+    pub udevd: Option<Process>,
     /// Who is to be answered: one, and those of a predecessor. They are connected, so there is a bound for them.
     holders: Vec<ClientId>,
     recovery: Recovery,
@@ -205,7 +203,7 @@ impl Hold {
     /// The socket was found empty. To be told in every turn of the loop: what udevd does not say counts only then. Before its silence
     /// is taken for the loss of its queue, the system is asked whether it lives, or whichever there is: one whose workers are all busy
     /// with slow rules says nothing either, nor does one that was told to wait.
-    pub fn drained(&mut self, is_alive: impl FnOnce(Option<Udevd>) -> bool, now: Time) {
+    pub fn drained(&mut self, is_alive: impl FnOnce(Option<Process>) -> bool, now: Time) {
         let is_late = matches!(self.program, Program::Pending(since) if now >= since + START);
         if (is_late || self.outstanding.is_silent(now)) && is_alive(self.udevd) {
             self.outstanding.alive = now;
@@ -244,7 +242,7 @@ impl Hold {
     }
 
     /// A hold program came, of the event with this number; this udevd runs it.
-    pub fn hold(&mut self, client: ClientId, event: Option<u64>, udevd: Option<Udevd>, now: Time) {
+    pub fn hold(&mut self, client: ClientId, event: Option<u64>, udevd: Option<Process>, now: Time) {
         self.outstanding.alive = now;
         self.revive(now);
         if udevd.is_some() && self.udevd.is_some() && udevd != self.udevd {

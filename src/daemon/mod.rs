@@ -42,7 +42,7 @@ use crate::kmod::{Loader, Resolver};
 use crate::once::{Action, InitState, Limits, Modules, Outcome, Scheduler, Time};
 use crate::uevent::netlink::Netlink;
 use events::{Event, Events, More};
-use hold::{Hold, Udevd};
+use hold::Hold;
 use hold_file::{HoldFile, KERNEL, trigger};
 use loads::Loads;
 use methods::Clients;
@@ -238,9 +238,8 @@ impl Daemon {
         let more_calls = self.take_calls(now);
         more |= more_calls;
         if let Some((hold, _)) = self.hold.as_mut().filter(|_| is_drained && !more_calls) {
-            let is_alive = |udevd: Option<Udevd>| match udevd {
-                Some((pid, started)) => Process { pid: pid.unsigned_abs(), started }.is_alive(),
-                None => Path::new(UDEV_QUEUE).exists(),
+            let is_alive = |udevd: Option<Process>| {
+                udevd.map_or_else(|| Path::new(UDEV_QUEUE).exists(), Process::is_alive)
             };
             hold.drained(is_alive, now);
         }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use addonce::control::process::Process;
 use addonce::daemon::hold::{Action, Hold, RECOVERIES, STALL, number, uuid};
 use addonce::daemon::outstanding::{GIVE_UP, Outstanding};
 use addonce::once::Time;
@@ -118,10 +119,10 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
     let act = |hold: &mut Hold, now| act(hold, None, now);
     hold.outstanding.announced(7, now);
     assert!(act(&mut hold, now).contains(&Action::WriteEvent(101)));
-    hold.hold(1, Some(101), Some((500, 0)), now);
+    hold.hold(1, Some(101), Some(Process { pid: 500, started: 0 }), now);
     let later = now + STALL;
     assert!(act(&mut hold, later).contains(&Action::WriteEvent(102)), "event 7 does not come");
-    hold.hold(2, Some(102), Some((600, 70)), later);
+    hold.hold(2, Some(102), Some(Process { pid: 600, started: 70 }), later);
     hold.drained(|_| false, later + GIVE_UP / 2);
     assert!(!act(&mut hold, later + GIVE_UP / 2).contains(&Action::Recover));
     hold.broadcast(8, None, false, later + GIVE_UP / 2);
@@ -131,7 +132,7 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
 
 #[test]
 fn an_udevd_that_lives_and_is_busy_for_a_minute_has_lost_nothing() {
-    let udevd = (500, 0);
+    let udevd = Process { pid: 500, started: 0 };
     let mut hold = Hold::new(1, None, 100, NOW);
     hold.outstanding.announced(7, NOW);
     act(&mut hold, None, NOW);

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use addonce::control::process::Process;
 use addonce::daemon::hold::{Action, Hold};
 use addonce::daemon::outstanding::GIVE_UP;
 
@@ -224,6 +225,11 @@ pub struct World {
 /// What happens, and to which SEQNUM, device, client or number.
 pub type Name = (&'static str, u64);
 pub type Steps = Vec<(Name, World)>;
+
+/// The udevd of this number.
+fn process(udevd: u8) -> Process {
+    Process { pid: udevd.into(), started: 0 }
+}
 
 /// The steps of a worker, or of its program, that waits for nobody.
 const RULES: [&str; 4] = ["udevd begins", "the rules of", "the program connects", "udevd broadcasts"];
@@ -723,7 +729,7 @@ impl World {
                 self.request(case, at, event.seqnum, device, Some(client));
             }
             Call::Hold(client, number, udevd) => {
-                daemon.hold.hold(client, Some(number), Some((udevd.into(), 0)), now);
+                daemon.hold.hold(client, Some(number), Some(process(udevd)), now);
                 daemon.holders.push(client);
             }
             Call::Gone(client) => {
@@ -863,7 +869,7 @@ impl World {
         world.ticks += 1;
         for at in 0..world.daemons.len() {
             if world.is_taken_in() {
-                let (now, udevd) = (world.now, (world.udevd.into(), 0));
+                let (now, udevd) = (world.now, process(world.udevd));
                 let is_busy = !world.queue.is_empty() || !world.running.is_empty();
                 let is_alive = |doubted: Option<_>| doubted.map_or(is_busy, |doubted| doubted == udevd);
                 world.daemons[at].hold.drained(is_alive, now);

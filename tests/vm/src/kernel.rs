@@ -44,7 +44,11 @@ fn newest(system: &System) -> Result<String, String> {
 fn unpack(system: &System, package: &str, dir: &Path) -> Result<(), String> {
     let tree = dir.join("tree");
     tools::make_dir(&tree)?;
-    package::unpack(system, &[package.into()], &tree)?;
+    // Since 7.0 Debian has the image and the modules in packages of their own.
+    let mut packages = package::depends(system, package)?;
+    packages.retain(|name| ["linux-binary-", "linux-modules-"].iter().any(|part| name.starts_with(part)));
+    packages.push(package.into());
+    package::unpack(system, &packages, &tree)?;
     // depmod looks below lib/; newer packages ship usr/lib/ only.
     if !tree.join("lib").exists() {
         std::os::unix::fs::symlink("usr/lib", tree.join("lib"))
@@ -63,8 +67,10 @@ fn release(tree: &Path) -> Result<String, String> {
 fn open(system: System, dir: &Path, key: String) -> Result<Kernel, String> {
     let tree = dir.join("tree");
     let release = release(&tree)?;
-    let image = tree.join(format!("boot/vmlinuz-{release}"));
     let modules = tree.join("lib/modules").join(&release);
+    // Since 7.0 it is beside the modules.
+    let images = [tree.join(format!("boot/vmlinuz-{release}")), modules.join("vmlinuz")];
+    let image = images.iter().find(|path| path.is_file()).unwrap_or(&images[0]).clone();
     for path in [&image, &modules.join("modules.dep.bin")] {
         if !path.is_file() {
             return Err(format!("{} is missing; remove {} and run again", path.display(), dir.display()));

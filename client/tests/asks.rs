@@ -111,6 +111,8 @@ impl Drop for Place {
 /// Runs the body where the place's script is the machine's modprobe.
 fn with_modprobe(test: &str, script: &str, body: impl FnOnce(&Place)) {
     if namespace::depth().is_none() {
+        // What is forked for it would have open what another test writes.
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         return namespace::again(test, &["--user", "--map-root-user", "--mount"], "1");
     }
     let place = Place::new(test, script);

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::query::{Query, print, replace, show};
+use super::query::{Query, show, write};
 use crate::fatal::Fatal;
 use crate::plot::{Timeline, draw};
 
@@ -28,20 +28,15 @@ impl Command {
         let reply = self.query.look("Storm", Value::Null)?;
         let storm = Option::<Timeline>::deserialize(&reply["storm"])
             .map_err(Fatal::at("Storm: the reply is not understood"))?;
-        if self.query.json {
-            show(true, &reply, |_| String::new())?;
+        let picture = storm.map(draw);
+        match (self.picture.filter(|path| path.as_os_str() != "-"), &picture) {
+            (Some(path), Some(picture)) => write(&path, |mut file| file.write_all(picture.as_bytes()))
+                .map_err(Fatal::at(path.display()))?,
+            _ => _ = show(self.query.json, &reply, |_| picture.clone().unwrap_or_default())?,
         }
-        let Some(storm) = storm else {
+        if picture.is_none() {
             log::error!("there was no storm yet: nothing has asked for a module");
             return Ok(ExitCode::FAILURE);
-        };
-        match self.picture {
-            _ if self.query.json => {}
-            Some(path) if path.as_os_str() != "-" => {
-                let written = replace(&path, |mut file| file.write_all(draw(storm).as_bytes()));
-                written.map_err(Fatal::at(path.display()))?;
-            }
-            _ => drop(print(&draw(storm))?),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -16,6 +16,7 @@ use super::options::SocketOption;
 use crate::control::STATUS;
 use crate::control::client::call;
 use crate::control::process::Process;
+use crate::daemon::state_file::replace;
 use crate::fatal::Fatal;
 
 /// Which daemon is asked, and how its answer is printed.
@@ -92,22 +93,10 @@ pub fn show(json: bool, reply: &Value, page: impl Fn(&Value) -> String) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// Replaces a file in one step: should it not be written to its end, the last one stays. What is no file, as a pipe, is written to.
-pub fn replace<T>(path: &Path, write: impl FnOnce(File) -> io::Result<T>) -> io::Result<T> {
+/// Writes to a file, which is replaced in one step, or to what is none, as a pipe.
+pub fn write<T>(path: &Path, writer: impl FnOnce(File) -> io::Result<T>) -> io::Result<T> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    if path.exists() && !path.is_file() {
-        return write(File::create(path)?);
-    }
-    let mut new = path.clone().into_os_string();
-    new.push(".new");
-    let written = File::create(&new).and_then(write).and_then(|written| {
-        std::fs::rename(&new, &path)?;
-        Ok(written)
-    });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&new);
-    }
-    written
+    if path.exists() && !path.is_file() { writer(File::create(path)?) } else { replace(&path, 0o666, writer) }
 }
 
 /// Prints on standard output. False where the reader has seen enough, which is no error.

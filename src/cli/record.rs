@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use super::options::{BufferOption, number};
-use super::query::replace;
+use super::query::write;
 use crate::daemon::signals;
 use crate::fatal::Fatal;
 use crate::uevent::capture::Writer;
@@ -41,7 +41,7 @@ impl Command {
         let begun = |to: Box<dyn Write>| Writer::new(to);
         let writer = match self.file.as_os_str() == "-" {
             true => begun(Box::new(io::stdout())),
-            false => replace(&self.file, |file| begun(Box::new(file))),
+            false => write(&self.file, |file| begun(Box::new(file))),
         };
         let mut writer = writer.map_err(&unwritable)?;
         let signals = signals::block(&[Signal::SIGTERM, Signal::SIGINT])?;

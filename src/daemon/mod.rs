@@ -16,7 +16,7 @@ pub mod notify;
 pub mod outstanding;
 mod shutdown;
 pub mod signals;
-mod state_file;
+pub mod state_file;
 pub mod status;
 
 use std::io;

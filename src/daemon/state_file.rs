@@ -6,7 +6,7 @@
 //! boot or another format, or is not understood, is an empty memory and one line in the log.
 
 use std::error::Error;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,6 @@ const SHARE: u32 = 20;
 /// Another one with every boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// The file, and what it has.
 #[derive(Debug)]
 pub(super) struct StateFile {
     path: PathBuf,
@@ -104,7 +103,7 @@ impl StateFile {
             ..=LARGEST => Ok(text),
             size => Err(io::Error::other(format!("{size} bytes are too many"))),
         });
-        replace(&self.path, 0o600, text, &mut self.fails);
+        write(&self.path, 0o600, text, &mut self.fails);
         let now = clock();
         self.not_before = now + PAUSE.max(now.saturating_sub(began) * SHARE);
     }
@@ -112,7 +111,7 @@ impl StateFile {
     /// What another process of ours has written; none where it has not, or was right not to write it for us.
     fn read(&self) -> Result<Option<Snapshot>, Box<dyn Error>> {
         // A pipe in its place would have us wait for a writer.
-        let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path) {
+        let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
@@ -130,16 +129,20 @@ impl StateFile {
     }
 }
 
-/// Replaces a file in one step. That it cannot be done is said once, which `fails` remembers.
-pub(super) fn replace(path: &Path, mode: u32, text: io::Result<Vec<u8>>, fails: &mut bool) {
-    let new = path.with_extension("json.new");
-    let replaced = text.and_then(|text| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
-        file.write_all(&text)?;
-        std::fs::rename(&new, path)
-    });
-    let failed_before = std::mem::replace(fails, replaced.is_err());
-    if let Some(error) = replaced.err().filter(|_| !failed_before) {
+/// Writes such a file. That it cannot be done is said once, which `fails` remembers.
+pub(super) fn write(path: &Path, mode: u32, text: io::Result<Vec<u8>>, fails: &mut bool) {
+    let written = text.and_then(|text| replace(path, mode, |mut file| file.write_all(&text)));
+    let failed_before = std::mem::replace(fails, written.is_err());
+    if let Some(error) = written.err().filter(|_| !failed_before) {
         log::warn!("{}: it cannot be written: {error}", path.display());
     }
+}
+
+/// Replaces a file in one step: should it not be written to its end, the last one stays.
+pub fn replace<T>(path: &Path, mode: u32, write: impl FnOnce(File) -> io::Result<T>) -> io::Result<T> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let file = File::options().write(true).create(true).truncate(true).mode(mode).open(&new);
+    let written = file.and_then(write).and_then(|written| std::fs::rename(&new, path).map(|()| written));
+    written.inspect_err(|_| drop(std::fs::remove_file(&new)))
 }

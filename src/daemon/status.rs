@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Daemon;
-use super::state_file::replace;
+use super::state_file::write;
 use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::process::Process;
@@ -115,7 +115,7 @@ impl StatusFile {
             let text = json!({ "pid": pid, "started": started, "status": status, "failures": failures });
             format!("{text}\n").into_bytes()
         });
-        replace(&self.path, 0o644, text, &mut self.fails);
+        write(&self.path, 0o644, text, &mut self.fails);
     }
 }
 

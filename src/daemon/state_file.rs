@@ -81,21 +81,21 @@ impl StateFile {
             }
             None => Scheduler::new(limits),
         };
-        self.written = core.changes();
+        self.written = core.changes;
         core
     }
 
     /// When something is to be written.
     pub fn due(&self, core: &Scheduler) -> Option<Time> {
-        (core.changes() != self.written).then_some(self.not_before)
+        (core.changes != self.written).then_some(self.not_before)
     }
 
     /// Writes it now, if anything has changed.
     pub fn write(&mut self, core: &Scheduler) {
-        if core.changes() == self.written {
+        if core.changes == self.written {
             return;
         }
-        self.written = core.changes();
+        self.written = core.changes;
         let began = clock();
         let content = Content { header: self.header.clone(), memory: core.snapshot() };
         let text = serde_json::to_vec(&content).map_err(io::Error::from);

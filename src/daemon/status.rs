@@ -31,7 +31,7 @@ impl Daemon {
             "uptime_ms": self.clients.as_ref().map(|clients| since(clients.began)),
             "with_udev": events.udev,
             "dry_run": self.loads.loader.dry_run,
-            "disabled": core.is_disabled(),
+            "disabled": core.disabled,
             "settled": self.is_settled(),
             "outstanding": self.outstanding(),
             "held_ms": self.hold.as_ref().and_then(|(_, file)| file.held.as_ref()).map(|(_, then)| since(*then)),

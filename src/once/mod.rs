@@ -17,7 +17,6 @@
 //!
 //! Read in this order: [`request`], [`scheduler`], [`failure`] (the retry rules), [`loads`] (dependencies and slots).
 
-mod aliases;
 pub mod failure;
 mod limits;
 mod loads;

@@ -6,11 +6,12 @@
 //! which first has its dependencies loaded in the same way. `finish` ends a load and tells everybody who waits for it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use lru::LruCache;
 
-use super::aliases::Aliases;
 use super::failure::{Decision, Failure, Requesters};
 use super::limits::Limits;
 use super::loads::{Edge, Load, Loads, Phase};
@@ -80,7 +81,8 @@ pub(super) enum State {
 pub struct Scheduler {
     pub(super) states: HashMap<Name, State>,
     loads: Loads,
-    aliases: Aliases,
+    /// What the aliases asked for last resolve to, so that a storm of one costs one lookup.
+    aliases: LruCache<Box<[u8]>, Rc<[Candidate]>>,
     /// Clients that wait until all their modules are known.
     waiters: Vec<(ClientId, Vec<Answer>)>,
     actions: VecDeque<Action>,
@@ -90,10 +92,10 @@ pub struct Scheduler {
     /// How many modules were seen to be unloaded, and which of them nobody has asked for since.
     pub(super) unloads: u64,
     pub(super) unloaded: BTreeSet<Name>,
-    /// `kernel.modules_disabled` is 1.
-    disabled: bool,
+    /// `kernel.modules_disabled` is 1: this kernel loads no module any more.
+    pub disabled: bool,
     /// How often what outlives the process has changed.
-    changes: u64,
+    pub changes: u64,
 }
 
 /// A load in progress.
@@ -113,7 +115,7 @@ impl Scheduler {
         Self {
             states: HashMap::default(),
             loads: Loads::new(limits),
-            aliases: Aliases::new(limits.aliases),
+            aliases: LruCache::new(limits.aliases),
             waiters: Vec::new(),
             actions: VecDeque::new(),
             stats: Stats::default(),
@@ -133,13 +135,13 @@ impl Scheduler {
     /// Somebody wants the modules of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
         let by = self.requester(&request.origin);
-        let cached = self.aliases.cached(request.alias);
+        let cached = self.aliases.get(request.alias).cloned();
         let live = by.kind != Kind::Admin && cached.as_deref().is_some_and(|alias| self.all_live(alias));
         // Every other answer may have become another one.
         let changed = !live && self.refresh(modules);
         let candidates = match cached.filter(|_| !changed) {
             Some(candidates) => candidates,
-            None => self.aliases.resolve(request.alias, modules),
+            None => self.resolve(modules, request.alias),
         };
         self.stats.no_module += u64::from(candidates.is_empty());
         let before = self.stats;
@@ -155,7 +157,8 @@ impl Scheduler {
             }
         }
         let changed = (self.stats.loads, self.stats.deferred) != (before.loads, before.deferred);
-        let duplicate = by.kind != Kind::Admin && !changed && self.stats.duplicates() != before.duplicates();
+        // All else that is counted on the way is a duplicate.
+        let duplicate = by.kind != Kind::Admin && !changed && self.stats != before;
         self.stats.duplicate_requests += u64::from(duplicate);
         self.waiters.extend(request.client.map(|client| (client, answers)));
         self.answer();
@@ -175,7 +178,7 @@ impl Scheduler {
         let mut answers = Vec::new();
         for name in names {
             let mut ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
-            let candidates = self.aliases.resolve(name.as_bytes(), modules);
+            let candidates = self.resolve(modules, name.as_bytes());
             if candidates.is_empty() {
                 answers.push((name.as_str().into(), Status::Unknown));
             }
@@ -284,19 +287,9 @@ impl Scheduler {
         self.loads.iter().next().is_none()
     }
 
-    /// Whether this kernel was found to load no module any more: `kernel.modules_disabled` is 1.
-    pub fn is_disabled(&self) -> bool {
-        self.disabled
-    }
-
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    /// How often what outlives the process has changed.
-    pub fn changes(&self) -> u64 {
-        self.changes
     }
 
     /// The loads in progress, by name: those that run and those that wait.
@@ -337,6 +330,11 @@ impl Scheduler {
             self.aliases.clear();
         }
         changed
+    }
+
+    /// What an alias resolves to; looked up if it is not cached. "No module" is remembered, too.
+    fn resolve(&mut self, modules: &mut dyn Modules, alias: &[u8]) -> Rc<[Candidate]> {
+        self.aliases.get_or_insert(alias.into(), || modules.resolve(alias).into()).clone()
     }
 
     /// Whether all modules of an alias are live, and there are some.

@@ -59,7 +59,6 @@ struct Bar {
     asked: u64,
 }
 
-/// Where everything is.
 struct Page {
     /// How high a row is, and the size of the letters in it.
     row: f64,
@@ -241,15 +240,13 @@ impl Axis {
 /// A picture in the making. What is written in it is well-formed, whatever text it is given: classes and the style sheet are
 /// this program's own words, all else is escaped.
 #[derive(Debug)]
-pub struct Svg {
-    text: String,
-}
+pub struct Svg(String);
 
 impl Svg {
     /// An empty picture of this size, with a name for who cannot see it, and a style sheet.
     pub fn new(width: f64, height: f64, name: &str, style: &str) -> Self {
         let [width, height] = [width, height].map(coordinate);
-        let mut svg = Self { text: String::new() };
+        let mut svg = Self(String::new());
         svg.line(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
@@ -283,22 +280,18 @@ impl Svg {
     /// The finished picture.
     pub fn finish(mut self) -> String {
         self.line("</svg>");
-        self.text
+        self.0
     }
 
     fn line(&mut self, line: impl Display) {
-        writeln!(self.text, "{line}").expect("writing to a string does not fail");
+        writeln!(self.0, "{line}").expect("writing to a string does not fail");
     }
 }
 
 /// A tenth of a pixel is finer than anybody sees.
 fn coordinate(value: f64) -> String {
-    let text = format!("{value:.1}");
-    match text.strip_suffix(".0") {
-        Some("-0") => "0".into(),
-        Some(whole) => whole.into(),
-        None => text,
-    }
+    // Nothing is added, but the sign of a zero goes.
+    ((value * 10.0).round() / 10.0 + 0.0).to_string()
 }
 
 /// Text as it may stand in an element or in a quoted attribute.

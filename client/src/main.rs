@@ -30,9 +30,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 
+// The other way is for who reads.
+#[allow(dead_code)]
+#[path = "../../src/escape.rs"]
+mod escape;
 #[path = "../../src/control/wire.rs"]
 mod wire;
 
+use escape::escape;
 use wire::{left, reach, receive};
 
 /// Where the daemon listens; ADDONCE_SOCKET names another place.
@@ -342,17 +347,9 @@ fn call(method: &str, parameters: &str) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Bytes as JSON, in the way of src/escape.rs: a backslash, and what is not printable ASCII, is `\xNN`.
+/// Bytes as JSON.
 fn json(bytes: &[u8]) -> String {
-    let mut text = String::from("\"");
-    for &byte in bytes {
-        match byte {
-            b'"' => text += "\\\"",
-            b' '..=b'~' if byte != b'\\' => text.push(byte.into()),
-            _ => text += &format!("\\\\x{byte:02x}"),
-        }
-    }
-    text + "\""
+    format!("\"{}\"", escape(bytes).replace('\\', r"\\").replace('"', r#"\""#))
 }
 
 /// The number of the event that we were started for.

@@ -3,7 +3,6 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
 use serde_json::{Value, json};
 
 use super::query::{Query, list, number, show, text};
@@ -11,19 +10,11 @@ use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{count, duration};
 
-/// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
-#[derive(Args, Debug)]
-pub struct Command {
-    #[command(flatten)]
-    query: Query,
-}
-
-impl Command {
-    pub fn run(self) -> Result<ExitCode, Fatal> {
-        let read = |published: Value| json!({ "failures": published["failures"] });
-        let reply = self.query.look_or_read("Failures", read)?;
-        show(self.query.json, &reply, |reply| list(reply, "/failures").iter().map(entry).collect())
-    }
+/// Lists it.
+pub fn run(query: &Query) -> Result<ExitCode, Fatal> {
+    let read = |published: Value| json!({ "failures": published["failures"] });
+    let reply = query.look_or_read("Failures", read)?;
+    show(query.json, &reply, |reply| list(reply, "/failures").iter().map(entry).collect())
 }
 
 /// Three lines: what the kernel said, who asked, and what comes next.

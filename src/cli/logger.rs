@@ -11,7 +11,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
 
-/// Starts logging at this level.
 pub fn start(level: LevelFilter) {
     let mut builder = Builder::new();
     builder.filter_level(level);

@@ -24,6 +24,7 @@ use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::fatal::Fatal;
+use query::Query;
 use settings::Settings;
 
 /// Loads each kernel module once: collapses the storm of uevents into one load per module, and remembers failed
@@ -51,8 +52,10 @@ enum Command {
     Retry(load::Retry),
     Settle(settle::Command),
     Status(status::Command),
-    Failed(failed::Command),
-    Monitor(monitor::Command),
+    /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
+    Failed(Query),
+    /// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
+    Monitor(Query),
     Plot(plot::Command),
     Record(record::Command),
     Replay(replay::Command),
@@ -83,8 +86,8 @@ pub fn run() -> Result<ExitCode, Fatal> {
         Command::Retry(command) => command.run(),
         Command::Settle(command) => command.run(),
         Command::Status(command) => command.run(),
-        Command::Failed(command) => command.run(),
-        Command::Monitor(command) => command.run(),
+        Command::Failed(query) => failed::run(&query),
+        Command::Monitor(query) => monitor::run(&query),
         Command::Plot(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Replay(command) => command.run(),

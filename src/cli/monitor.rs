@@ -3,7 +3,6 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
 use serde_json::Value;
 
 use super::query::{Query, print};
@@ -11,23 +10,15 @@ use crate::control::client::Conversation;
 use crate::control::json::line;
 use crate::fatal::Fatal;
 
-/// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
-#[derive(Args, Debug)]
-pub struct Command {
-    #[command(flatten)]
-    query: Query,
-}
-
-impl Command {
-    pub fn run(self) -> Result<ExitCode, Fatal> {
-        let mut records = Conversation::open(&self.query.socket.socket)?;
-        records.ask("Monitor", Value::Null, true)?;
-        loop {
-            let record = records.next(None)?["add_once"].take();
-            let line = if self.query.json { record.to_string() } else { line(&record) };
-            if !print(&format!("{line}\n"))? {
-                return Ok(ExitCode::SUCCESS);
-            }
+/// Prints them until interrupted: the line of the log, or an object.
+pub fn run(query: &Query) -> Result<ExitCode, Fatal> {
+    let mut records = Conversation::open(&query.socket.socket)?;
+    records.ask("Monitor", Value::Null, true)?;
+    loop {
+        let record = records.next(None)?["add_once"].take();
+        let line = if query.json { record.to_string() } else { line(&record) };
+        if !print(&format!("{line}\n"))? {
+            return Ok(ExitCode::SUCCESS);
         }
     }
 }

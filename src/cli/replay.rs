@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -66,12 +65,11 @@ impl Command {
 /// What becomes of a capture in this world. The error names the line that cannot be read.
 pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<Value, String> {
     let mut simulation = Simulation::new(world, limits);
-    let (mut uevents, mut malformed, mut time) = (0, 0, Duration::ZERO);
+    let (mut uevents, mut malformed) = (0, 0);
     for record in Reader::new(from)? {
         let Record { at, datagram } = record?;
         // An edited capture may go back in time; the core's time does not.
         simulation.pass(at.saturating_sub(simulation.now));
-        time = time.max(at);
         uevents += 1;
         match message::parse(&datagram) {
             Ok(uevent) => of_kernel(&uevent, false, |event| {
@@ -82,12 +80,13 @@ pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<V
             Err(_) => malformed += 1,
         }
     }
+    let seconds = simulation.now.as_secs_f64();
     simulation.finish();
     let stats = simulation.core.stats();
     Ok(json!({
         "uevents": uevents,
         "malformed": malformed,
-        "seconds": time.as_secs_f64(),
+        "seconds": seconds,
         "requests": stats.requests,
         "no_module": stats.no_module,
         "duplicates": stats.duplicates(),

@@ -35,11 +35,10 @@ impl Command {
             return show(json, &status, |status| fill(METRICS, status));
         }
         // A storm is what root may see: it is too large to be published all the time.
-        let storm = if geteuid().is_root() { Some(self.query.look("Storm", Value::Null)?) } else { None };
-        let storm = storm.map_or_else(
-            || "only root is told".into(),
-            |reply| timeline(&reply["storm"], status["settled"] == true),
-        );
+        let storm = match geteuid().is_root() {
+            true => timeline(&self.query.look("Storm", Value::Null)?["storm"], status["settled"] == true),
+            false => "only root is told".into(),
+        };
         show(json, &status, |status| screen(status.clone(), &storm))
     }
 }

@@ -8,18 +8,15 @@ use std::process::ExitCode;
 
 /// Why addonce cannot go on.
 #[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub enum Fatal {
     /// The command line asks for something that cannot be.
-    #[error("{0}")]
     Usage(String),
     /// A command needs the daemon, and nothing listens.
-    #[error("{0}")]
     NoDaemon(String),
     /// What was waited for did not come in time.
-    #[error("{0}")]
     TimedOut(String),
     /// The system refused: a permission, a missing file, a kernel without modules.
-    #[error("{0}")]
     System(String),
 }
 

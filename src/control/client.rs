@@ -78,12 +78,9 @@ impl Conversation {
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Value, Fatal> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout.max(LEAST));
         let reply = receive(&mut self.stream, &mut self.input, deadline);
-        self.parse(&reply.map_err(|error| self.broken(&error, timeout))?)
-    }
-
-    fn parse(&self, reply: &[u8]) -> Result<Value, Fatal> {
+        let reply = reply.map_err(|error| self.broken(&error, timeout))?;
         let (socket, method) = (self.socket.display(), self.method);
-        let reply: Reply = serde_json::from_slice(reply)
+        let reply: Reply = serde_json::from_slice(&reply)
             .map_err(|error| Fatal::System(format!("{socket}: no Varlink reply: {error}")))?;
         match reply.error.as_deref() {
             None => Ok(reply.parameters),

@@ -11,7 +11,6 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
-use mio::{Interest, Registry, Token};
 use nix::fcntl::Flock;
 
 use crate::fatal::Fatal;
@@ -40,14 +39,12 @@ impl Listener {
         let is_given = given.is_some();
         let listener = given.map_or_else(|| open(path), Ok);
         let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-        let socket = UnixListener::from_std(listener.map_err(refused(path))?);
+        let listener = listener.map_err(|error| {
+            let path = path.display();
+            Fatal::System(format!("{path}: cannot listen here: {error}: name another path with --socket"))
+        })?;
         let name = if is_given { None } else { file_at(path) };
-        Ok(Self { socket, path: path.into(), name, lock })
-    }
-
-    /// Has the loop get an event of this token when somebody has connected, those included who have before.
-    pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> Result<(), Fatal> {
-        registry.register(&mut self.socket, token, Interest::READABLE).map_err(refused(&self.path))
+        Ok(Self { socket: UnixListener::from_std(listener), path: path.into(), name, lock })
     }
 
     /// Whether the name was ours and is no more, as when a supervisor begins to listen: nobody can connect.
@@ -92,13 +89,6 @@ pub(super) fn file_at(path: &Path) -> Option<(u64, u64)> {
 /// Device and inode.
 pub(super) fn identity(file: Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
-}
-
-fn refused(path: &Path) -> impl Fn(io::Error) -> Fatal + '_ {
-    move |error| {
-        let path = path.display();
-        Fatal::System(format!("{path}: cannot listen here: {error}: name another path with --socket"))
-    }
 }
 
 impl Drop for Listener {

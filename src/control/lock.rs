@@ -37,10 +37,9 @@ pub fn take(
         if Instant::now() >= deadline {
             // It may not have written who it is yet.
             let who = fs::read_to_string(&path).unwrap_or_default().trim_end().replace('\n', ", which ");
-            let way_out = "stop it first, or wait for its end";
             let socket = socket.display();
             return Err(Fatal::System(format!(
-                "{socket}: another daemon (PID {who}) listens here: {way_out}"
+                "{socket}: another daemon (PID {who}) listens here: stop it first, or wait for its end"
             )));
         }
         std::thread::sleep(PAUSE);

@@ -26,7 +26,6 @@ const ACCEPTS: usize = 16;
 const MESSAGES: usize = 16;
 /// After accepting failed (too many open files, say) it is tried again so much later, or when a connection goes.
 const PAUSE: Duration = Duration::from_secs(1);
-
 /// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -83,7 +82,8 @@ impl Server {
         token: Token,
         bounds: Bounds,
     ) -> Result<Self, Fatal> {
-        listener.watch(&registry, token)?;
+        let watched = registry.register(&mut listener.socket, token, Interest::READABLE);
+        watched.map_err(Fatal::at(listener.path.display()))?;
         Ok(Self {
             listener,
             registry,
@@ -301,9 +301,8 @@ impl Server {
                 self.bounds.patience.as_secs()
             ),
         }
-        if let Err(error) = self.registry.deregister(&mut connection.stream) {
-            log::debug!("{path}: deregistering a client: {error}");
-        }
+        // It is registered.
+        let _ = self.registry.deregister(&mut connection.stream);
         self.gone.push(client);
         // Its descriptor is free.
         self.accept_at = self.accept_at.map(|_| Time::ZERO);

@@ -167,10 +167,9 @@ impl Events {
     fn read_devices(&mut self, tell: &mut impl FnMut(Event<'_>)) -> More {
         self.devices(|device| {
             let origin = Origin::Scan { devpath: &device.devpath };
-            device
-                .modaliases
-                .iter()
-                .for_each(|alias| tell(Event::Request(Request { alias, origin, client: None })));
+            for alias in &device.modaliases {
+                tell(Event::Request(Request { alias, origin, client: None }));
+            }
             true
         })
     }

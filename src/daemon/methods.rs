@@ -27,7 +27,6 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Those of this server.
     pub fn new(server: Server, now: Time) -> Self {
         let status_file = StatusFile::beside(&server.listener.path);
         let (settling, programs, history) = Default::default();
@@ -52,7 +51,6 @@ impl Clients {
         }
     }
 
-    /// A load has ended.
     pub fn publish(&mut self, record: &AddOnce, ended: &Value, now: Time) {
         self.history.add(record, now);
         self.server.publish(|| json!({ "add_once": ended }), now);

@@ -12,7 +12,6 @@ pub(super) const UDEV_QUEUE: &str = "/run/udev/queue";
 /// udevd kills whatever it runs after this time: a file that is there for longer is a dead udevd's.
 const UDEV_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// The end of the loop.
 #[derive(Debug)]
 pub(super) struct Shutdown {
     /// It ends when nothing was left to do for so long; else only a signal ends it.
@@ -27,7 +26,6 @@ pub(super) struct Shutdown {
 }
 
 impl Shutdown {
-    /// Not yet.
     pub fn new(linger: Option<Duration>, timeout: Duration) -> Self {
         Self { linger, timeout, begun: None, idle_since: None, udev_busy: Time::ZERO }
     }

@@ -40,6 +40,8 @@ mod ffi {
     pub struct List([u8; 0]);
 
     pub type Text = *const c_char;
+    /// Where a new list is put.
+    pub type NewList = *mut *mut List;
 
     // SAFETY: these are libkmod.h's own declarations; the symbols have had one version since LIBKMOD_5.
     #[link(name = "kmod")]
@@ -49,7 +51,7 @@ mod ffi {
         pub fn kmod_set_log_priority(ctx: *mut Ctx, priority: c_int);
         pub fn kmod_load_resources(ctx: *mut Ctx) -> c_int;
         pub fn kmod_list_next(list: *const List, curr: *const List) -> *mut List;
-        pub fn kmod_module_new_from_lookup(ctx: *mut Ctx, alias: Text, list: *mut *mut List) -> c_int;
+        pub fn kmod_module_new_from_lookup(ctx: *mut Ctx, alias: Text, list: NewList) -> c_int;
         pub fn kmod_module_new_from_name(ctx: *mut Ctx, name: Text, module: *mut *mut Module) -> c_int;
         pub fn kmod_module_new_from_path(ctx: *mut Ctx, path: Text, module: *mut *mut Module) -> c_int;
         pub fn kmod_module_get_module(entry: *const List) -> *mut Module;
@@ -58,15 +60,11 @@ mod ffi {
         pub fn kmod_module_get_name(module: *const Module) -> Text;
         pub fn kmod_module_get_path(module: *const Module) -> Text;
         pub fn kmod_module_get_dependencies(module: *const Module) -> *mut List;
-        pub fn kmod_module_get_softdeps(
-            module: *const Module,
-            pre: *mut *mut List,
-            post: *mut *mut List,
-        ) -> c_int;
+        pub fn kmod_module_get_softdeps(module: *const Module, pre: NewList, post: NewList) -> c_int;
         pub fn kmod_module_get_options(module: *const Module) -> Text;
         pub fn kmod_module_get_install_commands(module: *const Module) -> Text;
         pub fn kmod_module_get_initstate(module: *const Module) -> c_int;
-        pub fn kmod_module_get_info(module: *const Module, list: *mut *mut List) -> c_int;
+        pub fn kmod_module_get_info(module: *const Module, list: NewList) -> c_int;
         pub fn kmod_module_info_get_key(entry: *const List) -> Text;
         pub fn kmod_module_info_get_value(entry: *const List) -> Text;
         pub fn kmod_module_info_free_list(list: *mut List);
@@ -74,7 +72,7 @@ mod ffi {
             ctx: *const Ctx,
             filter: c_uint,
             input: *const List,
-            output: *mut *mut List,
+            output: NewList,
         ) -> c_int;
         pub fn kmod_module_insert_module(module: *mut Module, flags: c_uint, options: Text) -> c_int;
     }

@@ -24,13 +24,10 @@ use super::stamp::conf_files;
 /// Directories and files watched at a time. The tree and its configuration take some dozens, a failure one for each module file
 /// and directory that it does not share with others. The kernel grants all programs of a user 8192 at the least.
 const WATCHES: usize = 2048;
-
 /// Events are read by up to 4 KiB. When there are more, nobody counts them.
 const READS: usize = 64;
-
 /// As the kernel follows them: MAXSYMLINKS.
 const LINKS: usize = 40;
-
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// The file systems that nobody but this kernel changes (linux/magic.h; zfs and bcachefs: their statfs): ext4, xfs, btrfs, f2fs,

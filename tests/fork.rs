@@ -45,13 +45,13 @@ fn a_process_that_dies_says_by_what() {
 }
 
 #[test]
-fn a_process_has_a_name_a_session_and_no_blocked_signals() {
+fn a_process_has_a_name_a_process_group_and_no_blocked_signals() {
     let work = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let line = |name: &str| {
             status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
         };
-        let leader = nix::unistd::getsid(None) == Ok(nix::unistd::getpid());
+        let leader = nix::unistd::getpgrp() == nix::unistd::getpid();
         format!("{} {} {leader}", line("Name:"), line("SigBlk:")).into_bytes()
     };
     let mut blocked = SigSet::empty();

@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, close, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, Pid, close, fork, pipe2, setpgid};
 
 /// The longest report, in bytes: an error and a module's name.
 const LONGEST: u64 = 4096;
@@ -68,8 +68,9 @@ fn run(name: &str, mut report: File, work: impl FnOnce() -> Vec<u8>) -> ! {
     // An unwinding panic must not reach the loop, of which this process has a copy.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         close_others(report.as_raw_fd());
-        // A session of its own: what is typed at the daemon's terminal is not for a load.
-        let _ = setsid();
+        // A process group of its own: what is typed at the daemon's terminal is not for a load. A session would do that, too, and
+        // have the scheduler make an autogroup with structures for every CPU (kernel/sched/autogroup.c).
+        let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         // The daemon's priority is its own. A driver's init runs as it would in udev's process.
         // SAFETY: takes three numbers, and concerns this process alone. Where the daemon's is lower, it stays so.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };

@@ -18,18 +18,15 @@ struct Bench {
 }
 
 /// The names of the places in the template.
-pub const PLACES: [&str; 7] =
-    ["duplicate", "duplicate.bare", "once", "once.modules", "memory", "clients", "exec"];
+pub const PLACES: [&str; 6] = ["duplicate", "once", "once.modules", "memory", "clients", "exec"];
 
 /// What stands in those places.
 pub fn tables(dir: &Path) -> Result<BTreeMap<String, String>, String> {
     let [duplicate, once, memory, clients, flood] =
         ["duplicate", "once", "memory", "clients", "flood"].map(|name| Bench::read(dir, name));
     let (duplicate, once, memory) = (duplicate?, once?, memory?);
-    let bare = format!("{:.0} ns", duplicate.first()?.number("bare_ns")?);
     let texts = [
         duplicates(&duplicate)?,
-        bare,
         requests(&once)?,
         modules(&once)?,
         memory_table(&memory, &flood?)?,
@@ -88,9 +85,6 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
 
-const MOST_PER_DUPLICATE: f64 = 1.25;
-const MOST_GROWTH: f64 = 1.15;
-
 /// A kind of request, with a figure for each size of a machine.
 type Kind<'a> = (&'a str, Vec<(u64, f64)>);
 
@@ -115,19 +109,31 @@ fn growth(figures: &[(u64, f64)]) -> f64 {
     figures.last().zip(figures.first()).map_or(f64::NAN, |((_, last), (_, first))| last / first)
 }
 
-/// Rows by what is asked for, columns by the number of CPUs.
+/// Rows by what is asked for, columns by the number of CPUs; in microseconds. What has a goal of its own is judged by that.
 fn duplicates(bench: &Bench) -> Result<String, String> {
-    let kinds = kinds(bench, "cpus", |row| Ok(row.number("addonce_ns")? / row.number("bare_ns")?))?;
-    let columns = kinds.first().map(|(_, ratios)| ratios.clone()).unwrap_or_default();
-    let mut head = words(&["what is asked for"]);
+    let ours = kinds(bench, "cpus", |row| row.number("addonce_ns"))?;
+    let bare = kinds(bench, "cpus", |row| row.number("bare_ns"))?;
+    let columns = ours.first().map(|(_, times)| times.clone()).unwrap_or_default();
+    let mut head = words(&["µs each"]);
     head.extend(columns.iter().map(|(cpus, _)| format!("{cpus} CPUs")));
-    head.extend([format!("goal: {MOST_PER_DUPLICATE:.2}"), format!("growth, goal: {MOST_GROWTH:.2}")]);
+    head.extend(words(&["a bare receive", "goal", "growth", "goal"]));
     let mut rows = vec![head];
-    for (what, ratios) in kinds {
+    for ((what, ours), (_, bare)) in ours.into_iter().zip(bare) {
+        let goal = |name: &str| bench.rows().find(|row| row.line["what"] == what)?.number(name).ok();
+        let told = |goal: Option<String>, reached| {
+            goal.map_or(NOTHING.into(), |goal| format!("{goal}: {}", verdict(reached)))
+        };
+        let (most, around) = (goal("most_ns"), goal("most_growth"));
+        let (slowest, growth) = (ours.iter().map(|(_, ns)| *ns).fold(0.0, f64::max), growth(&ours));
         let mut row = words(&[what]);
-        row.extend(ratios.iter().map(|(_, ratio)| format!("{ratio:.2}")));
-        row.push(verdict(ratios.iter().all(|(_, ratio)| *ratio <= MOST_PER_DUPLICATE)).into());
-        row.push(format!("{:.2}, {}", growth(&ratios), verdict(growth(&ratios) <= MOST_GROWTH)));
+        row.extend(ours.iter().chain(&bare[..1]).map(|(_, ns)| format!("{:.2}", ns / 1000.0)));
+        row.push(told(
+            most.map(|most| format!("{}", most / 1000.0)),
+            most.is_some_and(|most| slowest <= most),
+        ));
+        row.push(format!("{growth:.2}"));
+        let is_flat = around.is_some_and(|around| (growth - 1.0).abs() <= around);
+        row.push(told(around.map(|around| format!("1 +- {around}")), is_flat));
         rows.push(row);
     }
     Ok(table::align(rows, &[0]))
@@ -239,23 +245,33 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_of_duplicate_is_a_row_and_a_number_of_cpus_a_column() {
-        let line = |what: &str, cpus: u32, ns: u32| {
-            format!("{{\"what\":\"{what}\",\"cpus\":{cpus},\"bare_ns\":100,\"addonce_ns\":{ns}}}\n")
+    fn a_kind_of_duplicate_is_a_row_and_is_judged_where_it_has_a_goal() {
+        let line = |what: &str, cpus: u32, ns: u32, goal: &str| {
+            format!("{{\"what\":\"{what}\",\"cpus\":{cpus},\"bare_ns\":400,\"addonce_ns\":{ns}{goal}}}\n")
         };
+        let goal = ",\"most_ns\":2000,\"most_growth\":0.15";
         let text = [
-            line("live", 64, 114),
-            line("live", 8192, 120),
-            line("failed", 64, 110),
-            line("failed", 8192, 140),
+            line("flat", 64, 1900, goal),
+            line("flat", 8192, 2000, goal),
+            line("grows", 64, 1000, goal),
+            line("grows", 8192, 1200, goal),
+            line("shrinks", 64, 2100, goal),
+            line("shrinks", 8192, 1700, goal),
+            line("has no goal", 64, 4000, ""),
+            line("has no goal", 8192, 8000, ""),
         ];
         let table = duplicates(&bench(&text.concat())).unwrap();
         let row = |name: &str| {
-            let line = table.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split('|').map(|cell| cell.trim().to_string()).collect::<Vec<_>>()
+            let line = table.lines().find(|line| line.starts_with(&format!("| {name}"))).unwrap();
+            line.split('|').map(|cell| cell.trim().to_string()).skip(2).take(6).collect::<Vec<_>>()
         };
-        assert_eq!(row("| live")[2..6], ["1.14", "1.20", "reached", "1.05, reached"]);
-        assert_eq!(row("| failed")[2..6], ["1.10", "1.40", "**missed**", "1.27, **missed**"]);
+        assert_eq!(row("flat"), ["1.90", "2.00", "0.40", "2: reached", "1.05", "1 +- 0.15: reached"]);
+        assert_eq!(row("grows"), ["1.00", "1.20", "0.40", "2: reached", "1.20", "1 +- 0.15: **missed**"]);
+        assert_eq!(
+            row("shrinks"),
+            ["2.10", "1.70", "0.40", "2: **missed**", "0.81", "1 +- 0.15: **missed**"]
+        );
+        assert_eq!(row("has no goal"), ["4.00", "8.00", "0.40", NOTHING, "2.00", NOTHING]);
     }
 
     #[test]

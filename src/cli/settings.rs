@@ -47,11 +47,8 @@ impl Settings {
                 settings.complaints.push(format!("kernel command line: {word}: {why}: it is ignored"));
             }
         }
-        settings.off = match (off, rd_off && initramfs) {
-            (true, _) => Some("addonce=off"),
-            (false, true) => Some("rd.addonce=off"),
-            (false, false) => None,
-        };
+        let rd_off = (rd_off && initramfs).then_some("rd.addonce=off");
+        settings.off = if off { Some("addonce=off") } else { rd_off };
         settings
     }
 }

@@ -358,3 +358,19 @@ fn what_met_a_retry_that_somebody_else_made_is_due_no_more() {
     s.core.tick(&mut s.world, ms(5000));
     assert_eq!(s.core.next_deadline(ms(5000)), None);
 }
+
+/// It was looked for among those who had asked for the attempt that ran short, and not among those who have met the promise since.
+#[test]
+fn a_device_that_asks_again_after_a_shortage_is_owed_an_attempt_though_another_comes_between() {
+    let mut s = world("a => EAGAIN\nb needs a");
+    s.appear("/devices/0", "b");
+    s.pass(ms(200));
+    s.replay("/devices/1", "a");
+    s.replay("/devices/1", "b");
+    s.world.module("a").errno = libc::ENOENT;
+    s.client(1, "a");
+    s.pass(ms(10));
+    s.world.module("a").errno = 0;
+    s.pass(ms(10_000));
+    assert!(s.world.live.contains("b"));
+}

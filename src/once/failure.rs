@@ -93,10 +93,12 @@ impl Failure {
             return Decision::Attempt;
         }
         let accepted = match by.kind {
-            Kind::Device { id, synthetic } => match self.requesters.devices.get(&id) {
-                Some(mark) => *mark != by.mark,
-                None => !synthetic,
-            },
+            Kind::Device { id, synthetic } => {
+                let again = |asked: &Requesters| asked.devices.get(&id).map(|mark| *mark != by.mark);
+                // What meets a shortage is with what is pending only.
+                again(&self.requesters).unwrap_or(!synthetic)
+                    || self.pending.as_ref().and_then(again) == Some(true)
+            }
             Kind::Retry { asked } => asked && !self.elsewhere && self.retry_at <= now,
             Kind::Admin | Kind::Scan => false,
         };

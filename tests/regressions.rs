@@ -374,3 +374,17 @@ fn a_device_that_asks_again_after_a_shortage_is_owed_an_attempt_though_another_c
     s.pass(ms(10_000));
     assert!(s.world.live.contains("b"));
 }
+
+/// It stayed due for ever, since what had failed it was a success for others only, and nothing was attempted.
+#[test]
+fn an_accepted_attempt_is_made_when_the_dependency_turns_out_to_be_there_under_another_name() {
+    let mut s = world("a => ENODEV\nb needs a");
+    s.appear("/devices/0", "b");
+    s.pass(ms(10));
+    s.appear("/devices/1", "b");
+    s.world.module("a").errno = libc::EEXIST;
+    s.client(1, "a");
+    s.pass(ms(10));
+    assert!(s.world.live.contains("b"));
+    assert_eq!(s.core.next_deadline(ms(10_000)), None);
+}

@@ -420,7 +420,7 @@ impl Scheduler {
         } else {
             let root = self.root(name);
             let cause = self.states.get_mut(&root)?.failure()?;
-            if has_changed(modules, &root, cause) {
+            if cause.elsewhere || has_changed(modules, &root, cause) {
                 return None;
             }
             let decision = cause.decide(ask.by, self.unloads, now);
@@ -453,8 +453,10 @@ impl Scheduler {
     fn retries(&self) -> impl Iterator<Item = (Time, Name)> {
         let failed = self.states.iter().filter_map(|(name, state)| Some((name, state.failed()?)));
         let pending = failed.filter(|(_, failure)| !self.disabled && failure.pending.is_some());
-        pending.map(|(name, _)| {
+        pending.map(|(name, failure)| {
             let root = self.states.get(&self.root(name)).and_then(State::failed);
+            // Nothing fails because of what is a success to others.
+            let root = root.filter(|root| !root.elsewhere || failure.elsewhere);
             (root.map_or(Time::ZERO, |root| root.retry_at), name.clone())
         })
     }

@@ -74,8 +74,29 @@ impl Udev {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert!(output.status.success() && said.contains("DEVPATH="), "{said}");
-        let runs = said.lines().filter_map(|line| line.strip_prefix("run: '")?.strip_suffix('\''));
+        let runs = said.lines().filter_map(run);
         runs.filter(|run| run.contains("kmod") || run.contains("addonce")).map(str::to_owned).collect()
+    }
+}
+
+/// What a line of `udevadm test` says of what is run: `run: 'COMMAND'`, and from systemd 257 on (dump_event() in src/udev/udev-dump.c)
+/// `  RUN{program} : COMMAND`, or builtin.
+fn run(line: &str) -> Option<&str> {
+    let until_256 = line.strip_prefix("run: '").and_then(|rest| rest.strip_suffix('\''));
+    let since_257 =
+        || ["program", "builtin"].iter().find_map(|kind| line.strip_prefix(&format!("  RUN{{{kind}}} : ")));
+    until_256.or_else(since_257)
+}
+
+#[test]
+fn what_udevadm_test_prints_is_understood_of_each_systemd() {
+    for (line, runs) in [
+        ("run: 'kmod load 'test:1''", Some("kmod load 'test:1'")),
+        ("  RUN{builtin} : kmod load 'test:1'", Some("kmod load 'test:1'")),
+        ("  RUN{program} : /usr/bin/addonce-load", Some("/usr/bin/addonce-load")),
+        ("  ID_RUN=/usr/bin/addonce-load", None),
+    ] {
+        assert_eq!(run(line), runs, "{line}");
     }
 }
 
@@ -116,6 +137,7 @@ fn while_addonce_holds_udev_runs_nothing() {
         ("ENV{SYNTH_UUID}=\"0\"".to_owned(), vec![]),
         (format!("ENV{{SYNTH_UUID}}=\"{uuid}\""), vec![udev.program("")]),
         (format!("ENV{{SYNTH_UUID}}=\"{uuid}\", ENV{{SYNTH_ARG_ADDONCE}}=\"again\""), vec![]),
+        (format!("ENV{{SYNTH_UUID}}=\"{uuid}\", ENV{{SYNTH_ARG_ADDONCE}}=\"ask\""), vec![udev.program("")]),
     ] {
         udev.rules("00-test.rules", &format!("{keys}\n"));
         assert_eq!(udev.runs(), runs, "{keys}");

@@ -56,7 +56,7 @@ fn hint(error: &str, stage: &str) -> &'static str {
 fn next(failure: &Value) -> String {
     let now = format!("or now: addonce retry {}", text(failure, "/module"));
     if let Some(ms) = failure["again_in_ms"].as_u64() {
-        return format!("tried again in {}, {now}", duration(ms));
+        return format!("tried again in {}, or when a daemon next starts, {now}", duration(ms));
     }
     if let Some(root) = failure["because_of"].as_str() {
         return format!("tried again with {root}: see there, {now}");

@@ -236,7 +236,9 @@ impl Bench {
             let tell = |event: Event<'_>| {
                 match event {
                     Event::Request(request) => core.request(world, request, *now),
-                    Event::Announced(seqnum) => hold.outstanding.announced(seqnum, *now),
+                    Event::Announced(seqnum, devpath, behind) => {
+                        hold.outstanding.announced(seqnum, devpath, behind, *now)
+                    }
                     Event::Broadcast { seqnum, own, request, .. } => {
                         let is_news = hold.broadcast(seqnum, own, request.is_some(), *now);
                         if let Some(request) = request.filter(|_| is_news) {

@@ -232,6 +232,54 @@ fn a_storm_is_held_until_the_last_of_it_is_loaded() {
     });
 }
 
+#[test]
+fn what_udevd_does_not_broadcast_is_asked_for_once_more() {
+    with_udev("what_udevd_does_not_broadcast_is_asked_for_once_more", || {
+        let many = Many::build(8);
+        let mut machine = Machine::new();
+        let mut announced = Announced::listen();
+        let appear = |n| machine.devices.appear(n, many.modalias(n).as_bytes());
+        let uevent = |devpath: String| machine.devices.path().join(&devpath[1..]).join("uevent");
+        let uevents: Vec<PathBuf> = (0..8).map(appear).map(uevent).collect();
+        let running = machine.daemon(many.flags());
+        let devpath = |n: usize| format!("/devices/test/{n}");
+        (0..8).for_each(|n| machine.announce(&devpath(n), &many.modalias(n)));
+        let seqnums: Vec<u64> = (0..8).map(|_| announced.next().unwrap().0).collect();
+        until("an event is written", || machine.hold_event().is_some());
+        // Each event of the hold has its program, the first before a broadcast: then it says who udevd is.
+        let mut held = machine.hold_event();
+        let mut programs = vec![HoldProgram::start(&running, held.as_ref().unwrap())];
+        until("it waits", || running.json(&["status", "--json"])["clients"]["now"].as_u64() >= Some(2));
+        for (n, &seqnum) in seqnums[..7].iter().enumerate() {
+            machine.broadcast(seqnum, &devpath(n), &format!("MODALIAS={}\0", many.modalias(n)));
+        }
+        let event = |n: usize| {
+            Some(fs::read_to_string(&uevents[n]).unwrap()).filter(|text| text.contains("ADDONCE="))
+        };
+        until("it is asked for", || {
+            let now_held = machine.hold_event();
+            if now_held != held {
+                programs.push(HoldProgram::start(&running, now_held.as_ref().unwrap()));
+                held = now_held;
+            }
+            event(7).is_some()
+        });
+        assert!((0..7).all(|n| event(n).is_none()), "the others are done");
+        let text = event(7).unwrap();
+        let uuid = text.strip_prefix("add ").and_then(|rest| rest.split_once(" ADDONCE=ask")).expect(&text).0;
+        assert_eq!(uuid, addonce::daemon::hold::uuid(seqnums[7]));
+        let more = format!("{}\0SYNTH_UUID={uuid}\0SYNTH_ARG_ADDONCE=ask", many.modalias(7));
+        machine.announce(&devpath(7), &more);
+        let seqnum = announced.next().unwrap().0;
+        until("both are outstanding", || outstanding(&running) == 2);
+        let load = json!({ "alias": many.modalias(7), "devpath": devpath(7), "seqnum": seqnum });
+        call(running.socket(), "Load", load, None).unwrap();
+        assert_eq!(outstanding(&running), 0, "its program asks, and the first one is done");
+        until("the hold's program is answered", || programs.last_mut().unwrap().is_answered());
+        assert_eq!(landed(&running.stop()), many.names().collect());
+    });
+}
+
 /// The kernel and udevd, where the daemon asks for devices again, however often it does.
 ///
 /// What is written to a `uevent` file is announced before write() returns. Each of these files is a pipe that is full, so the

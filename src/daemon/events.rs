@@ -25,8 +25,8 @@ const LINKS: usize = 64;
 pub enum Event<'a> {
     /// Somebody wants the modules of a modalias.
     Request(Request<'a>),
-    /// udevd has this event before it, of a device that has a MODALIAS.
-    Announced(u64),
+    /// udevd has this event before it, of this device, which has a MODALIAS; we may have asked for it behind another.
+    Announced(u64, &'a [u8], Option<u64>),
     /// udevd is done with an event.
     Broadcast {
         /// The event's number.
@@ -235,7 +235,7 @@ pub fn of_kernel(uevent: &Uevent<'_>, udev: bool, mut tell: impl FnMut(Event<'_>
         return;
     }
     if udev {
-        return tell(Event::Announced(uevent.seqnum));
+        return tell(Event::Announced(uevent.seqnum, uevent.devpath, number(uevent, b"ask")));
     }
     let origin = origin(uevent);
     uevent.modaliases().for_each(|alias| tell(Event::Request(Request { alias, origin, client: None })));
@@ -244,9 +244,13 @@ pub fn of_kernel(uevent: &Uevent<'_>, udev: bool, mut tell: impl FnMut(Event<'_>
 fn of_udev(uevent: &Uevent<'_>, worker: i32, mut tell: impl FnMut(Event<'_>)) {
     let alias = uevent.modalias.filter(|_| uevent.action == Action::Add);
     let request = alias.map(|alias| Request { alias, origin: origin(uevent), client: None });
-    let uuid = uevent.uuid.filter(|_| uevent.argument == Some(b"hold"));
-    let own = uuid.and_then(|uuid| std::str::from_utf8(uuid).ok()).and_then(hold::number);
-    tell(Event::Broadcast { seqnum: uevent.seqnum, worker, own, request });
+    tell(Event::Broadcast { seqnum: uevent.seqnum, worker, own: number(uevent, b"hold"), request });
+}
+
+/// The number that we gave an event which we wrote with this argument.
+fn number(uevent: &Uevent<'_>, argument: &[u8]) -> Option<u64> {
+    let uuid = uevent.uuid.filter(|_| uevent.argument == Some(argument))?;
+    std::str::from_utf8(uuid).ok().and_then(hold::number)
 }
 
 fn origin<'a>(uevent: &Uevent<'a>) -> Origin<'a> {

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::outstanding::{GivenUp, Outstanding};
+use super::outstanding::{ASK_AFTER, GivenUp, Outstanding};
 use crate::control::process::Process;
 use crate::once::{ClientId, Limits, Time};
 
@@ -33,8 +33,6 @@ pub const AGAIN_AT_ONCE: usize = 64;
 /// So often in a row everything is asked of udev again in vain, over the lives of daemons that die of it, too; then once more without
 /// a hold, so that each event has a program, and that modprobe where need be.
 pub const RECOVERIES: u32 = 3;
-/// So many programs in a row that came to nothing, and there is no hold for a while.
-const LOSSES: u32 = 3;
 /// A hold that could not be taken is tried again after this, doubling up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -58,6 +56,9 @@ pub enum Action {
     /// Something may be lost: go through all devices with a MODALIAS, from the beginning, and write `add UUID ADDONCE=again`
     /// to their `uevent` files: no more of them at a time than [`Hold::room`] says.
     Recover,
+    /// Write `add UUID ADDONCE=ask` to the `uevent` files of [these devices](Outstanding::ask), [`AGAIN_AT_ONCE`] at most, with the
+    /// SEQNUM in it. A program of that event asks even during a hold.
+    Ask,
     /// Something may be lost, and it was asked for again in vain too often: write the same to all of them at once, and look at
     /// nothing else before. Their events have programs, which a death of ours does not hurt.
     GiveUp,
@@ -70,7 +71,7 @@ pub struct Hold {
     pub outstanding: Outstanding,
     take_from: usize,
     phase: Phase,
-    /// The program of the newest event, or of an older one where that does not come.
+    /// The program of the newest event, which may come after the release, or of an older one where that does not come.
     program: Program,
     /// The number of the newest event.
     newest: u64,
@@ -98,8 +99,8 @@ pub struct Hold {
     /// The last renewal, and the time without progress after which the next one follows.
     renewed: Time,
     stall: Duration,
-    /// Programs in a row that came to nothing.
-    losses: u32,
+    /// The last program came to nothing: no `hold` before the next one has come.
+    is_lost: bool,
     /// No event is written before this time.
     not_before: Time,
     pause: Duration,
@@ -252,7 +253,10 @@ impl Hold {
         self.udevd = udevd.or(self.udevd);
         let is_newest = event == Some(self.newest);
         if is_newest {
+            (self.program, self.is_lost) = (Program::None, false);
             self.outstanding.begun(now);
+            let is_stuck = now >= self.outstanding.progress + ASK_AFTER;
+            self.actions.extend(is_stuck.then_some(Action::Ask));
         }
         let waits = match self.phase {
             // For the successor.
@@ -331,12 +335,13 @@ impl Hold {
     }
 
     fn keep(&mut self, now: Time) {
+        let is_held = self.phase == Phase::Held;
         match self.program {
-            Program::None if now >= self.not_before => self.write(now),
+            Program::None if now >= self.not_before && !(self.is_lost && is_held) => self.write(now),
             // Nobody waits for us: whoever comes now is to ask.
-            Program::None if self.phase == Phase::Held => self.actions.push_back(Action::Unpublish),
+            Program::None if is_held => self.actions.push_back(Action::Unpublish),
             Program::None => {}
-            _ if self.phase != Phase::Held && now >= self.not_before => self.publish(),
+            _ if !is_held && now >= self.not_before && !self.is_lost => self.publish(),
             _ if self.renewal().is_some_and(|due| due <= now) => self.write(now),
             _ => {}
         }
@@ -344,9 +349,7 @@ impl Hold {
 
     fn release(&mut self) {
         self.phase = Phase::Idle;
-        self.program = Program::None;
         self.stall = STALL;
-        self.prove();
         if self.recovery == Recovery::None {
             self.recoveries = 0;
             self.actions.push_back(Action::Forget);
@@ -398,13 +401,12 @@ impl Hold {
         let moved = self.outstanding.progress > self.renewed || self.holders.is_empty();
         self.stall = if moved { STALL } else { (self.stall * 2).min(RENEW_AFTER) };
         self.renewed = now;
-        if self.phase == Phase::Idle && !self.is_wanted(now) {
-            // Only to see whether udevd lives.
+        if self.phase == Phase::Idle && (self.is_lost || !self.is_wanted(now)) {
+            // Only to see whether udevd lives, and runs its program.
             return self.back_off(now);
         }
-        self.prove();
         self.program = Program::Pending(now);
-        if self.phase != Phase::Held {
+        if self.phase != Phase::Held && !self.is_lost {
             self.publish();
         }
         self.answer();
@@ -420,6 +422,10 @@ impl Hold {
     }
 
     fn answer(&mut self) {
+        if !self.holders.is_empty() {
+            // They were there until now, so a hold can be had.
+            self.pause = PAUSE;
+        }
         self.actions.extend(self.holders.drain(..).map(Action::Answer));
     }
 
@@ -440,7 +446,8 @@ impl Hold {
                     Program::Pending(since) => at(since + START),
                     Program::Here(..) => self.renewal().and_then(|due| at(due.max(self.not_before))),
                 };
-                [given_up, loads, program, writes.filter(|_| self.phase != Phase::Held).and_then(at)]
+                let publishes = self.phase != Phase::Held && (self.program == Program::None || !self.is_lost);
+                [given_up, loads, program, writes.filter(|_| publishes).and_then(at)]
             }
             Phase::Stopped => return None,
         };
@@ -508,16 +515,8 @@ impl Hold {
 
     fn lose(&mut self, now: Time) {
         self.program = Program::None;
-        self.losses += 1;
-        if self.losses >= LOSSES {
+        if std::mem::replace(&mut self.is_lost, true) {
             self.back_off(now);
-        }
-    }
-
-    /// A program that waits until it is answered is proof that a hold can be had.
-    fn prove(&mut self) {
-        if !self.holders.is_empty() {
-            (self.losses, self.pause) = (0, PAUSE);
         }
     }
 

@@ -37,6 +37,7 @@ use crate::control::listener::Listener;
 use crate::control::process::{self, Process};
 use crate::control::protocol::{Load, Reply};
 use crate::control::server::{Bounds, Server};
+use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::{Loader, Resolver};
 use crate::once::{Action, InitState, Limits, Modules, Outcome, Scheduler, Time};
@@ -256,10 +257,8 @@ impl Daemon {
         let mut hold = self.hold.as_mut().map(|(hold, _)| hold);
         self.events.read(|event| match event {
             Event::Request(request) => core.request(resolver, request, now),
-            Event::Announced(seqnum) => {
-                if let Some(hold) = &mut hold {
-                    hold.outstanding.announced(seqnum, now);
-                }
+            Event::Announced(seqnum, devpath, behind) => {
+                hold.iter_mut().for_each(|hold| hold.outstanding.announced(seqnum, devpath, behind, now));
             }
             Event::Broadcast { seqnum, worker, own, request } => {
                 if let Some(hold) = hold.as_mut().filter(|hold| hold.udevd.is_none()) {
@@ -276,9 +275,7 @@ impl Daemon {
             Event::ModuleRemoved(name) => core.module_removed(resolver, name),
             Event::Lost => {
                 core.events_lost(resolver);
-                if let Some(hold) = &mut hold {
-                    hold.overflow(now);
-                }
+                hold.iter_mut().for_each(|hold| hold.overflow(now));
             }
             Event::Drained => *is_drained = true,
         })
@@ -321,6 +318,13 @@ impl Daemon {
                     self.clients
                         .iter_mut()
                         .for_each(|clients| clients.reply(client, &Reply::of(json!({})), now));
+                }
+                hold::Action::Ask => {
+                    for (seqnum, devpath) in hold.outstanding.ask(hold::AGAIN_AT_ONCE) {
+                        log::info!("udev does not finish {}: asking once more", escape(&devpath));
+                        // One that is gone is waited for as before.
+                        let _ = trigger(sysfs, &devpath, "add", seqnum, "ask");
+                    }
                 }
                 hold::Action::Recover => self.events.scan(),
                 hold::Action::GiveUp => {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which `add` events are still on their way through udevd.
 //!
-//! What the kernel announced with a MODALIAS and udevd has not broadcast is *outstanding*, by SEQNUM. udevd broadcasts every event
-//! that it took in; [`Outstanding::tick`] says when one is assumed to be lost. Pure: no descriptor, no clock.
+//! What the kernel announced with a MODALIAS and udevd has not broadcast is *outstanding*, by SEQNUM. udevd broadcasts almost every
+//! event that it took in; [`Outstanding::tick`] says when one is assumed to be lost. Pure: no descriptor, no clock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::once::Time;
 
-/// More are not counted: udevd is still asked for them, but a hold does not wait for them. Two megabytes.
+/// More are not counted: udevd is still asked for them, but a hold does not wait for them. Eight megabytes.
 pub const MOST: usize = 65_536;
 /// Programs that asked and whose events were not broadcast yet: udevd runs fewer workers than this.
 pub const MOST_ASKED: usize = 8192;
@@ -21,14 +21,20 @@ pub const GIVE_UP: Duration = Duration::from_secs(10);
 /// What is presumed is given up so long after udevd had begun all of it and the last of it came: it is still in the rules, or was
 /// over before our socket was open.
 pub const PRESUMED: Duration = Duration::from_millis(500);
+/// So long without progress although udevd has begun all of them, and their devices are asked for once more: they are in slow rules,
+/// or udevd is done with them and has said nothing, because the broadcast was too large, say.
+pub const ASK_AFTER: Duration = Duration::from_secs(3);
 /// So long without progress, and all are given up, though udevd lives: it kills any worker after 180 s.
 pub const LONGEST_EVENT: Duration = Duration::from_secs(200);
 
 /// The events on their way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outstanding {
-    /// The kernel announced these, to udevd as well: by SEQNUM.
-    certain: BTreeSet<u64>,
+    /// The kernel announced these, to udevd as well: the DEVPATH by SEQNUM; none where the device was asked for once more.
+    certain: BTreeMap<u64, Box<[u8]>>,
+    /// These were asked for behind those: udevd, which goes by the order of a device's events, is done with the second when the
+    /// first comes.
+    behind: BTreeMap<u64, u64>,
     /// The kernel announced these, and udevd seems to have been restarted since.
     doubtful: BTreeSet<u64>,
     /// These may have been announced, and may be over, since before our socket was open; or belong to another network namespace.
@@ -74,14 +80,22 @@ impl Outstanding {
         self.len() == 0
     }
 
-    /// The kernel announced an `add` event with a MODALIAS.
-    pub fn announced(&mut self, seqnum: u64, now: Time) {
-        if self.early.remove(&seqnum) || self.asked.contains(&seqnum) || self.len() >= MOST {
-            return;
+    /// The kernel announced an `add` event with a MODALIAS, of this device; it may have been asked for [behind](Self::ask) another.
+    pub fn announced(&mut self, seqnum: u64, devpath: &[u8], behind: Option<u64>, now: Time) {
+        if self.early.remove(&seqnum) || self.asked.contains(&seqnum) {
+            behind.map(|before| self.came(before, now));
+        } else if self.len() < MOST {
+            self.begin(now);
+            self.presumed.remove(&seqnum);
+            self.behind.extend(behind.map(|before| (seqnum, before)));
+            self.certain.insert(seqnum, if behind.is_none() { devpath.into() } else { Box::default() });
         }
-        self.begin(now);
-        self.presumed.remove(&seqnum);
-        self.certain.insert(seqnum);
+    }
+
+    /// The oldest events, so many, and their DEVPATHs: the devices are to be asked for once more behind them.
+    pub fn ask(&mut self, at_most: usize) -> Vec<(u64, Box<[u8]>)> {
+        let stuck = self.certain.iter_mut().filter(|(_, devpath)| !devpath.is_empty()).take(at_most);
+        stuck.map(|(seqnum, devpath)| (*seqnum, std::mem::take(devpath))).collect()
     }
 
     /// Our socket was opened at the SEQNUM `newest`, after the program of `requester` had found no daemon: what was announced from
@@ -133,7 +147,7 @@ impl Outstanding {
     /// Returns whether it was outstanding.
     fn came(&mut self, seqnum: u64, now: Time) -> bool {
         self.alive = now;
-        let was_certain = self.certain.remove(&seqnum);
+        let was_certain = self.certain.remove(&seqnum).is_some();
         let was_doubtful = self.doubtful.remove(&seqnum) || self.presumed.remove(&seqnum);
         if was_certain || was_doubtful {
             self.progress = now;
@@ -141,18 +155,22 @@ impl Outstanding {
         if was_doubtful {
             self.doubt_progress = now;
         }
+        if let Some(before) = self.behind.remove(&seqnum) {
+            self.came(before, now);
+        }
         was_certain || was_doubtful
     }
 
     /// What is on its way now may have been lost by udevd.
     pub fn doubt(&mut self, now: Time) {
-        self.doubtful.append(&mut self.certain);
+        self.doubtful.extend(std::mem::take(&mut self.certain).into_keys());
         self.doubt_progress = now;
     }
 
     /// Nothing is known any more of what is on its way: all of it is asked for again.
     pub fn forget(&mut self) {
         self.certain.clear();
+        self.behind.clear();
         self.doubtful.clear();
         self.presumed.clear();
     }

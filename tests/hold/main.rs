@@ -164,6 +164,7 @@ const SERVICE: Case = Case {
     take_from: 1,
     on_demand: false,
     child: false,
+    is_cleared: false,
     dead: None,
     batches: true,
     faults: 0,
@@ -285,6 +286,30 @@ fn without_an_event_or_a_file_programs_ask() {
     survives(&[Fault::NoEvent, Fault::NoFile]);
 }
 
+#[test]
+fn what_udevd_does_not_broadcast_is_waited_for_by_settle_and_not_for_minutes() {
+    survives(&[Fault::Silent]);
+    holds(&[Case {
+        faults: 2,
+        devices: 2,
+        workers: 1,
+        races: 0,
+        kinds: &[Fault::Silent],
+        batches: false,
+        ..SERVICE
+    }]);
+}
+
+#[test]
+fn where_a_rule_keeps_the_programs_of_holds_away_there_is_a_hold_once() {
+    for workers in 1..=2 {
+        holds(&[
+            Case { is_cleared: true, workers, ..SERVICE },
+            Case { is_cleared: true, workers, races: 0, ..ON_DEMAND },
+        ]);
+    }
+}
+
 /// What finds this mistake, and what it says.
 fn caught(wrong: Wrong, case: Case, says: &str) {
     let found = explore(&Case { wrong: Some(wrong), ..case });
@@ -317,4 +342,7 @@ fn each_mistake_is_caught() {
     caught(Wrong::LateHolderWaits, SERVICE, "settle never returns");
     let killed_program = Case { on_demand: true, kinds: &[Fault::KillProgram], ..killed };
     caught(Wrong::DeathUnseen, killed_program, "is lost");
+    let silent = Case { kinds: &[Fault::Silent], ..killed };
+    caught(Wrong::NotAskedOnceMore, silent, "is waited for");
+    caught(Wrong::AskedByBroadcast, Case { faults: 2, ..silent }, "is waited for");
 }

@@ -26,7 +26,7 @@ fn act(hold: &mut Hold, youngest_load: Option<Time>, now: Time) -> Vec<Action> {
 fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
     let now = Duration::from_secs(1);
     let mut hold = Hold::new(1, None, 100, now);
-    hold.outstanding.announced(7, now);
+    hold.outstanding.announced(7, b"/d", None, now);
     act(&mut hold, None, now);
     hold.hold(1, Some(101), None, now);
     hold.broadcast(7, None, true, now);
@@ -39,7 +39,7 @@ fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
 #[test]
 fn a_hold_program_is_replaced_before_an_udevd_kills_it_that_gives_programs_five_seconds() {
     let mut hold = Hold::new(1, None, 100, NOW);
-    hold.outstanding.announced(7, NOW);
+    hold.outstanding.announced(7, b"/d", None, NOW);
     act(&mut hold, None, NOW);
     hold.hold(1, Some(101), None, NOW);
     hold.broadcast(7, None, true, NOW);
@@ -105,7 +105,7 @@ fn an_overflow_after_three_recoveries_in_vain_ends_the_hold_and_its_program() {
     hold.overflow(NOW);
     let actions = act(&mut hold, None, NOW);
     assert_eq!(actions, [Action::Unpublish, Action::GiveUp, Action::Answer(1), Action::Fence]);
-    hold.outstanding.announced(7, NOW);
+    hold.outstanding.announced(7, b"/d", None, NOW);
     assert_eq!(act(&mut hold, None, NOW), [], "its program asks");
     hold.outstanding.asked(7, NOW);
     hold.drained(|_| false, NOW);
@@ -117,7 +117,7 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
     let now = Duration::from_secs(1);
     let mut hold = Hold::new(1, None, 100, now);
     let act = |hold: &mut Hold, now| act(hold, None, now);
-    hold.outstanding.announced(7, now);
+    hold.outstanding.announced(7, b"/d", None, now);
     assert!(act(&mut hold, now).contains(&Action::WriteEvent(101)));
     hold.hold(1, Some(101), Some(Process { pid: 500, started: 0 }), now);
     let later = now + STALL;
@@ -134,7 +134,7 @@ fn what_an_udevd_had_that_was_restarted_is_asked_for_again_after_ten_seconds() {
 fn an_udevd_that_lives_and_is_busy_for_a_minute_has_lost_nothing() {
     let udevd = Process { pid: 500, started: 0 };
     let mut hold = Hold::new(1, None, 100, NOW);
-    hold.outstanding.announced(7, NOW);
+    hold.outstanding.announced(7, b"/d", None, NOW);
     act(&mut hold, None, NOW);
     hold.hold(1, Some(101), Some(udevd), NOW);
     let mut now = NOW + STALL;
@@ -153,14 +153,14 @@ fn an_udevd_that_lives_and_is_busy_for_a_minute_has_lost_nothing() {
     hold.hold(2, Some(102), Some(udevd), now);
     assert!(hold.broadcast(7, None, true, now));
     hold.drained(|_| false, now);
-    let end = act(&mut hold, None, now);
+    let end = [act(&mut hold, None, now), act(&mut hold, None, now)].concat();
     assert!(end.contains(&Action::Unpublish) && !end.contains(&Action::Recover), "{end:?}");
 }
 
 #[test]
 fn an_udevd_that_has_not_spoken_yet_and_is_busy_has_lost_nothing() {
     let mut hold = Hold::new(8, None, 100, NOW);
-    hold.outstanding.announced(7, NOW);
+    hold.outstanding.announced(7, b"/d", None, NOW);
     for (is_busy, outstanding) in [(true, 1), (false, 0)] {
         let now = NOW + GIVE_UP * (1 + u32::from(!is_busy));
         hold.drained(|doubted| doubted.is_none() && is_busy, now);
@@ -184,7 +184,7 @@ fn an_udevd_with_one_worker_is_asked_for_thousands_of_devices_again_within_secon
             }
         }
         let again: Vec<u64> = devices.by_ref().take(hold.room(now)).collect();
-        again.iter().for_each(|seqnum| hold.outstanding.announced(*seqnum, now));
+        again.iter().for_each(|seqnum| hold.outstanding.announced(*seqnum, b"/d", None, now));
         hold.asked_again(!again.is_empty(), devices.is_empty());
         match worker.is_none().then(|| queue.pop_front()).flatten() {
             Some(Ok(seqnum)) => {
@@ -219,12 +219,12 @@ fn a_number_is_found_in_the_uuid_it_was_written_in() {
 fn an_event_that_is_announced_to_us_after_udevd_was_done_with_it_is_not_outstanding() {
     let mut outstanding = Outstanding::new(NOW);
     assert!(outstanding.broadcast(7, NOW), "nobody has asked for it");
-    outstanding.announced(7, NOW);
+    outstanding.announced(7, b"/d", None, NOW);
     assert!(outstanding.is_empty());
     outstanding.asked(8, NOW);
     assert!(!outstanding.broadcast(8, NOW), "its program has asked for it");
-    outstanding.announced(8, NOW);
-    outstanding.announced(9, NOW);
+    outstanding.announced(8, b"/d", None, NOW);
+    outstanding.announced(9, b"/d", None, NOW);
     assert_eq!(outstanding.len(), 1, "9");
 }
 
@@ -240,7 +240,7 @@ fn what_was_over_before_the_socket_was_open_is_waited_for_half_a_second_though_u
     assert_eq!(outstanding.presumed.len(), 2, "5 is not done, and one of them may wait for it");
     outstanding.broadcast(5, at(1000));
     for (seqnum, ms) in [(20, 1200), (21, 1400)] {
-        outstanding.announced(seqnum, at(ms));
+        outstanding.announced(seqnum, b"/d", None, at(ms));
         outstanding.broadcast(seqnum, at(ms));
     }
     outstanding.tick(at(1499));

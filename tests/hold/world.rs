@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use addonce::control::process::Process;
 use addonce::daemon::hold::{Action, Hold};
-use addonce::daemon::outstanding::GIVE_UP;
+use addonce::daemon::outstanding::{GIVE_UP, LONGEST_EVENT};
 
 type Set = u8;
 
@@ -27,6 +27,8 @@ pub struct Case {
     pub on_demand: bool,
     /// Device 1 is a child of device 0: udevd begins its event when the parent's is done.
     pub child: bool,
+    /// A rule keeps the programs of holds from being run.
+    pub is_cleared: bool,
     /// The daemon before the first was killed while it held, with this number in its hold.
     pub dead: Option<u32>,
     /// The loop may read several things before it looks what is to be done.
@@ -59,6 +61,8 @@ pub enum Fault {
     NoEvent,
     /// `hold` cannot be made.
     NoFile,
+    /// udevd is done with an event and does not broadcast it.
+    Silent,
 }
 
 /// Mistakes, each of which some property must catch.
@@ -102,12 +106,18 @@ pub enum Wrong {
     LateHolderWaits,
     /// Where a program died, nobody is told.
     DeathUnseen,
+    /// What udevd does not broadcast is not asked for once more.
+    NotAskedOnceMore,
+    /// It is, and a program asks only where there is no hold.
+    AskedByBroadcast,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
     Add(u8),
     Again(u8),
+    /// Behind this one.
+    Ask(u8, u64),
     Hold(u64),
 }
 
@@ -216,6 +226,8 @@ pub struct World {
     /// Devices of which nothing is promised when settle returns.
     excused: Set,
     all_excused: bool,
+    /// The daemon that is there has heard that no program of its event came.
+    was_in_vain: bool,
     /// Devices that may not have their modules in the end: udevd lost their events, and there was no hold.
     forgiven: Set,
     /// A property that no look at a state could tell.
@@ -235,13 +247,15 @@ fn process(udevd: u8) -> Process {
 const RULES: [&str; 4] = ["udevd begins", "the rules of", "the program connects", "udevd broadcasts"];
 /// A program that asks for a device seeks so often, and then does without.
 const TRIES: u8 = 3;
+/// When it begins.
+const BEGIN: Duration = Duration::from_secs(100);
 /// No program seeks so often.
 const MOST_TRIES: u64 = 16;
 
 impl World {
     pub fn new(case: &Case) -> Self {
         let mut world = Self {
-            now: Duration::from_secs(100),
+            now: BEGIN,
             all: (1 << case.devices) - 1,
             todo: (1 << case.devices) - 1,
             seqnum: 10,
@@ -262,6 +276,7 @@ impl World {
             ticks: 0,
             excused: 0,
             all_excused: false,
+            was_in_vain: false,
             forgiven: 0,
             wrong: None,
         };
@@ -342,12 +357,15 @@ impl World {
             return Err(format!("{:?} is lost", elements(missing)));
         }
         // Where two were killed and neither had written an event, nobody starts a third.
-        let is_excused = self.all_excused || case.faults > 1 && self.faults == 0;
+        let is_excused = self.all_excused || case.is_cleared || case.faults > 1 && self.faults == 0;
         if self.link != Link::None && !(is_for_the_next && is_excused) {
             return Err(format!("{:?} is left", self.link));
         }
         if self.daemons.iter().any(|daemon| !daemon.hold.is_idle()) {
             return Err("the daemon is not idle".into());
+        }
+        if case.kinds == [Fault::Silent] && self.now >= BEGIN + LONGEST_EVENT {
+            return Err("what is not broadcast is waited for".into());
         }
         Ok(())
     }
@@ -410,6 +428,7 @@ impl World {
                 let mut world = self.clone();
                 let event = world.queue.remove(at);
                 match event.kind {
+                    Kind::Hold(_) if case.is_cleared => world.put(event, Step::Done),
                     Kind::Hold(_) => world.seek(case, event, 0),
                     _ if case.on_demand => world.put(event, Step::Rules),
                     // It may as well have begun later.
@@ -440,9 +459,13 @@ impl World {
     fn rules(&mut self, event: Event, case: &Case) {
         let holder =
             self.daemons.iter().find(|daemon| matches!(self.link, Link::Hold(pid, _) if pid == daemon.pid));
-        let Some(holder) = holder else { return self.seek(case, event, 0) };
-        if event.seqnum < holder.unknown {
-            self.excused |= event.kind.device().map_or(0, |device| 1 << device);
+        let asks = matches!(event.kind, Kind::Ask(..)) && case.wrong != Some(Wrong::AskedByBroadcast);
+        let Some(holder) = holder.filter(|_| !asks) else { return self.seek(case, event, 0) };
+        if event.seqnum < holder.unknown || case.is_cleared {
+            let device = event.kind.device().map_or(0, |device| 1 << device);
+            self.excused |= device;
+            // What udevd's control group takes along.
+            self.forgiven |= if case.is_cleared && case.on_demand { device } else { 0 };
         }
         self.put(event, Step::Done);
     }
@@ -556,6 +579,7 @@ impl World {
 
     fn listen(&mut self, case: &Case, asker: Option<u64>) {
         self.pids += 1;
+        self.was_in_vain = false;
         let stale = match self.link {
             Link::None => None,
             Link::Hold(_, number) | Link::Released(number) => Some(number),
@@ -622,7 +646,7 @@ impl World {
         if let Some(action) = world.daemons[at].hold.next_action() {
             let writes = match action {
                 Action::Fence => case.wrong != Some(Wrong::NotFenced),
-                _ => matches!(action, Action::WriteEvent(_) | Action::GiveUp),
+                _ => matches!(action, Action::WriteEvent(_) | Action::Ask | Action::GiveUp),
             };
             if !writes || self.telling.is_none() {
                 world.perform(case, at, action);
@@ -704,12 +728,20 @@ impl World {
         daemon.is_news = true;
         match message {
             Message::Announced(_) if case.wrong == Some(Wrong::NotOutstanding) && is_held => {}
-            Message::Announced(event) => daemon.hold.outstanding.announced(event.seqnum, now),
+            Message::Announced(event) => {
+                let behind = if let Kind::Ask(_, behind) = event.kind { Some(behind) } else { None };
+                let devpath = [event.kind.device().unwrap()];
+                daemon.hold.outstanding.announced(event.seqnum, &devpath, behind, now);
+            }
             Message::Overflow => daemon.hold.overflow(now),
             Message::Broadcast(Event { seqnum, kind: Kind::Hold(number) }) => {
                 daemon.hold.broadcast(seqnum, Some(number), false, now);
+                self.was_in_vain = case.is_cleared;
             }
-            Message::Broadcast(Event { seqnum, kind: Kind::Add(device) | Kind::Again(device) }) => {
+            Message::Broadcast(Event {
+                seqnum,
+                kind: Kind::Add(device) | Kind::Again(device) | Kind::Ask(device, _),
+            }) => {
                 let is_news = daemon.hold.broadcast(seqnum, None, true, now);
                 if is_news || case.wrong == Some(Wrong::AskedTwice) {
                     self.request(case, at, seqnum, device, None);
@@ -827,7 +859,12 @@ impl World {
             }
             // The event itself is nobody's: udevd is done with it as soon as it has it.
             Action::Fence => {}
-            Action::Publish(recoveries) => self.link = Link::Hold(pid, recoveries),
+            Action::Publish(recoveries) => {
+                if self.was_in_vain {
+                    self.wrong = Some("there is a hold again though no program has come");
+                }
+                self.link = Link::Hold(pid, recoveries);
+            }
             Action::Unpublish => {
                 if let Link::Hold(_, number) = self.link {
                     self.link = Link::Released(number);
@@ -847,6 +884,13 @@ impl World {
                 let is_idle = !is_held && matches!(self.link, Link::None);
                 if !(case.wrong == Some(Wrong::LateHolderWaits) && is_idle) {
                     self.answer(client);
+                }
+            }
+            Action::Ask => {
+                for (seqnum, devpath) in self.daemons[at].hold.outstanding.ask(64) {
+                    if case.wrong != Some(Wrong::NotAskedOnceMore) {
+                        self.write(Kind::Ask(devpath[0], seqnum));
+                    }
                 }
             }
             Action::Recover => {
@@ -930,6 +974,17 @@ impl World {
             steps.push((("that fails", 0), failed));
         }
         for (at, (event, step)) in self.running.iter().enumerate() {
+            if let (Some(device), Step::Done, true) = (event.kind.device(), step, is_possible(Fault::Silent))
+            {
+                let mut world = less.clone();
+                world.running.remove(at);
+                let mut holds = self.daemons.iter().map(|daemon| &daemon.hold.outstanding.presumed);
+                if holds.any(|presumed| presumed.contains(&event.seqnum)) {
+                    world.excused |= 1 << device;
+                    world.forgiven |= 1 << device;
+                }
+                steps.push((("udevd says nothing of", event.seqnum), world));
+            }
             let is_holder = matches!(event.kind, Kind::Hold(_));
             let kind = if is_holder { Fault::KillHolder } else { Fault::KillProgram };
             if is_possible(kind) && matches!(step, Step::Seeks(_) | Step::Waits(_)) {
@@ -993,6 +1048,7 @@ fn name(action: Action) -> Name {
         Action::Fence => ("fence", 0),
         Action::Forget => ("forget", 0),
         Action::Answer(client) => ("answer", client),
+        Action::Ask => ("ask", 0),
         Action::Recover => ("recover", 0),
         Action::GiveUp => ("give up", 0),
     }
@@ -1011,7 +1067,7 @@ impl Message {
 impl Kind {
     fn device(self) -> Option<u8> {
         match self {
-            Kind::Add(device) | Kind::Again(device) => Some(device),
+            Kind::Add(device) | Kind::Again(device) | Kind::Ask(device, _) => Some(device),
             Kind::Hold(_) => None,
         }
     }

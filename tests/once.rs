@@ -610,6 +610,33 @@ fn soft_dependencies_come_before_and_after_and_may_fail() {
 }
 
 #[test]
+fn a_client_is_answered_when_the_soft_dependencies_of_its_module_are_there_too() {
+    let mut s = world("a post b\nb post c\nb takes 2000\nc takes 1000\nc => ENODEV");
+    s.client(1, "a");
+    s.pass(Duration::from_millis(2900));
+    assert!(s.answers.is_empty(), "b and c are still loading: {:?}", s.answers);
+    s.pass(Duration::from_millis(200));
+    assert_eq!(s.answers, [(1, vec![("a".into(), Status::Live)])]);
+}
+
+#[test]
+fn what_was_blacklisted_since_is_not_attempted_for_a_promise() {
+    for errno in ["ENOMEM", "ENODEV"] {
+        let mut s = world(&format!("x -> a\na => {errno}"));
+        s.appear("/devices/0", "x");
+        s.pass(Duration::from_millis(10));
+        s.appear("/devices/0", "x");
+        s.pass(Duration::from_millis(300));
+        let before = s.attempts_of("a");
+        s.world.module("a").blacklisted = true;
+        s.world.changed = true;
+        s.pass(seconds(100));
+        assert_eq!(s.attempts_of("a"), before, "{errno}");
+        assert_eq!(s.core.next_deadline(s.now), None, "{errno}");
+    }
+}
+
+#[test]
 fn soft_dependencies_in_a_circle_load_once_each() {
     let mut s = world("x:* -> a\na pre b\nb pre c\nc pre a\na takes 1\nb takes 1\nc takes 1");
     s.replay("/devices/x", "x:y");

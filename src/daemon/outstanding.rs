@@ -22,8 +22,8 @@ pub const GIVE_UP: Duration = Duration::from_secs(10);
 /// over before our socket was open.
 pub const PRESUMED: Duration = Duration::from_millis(500);
 /// So long without progress although udevd has begun all of them, and their devices are asked for once more: they are in slow rules,
-/// or udevd is done with them and has said nothing, because the broadcast was too large, say.
-pub const ASK_AFTER: Duration = Duration::from_secs(3);
+/// or udevd is done with them and has said nothing, because the broadcast was too large, say. Long, for slow rules run twice then.
+pub const ASK_AFTER: Duration = Duration::from_secs(10);
 /// So long without progress, and all are given up, though udevd lives: it kills any worker after 180 s.
 pub const LONGEST_EVENT: Duration = Duration::from_secs(200);
 

@@ -50,6 +50,9 @@ pub struct Failure {
     /// What the first request of the last attempt asked for.
     pub alias: Box<[u8]>,
     pub(super) options: Option<Arc<CString>>,
+    /// It asked for another module, which needs this one: neither a blacklist nor policy holds for that.
+    #[serde(default)]
+    pub(super) pulled_in: bool,
     /// How many unloads had been seen by then.
     pub(super) unloads: u64,
     /// The kernel said EEXIST and knows no module of this name: the file holds one of another name, which is live. To all who

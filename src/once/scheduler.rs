@@ -84,7 +84,7 @@ pub struct Scheduler {
     /// What the aliases asked for last resolve to, so that a storm of one costs one lookup.
     aliases: LruCache<Box<[u8]>, Rc<[Candidate]>>,
     /// Clients that wait until all their modules are known.
-    waiters: Vec<(ClientId, Vec<Answer>)>,
+    waiters: Vec<Waiter>,
     actions: VecDeque<Action>,
     stats: Stats,
     /// The last request's number. It goes on in the next process, as what is numbered by it does.
@@ -96,6 +96,15 @@ pub struct Scheduler {
     pub disabled: bool,
     /// How often what outlives the process has changed.
     pub changes: u64,
+}
+
+/// A client that waits.
+#[derive(Debug)]
+struct Waiter {
+    client: ClientId,
+    answers: Vec<Answer>,
+    /// Soft dependencies of its modules that are still being loaded: modprobe waits for them and does not say what became of them.
+    soft: Vec<Name>,
 }
 
 /// A load in progress.
@@ -160,7 +169,7 @@ impl Scheduler {
         // All else that is counted on the way is a duplicate.
         let duplicate = by.kind != Kind::Admin && !changed && self.stats != before;
         self.stats.duplicate_requests += u64::from(duplicate);
-        self.waiters.extend(request.client.map(|client| (client, answers)));
+        self.waiters.extend(request.client.map(|client| Waiter { client, answers, soft: Vec::new() }));
         self.answer();
         self.start_loads(modules, now);
     }
@@ -191,7 +200,7 @@ impl Scheduler {
             let status = self.want(modules, &name, &Ask::new(by, name.as_bytes(), &Origin::Admin), now);
             answers.push((name, status));
         }
-        self.waiters.extend(client.map(|client| (client, answers)));
+        self.waiters.extend(client.map(|client| Waiter { client, answers, soft: Vec::new() }));
         self.answer();
         self.start_loads(modules, now);
     }
@@ -251,7 +260,7 @@ impl Scheduler {
 
     /// A client is gone; its modules are loaded all the same.
     pub fn client_gone(&mut self, client: ClientId) {
-        self.waiters.retain(|(waiter, _)| *waiter != client);
+        self.waiters.retain(|waiter| waiter.client != client);
     }
 
     /// Time has passed.
@@ -263,12 +272,21 @@ impl Scheduler {
         }
         for (_, name) in due {
             let Some(State::Failed(failure)) = self.states.get(&name) else { continue };
-            let (alias, options) = (failure.alias.clone(), failure.options.clone());
+            let (alias, options, pulled_in) =
+                (failure.alias.clone(), failure.options.clone(), failure.pulled_in);
             // Another one that is due may have had it attempted.
             let Some(Requesters { accepted: asked, .. }) = failure.pending else { continue };
             let by = Requester { request: self.requests, mark: 0, kind: Kind::Retry { asked } };
-            let ask = Ask { options, ..Ask::new(by, &alias, &Origin::Admin) };
-            self.want(modules, &name, &ask, now);
+            let mut ask = Ask { options, ..Ask::new(by, &alias, &Origin::Admin) };
+            let candidates = if pulled_in { Vec::new() } else { modules.resolve(&alias) };
+            let status = match candidates.iter().find(|candidate| candidate.module == name) {
+                Some(candidate) => self.candidate(modules, candidate, &mut ask, now),
+                None => self.want(modules, &name, &ask, now),
+            };
+            if matches!(status, Status::Blacklisted | Status::RuledOut) {
+                self.states.remove(&name);
+                self.changes += 1;
+            }
         }
         for name in self.loads.rested(now) {
             self.go_on(modules, &name, now);
@@ -363,8 +381,8 @@ impl Scheduler {
         if ask.by.kind == Kind::Scan && self.unloaded.contains(module) {
             return Status::RuledOut;
         }
-        // As with modprobe: an administrator who names the module itself means it.
-        let meant = ask.by.kind == Kind::Admin && is_name(&ask.alias, module);
+        // As with modprobe: an administrator who names the module itself means it, and so does what was promised to him.
+        let meant = matches!(ask.by.kind, Kind::Admin | Kind::Retry { .. }) && is_name(&ask.alias, module);
         if !meant {
             if *verdict == Verdict::Blacklisted {
                 return Status::Blacklisted;
@@ -659,6 +677,12 @@ impl Scheduler {
             Some(error) if error.stage == Stage::Disabled => drop(self.states.remove(name)),
             Some(error) => self.remember(load, error, elsewhere, now),
         }
+        if told.is_none() {
+            for soft in &plan.post {
+                self.want(modules, soft, &first.needed_by(name), now);
+            }
+            self.wait_for_soft(name, &plan);
+        }
         self.answer();
         for (waiter, edge) in self.loads.unblock(name) {
             match &told {
@@ -669,14 +693,20 @@ impl Scheduler {
                 _ => self.loads.enqueue(&waiter),
             }
         }
-        match told {
-            None => {
-                for soft in &plan.post {
-                    self.want(modules, soft, &first.needed_by(name), now);
-                }
+        if told == Some(LoadError::DISABLED) && !self.disabled {
+            self.disable(modules, now);
+        }
+    }
+
+    /// Who waits for a module waits for its soft dependencies, too: for those after it, and for one before it that the order of
+    /// others came before.
+    fn wait_for_soft(&mut self, name: &Name, plan: &Plan) {
+        let is_loading = |soft: &&Name| matches!(self.states.get(*soft), Some(State::Loading));
+        let loading: Vec<Name> = plan.pre.iter().chain(&plan.post).filter(is_loading).cloned().collect();
+        for waiter in &mut self.waiters {
+            if waiter.answers.iter().any(|(module, _)| module == name) || waiter.soft.contains(name) {
+                waiter.soft.extend_from_slice(&loading);
             }
-            Some(error) if error == LoadError::DISABLED && !self.disabled => self.disable(modules, now),
-            Some(_) => {}
         }
     }
 
@@ -729,6 +759,9 @@ impl Scheduler {
 
     fn remember(&mut self, load: Load, error: LoadError, elsewhere: bool, now: Time) {
         let Load { plan, first, requesters, before, retries_with_dependency, .. } = load;
+        let is_retry = matches!(first.by.kind, Kind::Retry { .. });
+        let pulled_in = first.pulled_in_by.is_some()
+            || is_retry && before.as_ref().is_some_and(|failure| failure.pulled_in);
         let before = before.filter(|failure| failure.cause == plan.cause);
         let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
         let shortage = error.is_shortage();
@@ -746,6 +779,7 @@ impl Scheduler {
             requesters,
             needs: plan.deps.clone(),
             alias: first.alias.into_owned().into(),
+            pulled_in,
             options: first.options,
             unloads: self.unloads,
             elsewhere,
@@ -770,13 +804,15 @@ impl Scheduler {
 
     /// Answers the clients all of whose modules are known by now.
     fn answer(&mut self) {
-        for (client, mut answers) in std::mem::take(&mut self.waiters) {
-            for (name, status) in answers.iter_mut().filter(|(_, status)| *status == Status::Loading) {
+        for mut waiter in std::mem::take(&mut self.waiters) {
+            for (name, status) in waiter.answers.iter_mut().filter(|(_, status)| *status == Status::Loading) {
                 *status = self.status(name);
             }
-            match answers.iter().any(|(_, status)| *status == Status::Loading) {
-                true => self.waiters.push((client, answers)),
-                false => self.actions.push_back(Action::Answer(client, answers)),
+            waiter.soft.retain(|name| matches!(self.states.get(name), Some(State::Loading)));
+            let is_known = waiter.answers.iter().all(|(_, status)| *status != Status::Loading);
+            match is_known && waiter.soft.is_empty() {
+                true => self.actions.push_back(Action::Answer(waiter.client, waiter.answers)),
+                false => self.waiters.push(waiter),
             }
         }
     }

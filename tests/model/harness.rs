@@ -460,6 +460,11 @@ impl<'a> Harness<'a> {
         let stuck = !self.core.is_settled()
             && self.running.is_empty()
             && self.core.next_deadline(now).is_none_or(|next| next > now + Duration::from_millis(200));
+        let modules = 0..self.world.modules.len();
+        for module in modules.filter(|&m| self.is_ruled_out(m)).collect::<Vec<_>>() {
+            let is_remembered = self.core.failures().any(|(other, _)| *other == name(module));
+            self.ledger.ruled_out(module, is_remembered);
+        }
         self.ledger.remembers(self.core.failures().map(|(name, _)| name));
         if self.core.is_settled() {
             self.calm = now;

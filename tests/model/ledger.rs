@@ -319,6 +319,16 @@ impl Ledger {
         self.modules.iter_mut().for_each(|seen| seen.reasons.clear());
     }
 
+    /// A blacklist or policy rules a module out: what was accepted for it may be forgotten, and its failure was, if that is not
+    /// remembered any more.
+    pub fn ruled_out(&mut self, module: usize, is_remembered: bool) {
+        let seen = &mut self.modules[module];
+        seen.accepted = None;
+        if self.remembered.contains(&module) && !is_remembered {
+            (seen.failed, seen.in_a_row) = (None, 0);
+        }
+    }
+
     /// An accepted attempt that was never made.
     pub fn owed(&self) -> Option<String> {
         let owed = |(module, seen): (usize, &Seen)| {

@@ -12,6 +12,7 @@
 //! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
 //! * what the kernel announces of a module is kept, whoever has asked for it;
 //! * EEXIST of a module that is not in /sys is a success to all who ask, and a failure as far as attempts go;
+//! * what was accepted and is ruled out when its time comes, by a blacklist or policy, is forgotten, and so is the failure;
 //! * that a module goes which was not known to be live makes one look whether all others still are.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,8 @@ pub struct Model {
     memo: BTreeMap<String, Vec<(usize, bool)>>,
     /// Requests so far, and those of each device for each module that was not live then.
     requests: u64,
+    /// What is being asked for.
+    alias: String,
     asked: BTreeMap<(u8, usize), BTreeSet<u64>>,
 }
 
@@ -84,8 +87,9 @@ struct Load {
     /// The running try's end, or when the next one starts.
     loading_until: Option<Duration>,
     pausing_until: Option<Duration>,
-    /// The request it began with.
+    /// The request it began with, and what that asked for.
     since: u64,
+    alias: String,
     clients: Vec<u64>,
 }
 
@@ -99,8 +103,9 @@ struct Failure {
     in_a_row: u32,
     retry_at: Duration,
     unloads: u64,
-    /// Devices that asked since this request ask again.
+    /// Devices that asked since this request ask again; and what it asked for.
     since: u64,
+    alias: String,
     /// The first request that was accepted while the backoff lasts.
     pending: Option<u64>,
 }
@@ -257,6 +262,7 @@ impl Model {
         let mut waiter = Waiter::default();
         let modules = self.look_up(alias);
         let by = self.by(who);
+        self.alias = alias.into();
         for (m, blacklisted) in modules {
             match self.candidate(m, blacklisted, *alias == *name(m), by, client) {
                 Some(word) => waiter.words.push((m, word)),
@@ -279,6 +285,7 @@ impl Model {
         let mut waiter = Waiter::default();
         for m in 0..self.modules.len() {
             if self.modules[m].failure.as_ref().is_some_and(|failure| !failure.elsewhere) {
+                self.alias = name(m).to_string();
                 match self.want(m, by, Some(self.clients), false) {
                     Some(word) => waiter.words.push((m, word)),
                     None => waiter.waits += 1,
@@ -415,9 +422,13 @@ impl Model {
             _ => failure.pending.take().unwrap_or(failure.since),
         };
         let since = module.failure.as_mut().map_or(request, begun);
+        let alias = match (by, &module.failure) {
+            (None, Some(failure)) => failure.alias.clone(),
+            _ => self.alias.clone(),
+        };
         let (version, clients) = (module.version, client.into_iter().collect());
         module.load =
-            Some(Load { version, tries: 0, loading_until: None, pausing_until: None, since, clients });
+            Some(Load { version, tries: 0, loading_until: None, pausing_until: None, since, alias, clients });
         self.load(m);
         None
     }
@@ -472,6 +483,7 @@ impl Model {
                 retry_at: now + backoff,
                 unloads,
                 since: load.since,
+                alias: load.alias,
                 // A shortage passes by itself.
                 pending: (errno == libc::EAGAIN).then_some(load.since),
             });
@@ -506,6 +518,18 @@ impl Model {
         }
     }
 
+    /// Forgets what was accepted for a module that is ruled out, unless it was named itself.
+    fn forgets(&mut self, m: usize) -> bool {
+        let module = &mut self.modules[m];
+        let failure = module.failure.as_ref().expect("it is due");
+        let alias = failure.alias.strip_prefix("x:").and_then(|alias| alias.parse::<usize>().ok());
+        let is_meant = alias.is_none_or(|alias| !self.aliases[alias].contains(&m));
+        let ruled_out = module.of.mode == Mode::Never || (module.of.unless && self.path);
+        let drops = !is_meant && (module.blacklisted || ruled_out);
+        module.failure.take_if(|_| drops);
+        drops
+    }
+
     /// Time passes: loads end, pauses end, and what was promised is done.
     pub fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -519,7 +543,9 @@ impl Model {
             for m in 0..self.modules.len() {
                 if self.modules[m].is_due(self.now) {
                     self.compare_index();
-                    self.start(m, None, None);
+                    if !self.forgets(m) {
+                        self.start(m, None, None);
+                    }
                 }
             }
             for m in 0..self.modules.len() {

@@ -388,3 +388,17 @@ fn an_accepted_attempt_is_made_when_the_dependency_turns_out_to_be_there_under_a
     assert!(s.world.live.contains("b"));
     assert_eq!(s.core.next_deadline(ms(10_000)), None);
 }
+
+/// A stick that was plugged in between had its attempt, and who had asked before it was forgotten.
+#[test]
+fn a_trigger_after_a_fix_is_an_attempt_although_a_new_device_had_one_and_is_gone() {
+    let mut s = world("x -> a\na => ENODEV");
+    (0..64).for_each(|n| s.replay(&format!("/devices/{n}"), "x"));
+    s.pass(ms(10_000));
+    s.appear("/devices/stick", "x");
+    s.pass(ms(10_000));
+    s.world.module("a").errno = 0;
+    (0..64).for_each(|n| s.replay(&format!("/devices/{n}"), "x"));
+    s.pass(ms(10_000));
+    assert!(s.world.live.contains("a"));
+}

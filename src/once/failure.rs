@@ -178,11 +178,11 @@ impl Requesters {
     }
 
     /// Those of an attempt that `by` has made at a module that has failed. They are those for whom it was accepted. Where no
-    /// device is behind it, those who asked before still ask again after it.
+    /// device that was triggered is behind it, with all others perhaps, those who asked before still ask again after it.
     pub(super) fn of_attempt(by: Requester, failure: Option<&mut Failure>) -> Self {
         let before = |failure: &mut Failure| match (failure.pending.take(), by.kind) {
             (Some(pending), _) => pending,
-            (None, Kind::Device { .. }) => Self::default(),
+            (None, Kind::Device { synthetic: true, .. }) => Self::default(),
             (None, _) => failure.requesters.unasked(),
         };
         let mut requesters = failure.map_or_else(Self::default, before);

@@ -218,7 +218,9 @@ impl Ledger {
         let nobodys = hearing.is_none() && seen.accepted.is_none();
         let goes_on = seen.failed.is_some_and(|(_, errno, _)| errno == libc::EAGAIN);
         let scanned = std::mem::take(&mut seen.scanned);
-        seen.kept = nobodys || goes_on || scanned || seen.reasons.contains(&Reason::AtOnce);
+        // A new device's attempt is kept, too; in doubt, any that may be one.
+        let is_new = seen.reasons.contains(&Reason::Later);
+        seen.kept = nobodys || goes_on || scanned || is_new || seen.reasons.contains(&Reason::AtOnce);
         seen.accepted = None;
         if let Some((device, certain)) = hearing {
             seen.loading.insert(device);

@@ -5,7 +5,7 @@
 //! * a device asks again if it has asked since the request that the failed attempt began with;
 //! * a request that comes while an accepted attempt waits for the end of the backoff belongs to that attempt, which
 //!   begins with the first of them;
-//! * an attempt without a device behind it (an administrator's) leaves it as it was who asks again;
+//! * an attempt without a triggered device behind it (an administrator's, a new device's) leaves it as it was who asks again;
 //! * the backoff starts anew with another cause;
 //! * index and configuration are looked at by every request but duplicates of live modules, when a load fails, and before
 //!   retries; causes by every request that meets a failure, and when a load fails;
@@ -414,11 +414,11 @@ impl Model {
             return Some(Word::Live);
         }
         module.unloaded = false;
-        // What was accepted begins with the first who asked for it. An attempt that no device is behind leaves it as it was
+        // What was accepted begins with the first who asked for it. An attempt that no triggered device is behind leaves it as it was
         // who asks again.
         let request = by.map_or(self.requests, |by| by.request);
         let begun = |failure: &mut Failure| match by.map(|by| by.who) {
-            Some(Who::Device(..)) => failure.pending.take().unwrap_or(request),
+            Some(Who::Device(_, false)) => failure.pending.take().unwrap_or(request),
             _ => failure.pending.take().unwrap_or(failure.since),
         };
         let since = module.failure.as_mut().map_or(request, begun);

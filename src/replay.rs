@@ -68,13 +68,6 @@ impl<W: World> Simulation<W> {
         self.act();
     }
 
-    /// Time passes for as long as anything is left to happen: loads, and retries.
-    pub fn finish(&mut self) {
-        while let Some(next) = self.next() {
-            self.step(next.max(self.now));
-        }
-    }
-
     /// When something happens next of its own accord.
     fn next(&self) -> Option<Time> {
         let ended = self.running.iter().map(|(at, _)| *at).min();

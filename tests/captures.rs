@@ -55,6 +55,20 @@ fn a_recorded_storm_comes_to_what_is_expected() {
     }
 }
 
+/// It went on for ever, in no time, and remembered all of it.
+#[test]
+fn a_replay_ends_though_what_the_kernel_is_short_of_never_comes() {
+    for answers in ["short => ENOMEM", "short => EAGAIN", "short takes 3600000"] {
+        let capture = b"addonce-capture 1\n0 add@/d ACTION=add DEVPATH=/d MODALIAS=short SEQNUM=1\n";
+        let world = FakeModules::parse(answers).expect("a declaration");
+        let told = replay(&capture[..], world, Limits::default()).expect("a capture");
+        let attempts = told["attempts"].as_u64().expect("a number");
+        assert_eq!(attempts, if answers.contains("takes") { 1 } else { 3 * 15 }, "a minute apart in the end");
+        let end = "not done 10 minutes later: 1 modules loading, or to be tried again\n";
+        assert!(page(&told).ends_with(end), "{told}");
+    }
+}
+
 /// The rule that all of this is about, whatever is expected of the single case.
 #[test]
 fn no_module_comes_in_twice() {

@@ -15,13 +15,18 @@ use crate::control::json;
 use crate::daemon::events::{Event, of_kernel};
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, Tree};
-use crate::once::Limits;
+use crate::once::{Limits, Time};
 use crate::replay::{Replayed, Simulation, World};
 use crate::uevent::capture::{Reader, Record};
 use crate::uevent::message;
 
 const SUM: &str = "{/malformed} not understood: {/requests} requests, {/no_module} without a module, {/duplicates} duplicates, \
                    {/attempts} attempts, {/live} live, {/failed} failed\n";
+const LEFT: &str = "replay: not done 10 minutes later: {/unfinished} modules loading, or to be tried again\n";
+
+/// So long it goes on after the last uevent, as what the kernel is always short of memory for is tried again for ever. It is longer
+/// than udev waits for a load, and than a backoff is by default.
+const AFTERWARDS: Time = Time::from_secs(600);
 
 /// Show what addonce makes of a recorded storm: one line per load, and the sum. Nothing is loaded.
 ///
@@ -81,8 +86,9 @@ pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<V
         }
     }
     let seconds = simulation.now.as_secs_f64();
-    simulation.finish();
-    let stats = simulation.core.stats();
+    simulation.pass(AFTERWARDS);
+    let (stats, failures) = (simulation.core.stats(), simulation.core.failures());
+    let pending = failures.filter(|(_, failure)| failure.pending.is_some());
     Ok(json!({
         "uevents": uevents,
         "malformed": malformed,
@@ -94,6 +100,7 @@ pub fn replay(from: impl BufRead, world: impl World, limits: Limits) -> Result<V
         "attempts": stats.attempts,
         "live": stats.live,
         "failed": stats.failed,
+        "unfinished": simulation.core.loads().count() + pending.count(),
         "add_once": simulation.published.iter().map(|record| json::add_once(record, false)).collect::<Vec<_>>(),
     }))
 }
@@ -103,5 +110,6 @@ pub fn page(told: &Value) -> String {
     let lines: String = list(told, "/add_once").iter().map(|load| json::line(load) + "\n").collect();
     let seconds = told["seconds"].as_f64().unwrap_or_default();
     let sum = fill(SUM, told);
-    format!("{lines}replay: {} uevents in {seconds:.1} s, {sum}", number(told, "/uevents"))
+    let left = if number(told, "/unfinished") > 0 { fill(LEFT, told) } else { String::new() };
+    format!("{lines}replay: {} uevents in {seconds:.1} s, {sum}{left}", number(told, "/uevents"))
 }

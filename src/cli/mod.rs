@@ -14,7 +14,6 @@ mod query;
 mod record;
 pub mod replay;
 pub mod settings;
-mod settle;
 mod status;
 
 use std::process::ExitCode;
@@ -50,7 +49,7 @@ enum Command {
     Explain(explain::Command),
     Load(load::Load),
     Retry(load::Retry),
-    Settle(settle::Command),
+    Settle(monitor::Settle),
     Status(status::Command),
     /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
     Failed(Query),
@@ -87,7 +86,7 @@ pub fn run() -> Result<ExitCode, Fatal> {
         Command::Settle(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Failed(query) => failed::run(&query),
-        Command::Monitor(query) => monitor::run(&query),
+        Command::Monitor(query) => monitor::monitor(&query),
         Command::Plot(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Replay(command) => command.run(),

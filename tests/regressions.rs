@@ -402,3 +402,18 @@ fn a_trigger_after_a_fix_is_an_attempt_although_a_new_device_had_one_and_is_gone
     s.pass(ms(10_000));
     assert!(s.world.live.contains("a"));
 }
+
+/// The kernel announces it by its own name, and so only that was forgotten, and whoever asked was told that it is live.
+#[test]
+fn a_module_whose_file_has_another_name_is_loaded_again_after_rmmod_for_who_needs_it_too() {
+    let mut s = world("x:a -> a\na holds z\nx:b -> b\nb needs a\nx:c -> c\nc takes 0");
+    for (times, alias) in [(1, "x:a"), (2, "x:a"), (3, "x:b")] {
+        s.replay("/devices/0", "x:c");
+        s.replay(&format!("/devices/{times}"), alias);
+        s.pass(ms(10));
+        s.loaded_by_hand("z");
+        assert_eq!((s.attempts_of("a"), s.world.live.contains("z")), (times, true));
+        s.unloaded("z");
+    }
+    assert_eq!((s.attempts_of("b"), s.attempts_of("c")), (1, 1));
+}

@@ -165,3 +165,13 @@ fn times_that_cannot_be_lock_nobody_out() {
     s.pass(seconds(2));
     assert_eq!(s.attempts_of("a"), 2);
 }
+
+#[test]
+fn what_is_there_by_another_name_is_asked_of_the_kernel_by_the_next_process() {
+    let mut s = world("x:a -> a\na => EEXIST");
+    s.replay("/devices/0", "x:a");
+    s.pass(seconds(1));
+    restart(&mut s, Limits::default(), same);
+    s.replay("/devices/1", "x:a");
+    assert_eq!(s.attempts_of("a"), 2);
+}

@@ -228,14 +228,13 @@ impl Scheduler {
     /// The kernel announced that a module is gone. One that failed was never live, whatever was announced: the kernel takes
     /// back the announcement of a module whose init fails.
     pub fn module_removed(&mut self, modules: &mut dyn Modules, name: &str) {
-        match self.states.get(name) {
-            Some(State::Loading | State::Failed(_)) => return,
-            Some(State::Live) => drop(self.states.remove(name)),
-            // It may have come out of a file of another name.
-            None => self.states.retain(|name, state| {
-                !matches!(state, State::Live) || modules.initstate(name) == InitState::Live
-            }),
+        if let Some(State::Loading | State::Failed(_)) = self.states.get(name) {
+            return;
         }
+        // It may have come out of a file of another name, and that is not in /sys.
+        self.states.retain(|other, state| {
+            !matches!(state, State::Live) || **other != *name && modules.initstate(other) == InitState::Live
+        });
         self.unloads += 1;
         self.was_unloaded(name.into());
     }
@@ -316,19 +315,15 @@ impl Scheduler {
             module: &load.plan.module,
             since: load.since,
             running: if let Phase::Running(since) = load.phase { Some(since) } else { None },
+            coming: matches!(load.phase, Phase::Coming(..)).then_some(load.since),
         })
     }
 
-    /// What is remembered as failed, by name.
+    /// What is remembered as failed, by name; not what is a success to all who ask.
     pub fn failures(&self) -> impl Iterator<Item = (&Name, &Failure)> {
-        self.remembered().filter(|(_, failure)| !failure.elsewhere)
-    }
-
-    /// The same with what is a success to all who ask.
-    pub(super) fn remembered(&self) -> impl Iterator<Item = (&Name, &Failure)> {
         let failed = self.states.iter().filter_map(|(name, state)| Some((name, state.failed()?)));
         let again = self.loads.iter().filter_map(|load| Some((&load.plan.module, load.before.as_deref()?)));
-        let mut failures: Vec<_> = failed.chain(again).collect();
+        let mut failures: Vec<_> = failed.chain(again).filter(|(_, failure)| !failure.elsewhere).collect();
         failures.sort_unstable_by_key(|(name, _)| *name);
         failures.into_iter()
     }

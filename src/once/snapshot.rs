@@ -30,7 +30,7 @@ pub struct Snapshot {
 impl Scheduler {
     /// What a process after this one has to know.
     pub fn snapshot(&self) -> Snapshot {
-        let failures = self.remembered().map(|(name, failure)| (name.clone(), failure.clone())).collect();
+        let failures = self.failures().map(|(name, failure)| (name.clone(), failure.clone())).collect();
         let (requests, unloads, unloaded) = (self.requests, self.unloads, self.unloaded.clone());
         Snapshot { requests, unloads, unloaded, failures }
     }

@@ -46,12 +46,15 @@ fn told_of_everything(case: &Case, restarts: bool) -> Case {
     case.steps.retain(|step| match step {
         Step::UnloadUnseen(_) | Step::ByHandUnseen(_) | Step::Blacklist(_) | Step::Path => false,
         Step::Restart => restarts,
+        // Of a file with another name the next process knows nothing.
+        Step::Answer(_, errno) => *errno != libc::EEXIST,
         _ => true,
     });
     // That a module which is ruled out is live all the same is not looked at.
     for module in &mut case.world.modules {
         (module.blacklisted, module.unless) = (false, false);
         module.mode = if module.mode == Mode::Never { Mode::Once } else { module.mode };
+        module.errno = if module.errno == libc::EEXIST { libc::EBUSY } else { module.errno };
     }
     let aliases = case.world.aliases.len();
     let looks = |step: &Step| match *step {

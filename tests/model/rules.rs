@@ -213,6 +213,7 @@ impl Model {
         self.index_changed = false;
         for module in &mut self.modules {
             module.believed_live = false;
+            module.failure.take_if(|failure| failure.elsewhere);
             if let Some(failure) = &mut module.failure {
                 failure.unverified = true;
             }
@@ -246,9 +247,7 @@ impl Model {
         if seen && module.load.is_none() && module.failure.is_none() {
             module.unloaded = true;
             self.unloads += 1;
-            if !std::mem::take(&mut module.believed_live) {
-                self.modules.iter_mut().for_each(|module| module.believed_live &= module.live);
-            }
+            self.modules.iter_mut().for_each(|module| module.believed_live &= module.live);
         }
     }
 

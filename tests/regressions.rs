@@ -417,3 +417,22 @@ fn a_module_whose_file_has_another_name_is_loaded_again_after_rmmod_for_who_need
     }
     assert_eq!((s.attempts_of("b"), s.attempts_of("c")), (1, 1));
 }
+
+/// It was looked up as an alias, which leads nowhere, or to another module.
+#[test]
+fn a_retry_by_name_is_one_of_what_is_remembered_by_that_name() {
+    let mut s = world("x -> no_such\nno_such => ENODEV\nno* -> other\nother takes 0");
+    s.replay("/devices/0", "x");
+    s.pass(ms(10));
+    for (number, name) in [(1, "no_such"), (2, "no-such")] {
+        s.core.retry(&mut s.world, Some(number), &[name.into()], s.now);
+        s.act();
+        s.pass(ms(10));
+        assert_eq!((s.attempts_of("no_such"), s.attempts_of("other")), (1 + number as usize, 0));
+    }
+    s.world.module("no_such").errno = 0;
+    s.core.retry(&mut s.world, Some(3), &["no_such".into()], s.now);
+    s.act();
+    s.pass(ms(10));
+    assert_eq!(s.answers[2], (3, vec![("no_such".into(), Status::Live)]));
+}

@@ -184,9 +184,16 @@ impl Scheduler {
     ) {
         self.refresh(modules);
         let by = self.requester(&Origin::Admin);
+        let failed: Vec<Name> = self.failures().map(|(name, _)| name.clone()).collect();
+        let all: Vec<String> = failed.iter().map(|name| (**name).into()).collect();
         let mut answers = Vec::new();
-        for name in names {
+        for name in if names.is_empty() { &*all } else { names } {
             let mut ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
+            // What is remembered by this name is meant, whatever it may be an alias of.
+            if let Some(name) = failed.iter().find(|failed| is_name(name.as_bytes(), failed)) {
+                answers.push((name.clone(), self.want(modules, name, &ask, now)));
+                continue;
+            }
             let candidates = self.resolve(modules, name.as_bytes());
             if candidates.is_empty() {
                 answers.push((name.as_str().into(), Status::Unknown));
@@ -194,11 +201,6 @@ impl Scheduler {
             for candidate in &*candidates {
                 answers.push((candidate.module.clone(), self.candidate(modules, candidate, &mut ask, now)));
             }
-        }
-        let failed = self.failures().map(|(name, _)| name.clone()).filter(|_| names.is_empty());
-        for name in failed.collect::<Vec<_>>() {
-            let status = self.want(modules, &name, &Ask::new(by, name.as_bytes(), &Origin::Admin), now);
-            answers.push((name, status));
         }
         self.waiters.extend(client.map(|client| Waiter { client, answers, soft: Vec::new() }));
         self.answer();

@@ -436,3 +436,18 @@ fn a_retry_by_name_is_one_of_what_is_remembered_by_that_name() {
     s.pass(ms(10));
     assert_eq!(s.answers[2], (3, vec![("no_such".into(), Status::Live)]));
 }
+
+/// "2 attempts, 2 of them after a backoff": dependents that were not attempted counted as well, and of those that were each try once.
+#[test]
+fn what_is_attempted_after_a_backoff_is_counted_as_all_attempts_are() {
+    for (errno, attempts, retries) in [(libc::ENODEV, 2, 1), (libc::EBUSY, 6, 3)] {
+        let mut s = world("x -> a\na needs b\nb takes 0");
+        s.world.module("b").errno = errno;
+        s.appear("/devices/0", "x");
+        s.pass(ms(500));
+        s.appear("/devices/0", "x");
+        s.pass(ms(5000));
+        let stats = s.core.stats();
+        assert_eq!((stats.attempts, stats.retries, stats.failed), (attempts, retries, 4));
+    }
+}

@@ -23,7 +23,7 @@ fn entry(failure: &Value) -> String {
         [("/attempts", "attempt"), ("/asked", "request"), ("/devices", "device")]
             .map(|(place, thing)| count(number(failure, place), thing));
     format!(
-        "{}: {}{}\n    {attempts} {} ago; {asked} by {devices} since, first for {}\n    {}\n",
+        "{}: {}{}\n    {attempts}, the last {} ago; {asked} since, {devices} in all, first for {}\n    {}\n",
         text(failure, "/module"),
         text(failure, "/reason"),
         hint(text(failure, "/error"), text(failure, "/stage")),

@@ -64,7 +64,7 @@ fn screen(mut status: Value, storm: &str) -> String {
     let failed = match n("/failed") + n("/remembered") {
         0 => "nothing".into(),
         _ => format!(
-            "{}; {} remembered: see `addonce failed`",
+            "{}, with those of dependents; {} remembered: see `addonce failed`",
             count(n("/failed"), "load"),
             count(n("/remembered"), "module")
         ),

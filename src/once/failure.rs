@@ -131,7 +131,7 @@ impl Failure {
         }
     }
 
-    /// How many requests by how many devices since the last attempt began.
+    /// How many requests since the last attempt began, and how many devices are known to have asked, by then or since.
     pub fn asked(&self) -> (u64, usize) {
         let Some(pending) = &self.pending else {
             return (self.requesters.requests, self.requesters.devices());

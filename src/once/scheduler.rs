@@ -511,8 +511,6 @@ impl Scheduler {
             return Status::Live;
         }
         self.stats.loads += 1;
-        self.stats.retries +=
-            u64::from(matches!(ask.by.kind, Kind::Retry { .. }) && ask.pulled_in_by.is_none());
         self.unloaded.remove(name);
         let mut before = match self.states.insert(name.clone(), State::Loading) {
             Some(State::Failed(failure)) => Some(failure),
@@ -620,6 +618,7 @@ impl Scheduler {
                 self.finish(modules, &name, Outcome::Failed(error), now);
             } else if let Some(load) = self.loads.start(&name, now) {
                 self.stats.attempts += 1;
+                self.stats.retries += u64::from(matches!(load.first.by.kind, Kind::Retry { .. }));
                 self.actions.push_back(Action::Load(load.plan.clone()));
             }
         }

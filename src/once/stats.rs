@@ -22,13 +22,13 @@ pub struct Stats {
     pub deferred: u64,
     /// Loads begun.
     pub loads: u64,
-    /// Of these, at the end of a backoff.
-    pub retries: u64,
     /// Loads handed to a worker, tries of one load included.
     pub attempts: u64,
+    /// Of these, at the end of a backoff.
+    pub retries: u64,
     /// Loads that ended with the module live.
     pub live: u64,
-    /// Loads that failed.
+    /// Loads that failed, those included that were not attempted because a dependency failed.
     pub failed: u64,
 }
 

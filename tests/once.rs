@@ -539,6 +539,8 @@ fn a_module_that_is_coming_for_ever_is_asked_of_the_kernel_in_the_end() {
     s.replay("/devices/x", "x:y");
     s.pass(seconds(179));
     assert_eq!(s.attempts_of("a"), 0);
+    let waits_for: Vec<_> = s.core.loads().map(|load| (&**load.module, load.running, load.coming)).collect();
+    assert_eq!(waits_for, [("a", None, Some(Duration::ZERO))], "as `status` says");
     s.pass(seconds(2));
     assert_eq!(s.attempts_of("a"), 1);
 }

@@ -23,7 +23,7 @@ impl Daemon {
         let stats = core.stats();
         let counters = events.netlink.as_ref().map(|netlink| netlink.counters).unwrap_or_default();
         let since = |then: Time| millis(now.saturating_sub(then));
-        let running = core.loads().filter_map(|load| Some((load.module, load.running?)));
+        let running = core.loads().filter_map(|load| Some((load.module, load.running.or(load.coming)?)));
         let running: Vec<_> =
             running.map(|(name, began)| json!({ "module": &**name, "ms": since(began) })).collect();
         json!({

@@ -116,6 +116,8 @@ pub struct Loading<'a> {
     pub since: Time,
     /// Since when the present try runs; none while the load waits.
     pub running: Option<Time>,
+    /// Since when it waits for somebody else's load of the module, if it does.
+    pub coming: Option<Time>,
 }
 
 impl Scheduler {

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 const INSIDE: &str = "ADDONCE_BENCH_INSIDE";
 
-/// Runs the body in a fresh user and network namespace, by running this program again there.
+/// Runs the body in fresh user, network and mount namespaces, by running this program again there.
 pub fn alone(body: impl FnOnce()) -> ExitCode {
     if std::env::var_os(INSIDE).is_some() {
         body();
@@ -17,7 +17,7 @@ pub fn alone(body: impl FnOnce()) -> ExitCode {
     }
     let program = std::env::current_exe().expect("a path");
     let mut again = Command::new("unshare");
-    again.args(["--user", "--map-root-user", "--net", "--"]).arg(program).env(INSIDE, "1");
+    again.args(["--user", "--map-root-user", "--net", "--mount", "--"]).arg(program).env(INSIDE, "1");
     let status = again.status().expect("unshare (util-linux)");
     if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

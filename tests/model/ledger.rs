@@ -326,9 +326,16 @@ impl Ledger {
     pub fn ruled_out(&mut self, module: usize, is_remembered: bool) {
         let seen = &mut self.modules[module];
         seen.accepted = None;
+        // It may have been, and have failed anew for another module that needs it.
+        seen.in_a_row = seen.in_a_row.min(1);
         if self.remembered.contains(&module) && !is_remembered {
             (seen.failed, seen.in_a_row) = (None, 0);
         }
+    }
+
+    /// The next process was not told of a module.
+    pub fn not_passed_on(&mut self, module: usize) {
+        self.modules[module].accepted = None;
     }
 
     /// An accepted attempt that was never made.

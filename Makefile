@@ -40,6 +40,7 @@ THIS_MAKE = $(MAKE)
 
 ADDONCE = target/release/addonce
 ADDONCE_LOAD = target/release/addonce-load
+ADDONCE_MODPROBE = target/release/addonce-modprobe
 # Built with the tests, with which it shares its profile and most of its dependencies.
 LAB = target/debug/lab
 COMPLETIONS = target/completions
@@ -54,6 +55,7 @@ PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
 INSTALLED = \
 	755:$(ADDONCE):$(PREFIX)/bin/addonce \
 	755:$(ADDONCE_LOAD):$(PREFIX)/bin/addonce-load \
+	755:$(ADDONCE_MODPROBE):$(PREFIX)/bin/addonce-modprobe \
 	644:hwdb/60-addonce.hwdb:$(UDEVDIR)/hwdb.d/60-addonce.hwdb \
 	644:$(FOR)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
 	$(foreach unit,$(UNITS),644:$(FOR)/$(unit):$(UNITDIR)/$(unit)) \
@@ -73,11 +75,14 @@ INSTALLED_DIRS = $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/99a
 
 all: build man completions
 
-# addonce-load is linked statically: a third of what udev pays for it would go to the dynamic linker. It is not relocated either:
-# that writes to six pages more in each process, which an emulated guest takes longer for than for all the rest.
+# What udev and the kernel run is linked statically: a third of what they pay for it would go to the dynamic linker. It is not
+# relocated either: that writes to six pages more in each process, which an emulated guest takes longer for than for all the rest.
 build:
 	$(CARGO) build --release --locked
-	$(CARGO) rustc --release --locked -p addonce-load -- -C target-feature=+crt-static -C relocation-model=static
+	set -e; for program in addonce-load addonce-modprobe; do \
+		$(CARGO) rustc --release --locked -p addonce-load --bin $$program -- \
+			-C target-feature=+crt-static -C relocation-model=static; \
+	done
 
 lab:
 	$(CARGO) build --locked -p addonce-lab
@@ -152,6 +157,7 @@ check-unit: lab
 # More cases than a change has time for, and others.
 check-unit-long:
 	ADDONCE_TEST_LONG=1 $(CARGO) test --locked --workspace --test hold
+	ADDONCE_TEST_LONG=1 $(CARGO) test --locked -p addonce-load --test modprobe
 	seed=$$(date +%s); set -x; \
 		ADDONCE_CASES=300000 ADDONCE_SEED=$$seed $(CARGO) test --locked --workspace --test model
 
@@ -185,7 +191,7 @@ fuzz:
 	done
 
 check-flood:
-	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --test flood
+	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --test flood --test autoload
 
 # What a duplicate costs, a modalias and a module, what a storm of 8192 CPUs takes of memory, and what a thousand clients cost
 # it; a million hostile devices; in guests, what udev pays for one question, and each way to load modules, by turns; and a
@@ -220,7 +226,7 @@ check-root:
 # The storm of 64 CPUs: stock, the service, and the rule program without one. Where no storm is the point fewer do: no udev, and
 # rules of an administrator's. And with fixture modules alone: one device after the other, whatever may be broken, modules that
 # hang, and modules that fail and are fixed. What takes longer is left to check-long: whoever takes part killed again and again, and
-# how long a load takes beside strangers, which is measured and a busy machine can spoil.
+# how long a load takes beside strangers, and storms of the kernel's own requests, which is measured and a busy machine can spoil.
 CHECK_WAYS = service program
 CHECK_OTHERS = scan rules
 CHECK_KILLS = kill kill-program
@@ -239,6 +245,8 @@ check-guest-long: build lab
 	$(LAB) demo $(CHECK_WAYS) $(CHECK_OTHERS) --cpus 255 --addonce $(ADDONCE) --out target/check/ways-255.json
 	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
 	$(LAB) run strangers --cpus 8 --timeout 600 --addonce $(ADDONCE) --out target/check/strangers.json
+	$(LAB) run request --cpus 2 --timeout 900 --addonce $(ADDONCE) --out target/check/request.json
+	$(LAB) request target/check/request.json
 
 # Newer Debians: it is built there with their own Rust, and what was built here meets their kernel, udev and kmod.
 RELEASES = trixie
@@ -258,7 +266,7 @@ check-boot: check-root deb lab
 	$(LAB) boot $(CHECK_BOOTS) --cpus 8 --deb target/packages/addonce_*.deb --out target/check/boot.json
 
 check-boot-long: check-root deb lab
-	$(LAB) boot $(CHECK_BOOTS) --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot-64.json
+	$(LAB) boot $(CHECK_BOOTS) boot-request --cpus 64 --deb target/packages/addonce_*.deb --out target/check/boot-64.json
 
 # What names other files that are installed is made for a PREFIX.
 RENDERED = $(filter $(FOR)/%,$(subst :, ,$(INSTALLED)))

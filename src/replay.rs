@@ -36,6 +36,8 @@ pub struct Simulation<W> {
     pub published: Vec<AddOnce>,
     /// What it answered.
     pub answers: Vec<(ClientId, Vec<Answer>)>,
+    /// Which of the kernel's own requests it left to modprobe.
+    pub handed_back: Vec<ClientId>,
     /// How often it said that this kernel loads no module any more.
     pub disabled: u32,
     /// The loads that are running, and when they end.
@@ -47,8 +49,9 @@ pub struct Simulation<W> {
 impl<W: World> Simulation<W> {
     /// A core with these limits, in this world.
     pub fn new(world: W, limits: Limits) -> Self {
-        let (attempts, published, answers, disabled, now, running) = Default::default();
-        Self { core: Scheduler::new(limits), world, attempts, published, answers, disabled, now, running }
+        let (attempts, published, answers, handed_back, disabled, now, running) = Default::default();
+        let core = Scheduler::new(limits);
+        Self { core, world, attempts, published, answers, handed_back, disabled, now, running }
     }
 
     /// A request comes in.
@@ -99,6 +102,7 @@ impl<W: World> Simulation<W> {
                 }
                 Action::Publish(record) => self.published.push(record),
                 Action::Answer(client, answers) => self.answers.push((client, answers)),
+                Action::HandBack(client) => self.handed_back.push(client),
                 Action::Disabled => self.disabled += 1,
             }
         }

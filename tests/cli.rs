@@ -90,6 +90,13 @@ fn an_unknown_flag_is_a_usage_error_that_names_it() {
 }
 
 #[test]
+fn a_dry_run_answers_no_request_of_the_kernels() {
+    let output = run(&["daemon", "--dry-run", "--kernel-requests"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--kernel-requests"));
+}
+
+#[test]
 fn a_bound_of_zero_is_a_usage_error() {
     for flag in ["--jobs=0", "--failures=0", "--memo=0", "--receive-buffer=0", "--clients=x"] {
         let output = run(&["daemon", flag]);
@@ -254,11 +261,35 @@ fn explain_tells_modules_verdicts_and_steps() {
     let expected = fixture.expected("explain-topmost");
     assert_eq!(text.replace(&fixture.directory().display().to_string(), "TREE"), expected);
     let output = explain("fxnone:1");
-    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b"fxnone:1: no module\n"[..]));
+    let none = &b"fxnone:1: no module\na request of the kernel's own fails: there is no module\n"[..];
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), none));
     let directory = tempfile::tempdir().expect("tempdir");
     std::fs::write(directory.path().join("uevent"), "DRIVER=x\nMODALIAS=fxopt:1\n").expect("write");
     let by_path = explain(directory.path().to_str().expect("text"));
     assert_eq!(by_path.stdout, explain("fxopt:1").stdout);
+}
+
+#[test]
+fn explain_says_what_a_request_of_the_kernels_own_would_come_to() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    for (name, expected) in [
+        ("fx_base", "loads fx_base"),
+        ("fx_black", "loads fx_black"),
+        ("fx-black", "loads fx_black"),
+        ("fxblack:1", "succeeds, and loads nothing"),
+        ("fxbuiltin:x", "succeeds, and loads nothing"),
+        ("fx_inst", "is left to modprobe: an install command takes part, or there is no file"),
+        ("fx_needs_inst", "is left to modprobe: an install command takes part, or there is no file"),
+        ("fxoff", "is left to modprobe: an install command takes part, or there is no file"),
+    ] {
+        let output = addonce().args(["explain", name]).args(fixture.flags()).output().expect("addonce");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(
+            text.lines().last(),
+            Some(&*format!("a request of the kernel's own {expected}")),
+            "{name}"
+        );
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn every_reply_is_what_the_interface_describes() {
             ("Load", json!({ "alias": "fxblack:1" })),
             ("Retry", json!({ "modules": ["fx_gone", "fx_top"] })),
             ("Retry", Value::Null),
+            ("Autoload", json!({ "name": "fx_top" })),
             ("Settle", Value::Null),
             ("Failures", Value::Null),
             ("Status", Value::Null),

@@ -16,6 +16,7 @@ use clap::{Arg, Command, CommandFactory};
 const ADDONCE: &str = include_str!("../man/addonce.8.scd");
 const INTERFACE: &str = include_str!("../man/io.addonce.7.scd");
 const HWDB: &str = include_str!("../man/addonce-hwdb.5.scd");
+const MODPROBE: &str = include_str!("../man/addonce-modprobe.8.scd");
 const FAILURES: &str = include_str!("../man/addonce-failures.7.scd");
 
 /// An option: the value it takes, and the default that it says it has.
@@ -152,6 +153,7 @@ fn the_pages_are_of_this_version() {
         (INTERFACE, "io.addonce(7)"),
         (HWDB, "addonce-hwdb(5)"),
         (FAILURES, "addonce-failures(7)"),
+        (MODPROBE, "addonce-modprobe(8)"),
     ] {
         let head = format!("{name} \"addonce {}\" \"addonce\"\n", env!("CARGO_PKG_VERSION"));
         assert!(page.starts_with(&head), "{name} does not begin with {head}");

@@ -13,16 +13,19 @@ mod distribution;
 mod modprobe;
 #[path = "oracle/ours.rs"]
 mod ours;
+#[path = "oracle/request.rs"]
+mod request;
 
 use std::fs;
 use std::time::Instant;
 
-use addonce::kmod::Resolver;
+use addonce::kmod::{Resolver, Tree};
 use addonce::once::{Cause, Modules, Verdict, Work};
 
 use common::fixture::Fixture;
 use modprobe::{Modprobe, Verb};
 use ours::{flown, loaded, once, once_a_file, resolved};
+use request::Kernel;
 
 /// Queries to which addonce means to answer something else than modprobe, and why.
 type Differences = [(&'static str, &'static str)];
@@ -171,6 +174,58 @@ fn the_fixture_is_loaded_as_udev_would_load_it() {
         Modprobe::over(&fixture.tree()).ask(Verb::DryRun, &queries).into_iter().map(once_a_file).collect();
     let ours = answers(&queries, |query| flown(&mut resolver, query));
     compare("flight", &queries, &theirs, &ours, &[PLANNED_BY_NAME, SOFTDEPS_BY_NAME].concat());
+}
+
+/// What the kernel's own requests exit with, where every load succeeds. Those that are left to modprobe are these.
+fn compare_exit_codes(tree: &Tree, names: &[Vec<u8>]) -> Vec<String> {
+    let mut kernel = Kernel::over(tree);
+    let ours: Vec<Option<i32>> = names.iter().map(|name| kernel.exit_code(name)).collect();
+    let theirs = Modprobe::over(tree).exit_codes(names);
+    let mut left = Vec::new();
+    let mut differ = Vec::new();
+    for ((name, ours), theirs) in names.iter().zip(ours).zip(theirs) {
+        let text = String::from_utf8_lossy(name).into_owned();
+        match ours {
+            None => left.push(text),
+            Some(_) if ours == theirs => {}
+            Some(_) => differ.push((text, ours, theirs)),
+        }
+    }
+    assert!(differ.is_empty(), "name, ours, modprobe's: {differ:#?}");
+    left
+}
+
+#[test]
+fn the_kernels_requests_exit_as_modprobe_does_for_every_module_and_2000_aliases_of_the_distribution() {
+    let Some(tree) = distribution::tree() else { return };
+    let mut names = distribution::module_names(&tree.directory());
+    let dashed: Vec<Vec<u8>> = names.iter().step_by(10).cloned().collect();
+    names.extend(dashed.iter().map(|name| name.iter().map(|&b| if b == b'_' { b'-' } else { b }).collect()));
+    let aliases: Vec<Vec<u8>> =
+        distribution::aliases(&tree.directory()).into_iter().filter(|alias| alias.len() <= 55).collect();
+    let each = aliases.len() / 2000;
+    names.extend(aliases.into_iter().step_by(each.max(1)));
+    let unknown =
+        ["nothing", "net-pf-99", "crypto-nothing", "crypto-nothing-all", "fs-", "binfmt-464c", "x y"];
+    names.extend(unknown.map(|name| name.as_bytes().to_vec()));
+    let left = compare_exit_codes(&tree, &names);
+    println!("{} names compared, {} left to modprobe: {left:?}", names.len(), left.len());
+    assert!(left.len() * 100 < names.len(), "{left:?}");
+}
+
+#[test]
+fn the_kernels_requests_exit_as_modprobe_does_in_the_fixture() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let names = fixture.queries();
+    let left = compare_exit_codes(&fixture.tree(), &names);
+    let mut resolver = Resolver::open(fixture.tree()).expect("resolver");
+    for name in names {
+        let text = String::from_utf8_lossy(&name).into_owned();
+        let lines = flown(&mut resolver, &name);
+        let takes_a_command = lines.iter().any(|line| line.starts_with("install "));
+        assert!(!takes_a_command || left.contains(&text), "{text}: {lines:#?}");
+    }
+    println!("left to modprobe: {left:?}");
 }
 
 /// The cause of a module's plan, after the resolver has looked for changes.

@@ -301,6 +301,7 @@ impl Told {
             devpath: devpath.map(Into::into),
             seqnums: (0, 0),
             asked: 1,
+            by_kernel: 0,
             waited: waited * MS,
             load: took * MS,
             pulled_in_by: None,

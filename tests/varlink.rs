@@ -101,6 +101,7 @@ fn every_method_answers_a_client_that_nobody_here_wrote() {
             ("Settle", "{}", "", ""),
             ("Failures", "{}", "/failures/0/module", "fx_gone"),
             ("Hold", "{}", "", ""),
+            ("Autoload", r#"{"name": "fx_top"}"#, "/answer", "yours"),
             ("Status", "{}", "/version", env!("CARGO_PKG_VERSION")),
             ("Storm", "{}", "", ""),
         ] {

@@ -24,24 +24,14 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use addonce_load::wire::{left, reach, receive};
+use addonce_load::{ENDS, MODPROBE, call, cannot_answer, json};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 
-// The other way is for who reads.
-#[allow(dead_code)]
-#[path = "../../src/escape.rs"]
-mod escape;
-#[path = "../../src/control/wire.rs"]
-mod wire;
-
-use escape::escape;
-use wire::{left, reach, receive};
-
-/// Where the daemon listens; ADDONCE_SOCKET names another place.
-const SOCKET: &str = "/run/addonce/io.addonce";
 /// A request is accepted within this time, the start of a daemon included, or modprobe does the work. Everything that may go
 /// wrong before counts: a daemon that is stopped, a full queue of connections.
 const ACCEPT: Duration = Duration::from_secs(5);
@@ -60,13 +50,9 @@ const LIVES: u32 = 3;
 /// Between two looks at whether somebody listens, at first. Doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// Of a daemon that was told to end and waits for its loads.
-const ENDS: &str = "ends, and its loads still run";
-/// Where modprobe is, in the order of trial; the last is looked for in PATH.
-const MODPROBE: [&str; 4] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "modprobe"];
 
 fn main() -> ExitCode {
-    let socket = env::var_os("ADDONCE_SOCKET").map_or_else(|| SOCKET.into(), PathBuf::from);
+    let socket = addonce_load::socket();
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     match (arguments.as_slice(), variable("MODALIAS")) {
         ([argument], _) if argument == "--hold" => {
@@ -218,21 +204,6 @@ impl Question {
     }
 }
 
-/// The daemon, and why, if it answers nobody: its loads may take minutes, and the next one is not there before it is gone. A service
-/// manager may listen for it, so it is who has the lock. A daemon that is only traced is in state t now and then, too.
-fn cannot_answer(socket: &Path) -> Option<(u32, &'static str)> {
-    let (nonblock, path) = (OFlag::O_NONBLOCK.bits(), socket.with_file_name("lock"));
-    let lock = File::options().read(true).custom_flags(nonblock).open(path).ok()?;
-    let words = io::read_to_string(lock).ok()?;
-    let (pid, ends) = words.split_once('\n')?;
-    let pid = pid.parse().ok()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    match stat.split_once(" (addonce) ")?.1.chars().next()? {
-        'T' | 't' => Some((pid, "is stopped (SIGSTOP, or by a debugger)")),
-        state => (!ends.is_empty() && state != 'Z').then_some((pid, ENDS)),
-    }
-}
-
 /// The daemon, unless a service manager listens for it: then it is that one's to kill.
 fn started_by_a_program(stream: &UnixStream) -> Option<Pid> {
     let listener = getsockopt(stream, sockopt::PeerCredentials).ok()?.pid();
@@ -339,17 +310,6 @@ fn load(alias: &[u8]) -> Vec<u8> {
 fn hold() -> Vec<u8> {
     let uuid = variable("SYNTH_UUID").map(|uuid| format!("\"uuid\":{}", json(&uuid)));
     call("Hold", &uuid.unwrap_or_default())
-}
-
-/// A message of io.addonce.varlink.
-fn call(method: &str, parameters: &str) -> Vec<u8> {
-    format!("{{\"method\":\"io.addonce.{method}\",\"parameters\":{{{parameters}}},\"more\":true}}\0")
-        .into_bytes()
-}
-
-/// Bytes as JSON.
-fn json(bytes: &[u8]) -> String {
-    format!("\"{}\"", escape(bytes).replace('\\', r"\\").replace('"', r#"\""#))
 }
 
 /// The number of the event that we were started for.

@@ -17,6 +17,7 @@ use crate::control::lock;
 use crate::control::process::has_capability;
 use crate::control::protocol::Load;
 use crate::control::server::Bounds;
+use crate::daemon::modprobe::Switch;
 use crate::daemon::{Config, Daemon};
 use crate::escape::escape;
 use crate::fatal::Fatal;
@@ -65,6 +66,16 @@ pub struct DaemonOptions {
     load: LoadOptions,
 }
 
+/// What the daemon may be told that is started by hand or at boot.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// Answer the kernel's own requests (request_module), too: kernel.modprobe is addonce-modprobe while the daemon runs.
+    #[arg(long, conflicts_with = "dry_run")]
+    kernel_requests: bool,
+    #[command(flatten)]
+    options: DaemonOptions,
+}
+
 /// Load what the devices in /sys need, follow the devices that appear because of it, and exit when nothing is left. For systems
 /// without udev: rules are not asked.
 #[derive(Args, Debug)]
@@ -78,10 +89,12 @@ pub struct ScanOptions {
 }
 
 /// Runs until a signal ends it.
-pub fn daemon(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
+pub fn daemon(command: &Command) -> Result<ExitCode, Fatal> {
+    let options = &command.options;
     // Before anything is opened: descriptors that were handed over go by their numbers.
     let given = activation::take(&options.socket.socket)?;
-    options.run(given, || false, Load::default(), None)
+    let switch = command.kernel_requests.then(|| Switch::beside(&options.socket.socket)).transpose()?;
+    options.run(given, || false, Load::default(), Config { switch, ..Config::default() })
 }
 
 /// Serves until nothing is left, unless somebody does. `addonce-load` and `addonce load` start it where no daemon listens. Many may do so
@@ -98,7 +111,8 @@ pub fn serve(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
         synthetic: Some(variable("SYNTH_UUID").is_some()),
     };
     let is_needless = || listener::is_open(&options.socket.socket);
-    options.run(Given::default(), is_needless, starter, Some(LINGER))
+    let config = Config { linger: Some(LINGER), ..Config::default() };
+    options.run(Given::default(), is_needless, starter, config)
 }
 
 /// Scans and follows.
@@ -135,7 +149,7 @@ impl DaemonOptions {
         given: Given,
         is_needless: impl Fn() -> bool,
         starter: Load,
-        linger: Option<Duration>,
+        config: Config,
     ) -> Result<ExitCode, Fatal> {
         let (load, path) = (&self.load, &self.socket.socket);
         // Everybody may read what is published beside the socket, and nobody else may put anything there.
@@ -153,7 +167,8 @@ impl DaemonOptions {
             presumed: starter.seqnum.zip(newest),
             starter: Some(starter).filter(|starter| !starter.alias.is_empty()),
             control: Some((Listener::new(given.control, path, lock)?, bounds)),
-            linger,
+            linger: config.linger,
+            switch: config.switch,
             ..load.config(loader, Some(netlink))
         };
         let daemon = Daemon::new(resolver, config)?;

@@ -14,7 +14,10 @@ use super::query::{list, show, text};
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, Tree};
-use crate::once::{Candidate, InitState, Mode, Modules, Plan, Verdict, Work};
+use crate::once::{
+    Candidate, InitState, Limits, Modules, Origin, Plan, Request, Status, Time, Verdict, Work,
+};
+use crate::replay::{Replayed, Simulation};
 use crate::uevent::sysfs::modaliases;
 
 /// Show what a modalias, a module's name or a device below /sys resolves to and, for each module, the steps that
@@ -41,8 +44,9 @@ impl Command {
         };
         let candidates = resolver.resolve(&alias).into_iter();
         let modules: Vec<_> = candidates.map(|candidate| explain(&mut resolver, candidate)).collect();
-        let alias = escape(&alias);
-        show(self.json, &json!({ "alias": alias, "modules": modules }), |_| page(&alias, &modules))?;
+        let (kernel, alias) = (kernels(resolver, &alias)?, escape(&alias));
+        let told = json!({ "alias": alias, "modules": modules, "kernel": kernel });
+        show(self.json, &told, |_| page(&alias, &modules, &kernel))?;
         Ok(if modules.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
@@ -70,8 +74,7 @@ fn explain(resolver: &mut Resolver, candidate: Candidate) -> Value {
     let verdict = match verdict {
         Verdict::Builtin => "builtin",
         Verdict::Blacklisted => "blacklisted",
-        Verdict::Load if policy.mode == Mode::Never => "ruled_out",
-        Verdict::Load if unless.is_some_and(|path| resolver.exists(path)) => "ruled_out",
+        Verdict::Load if policy.rules_out(|path| resolver.exists(path)) => "ruled_out",
         Verdict::Load => "load",
     };
     let steps: Vec<_> = plans.iter().filter_map(step).collect();
@@ -82,6 +85,26 @@ fn explain(resolver: &mut Resolver, candidate: Candidate) -> Value {
         "live": is_live,
         "unless": unless,
         "plan": steps,
+    })
+}
+
+/// What a request of the kernel's own for this would come to, with `addonce daemon --kernel-requests` and nothing live.
+fn kernels(resolver: Resolver, alias: &[u8]) -> Result<String, Fatal> {
+    let mut simulation =
+        Simulation::new(Replayed::new(resolver, "").map_err(Fatal::System)?, Limits::default());
+    simulation.ask(Request { alias, origin: Origin::Kernel, client: Some(0) });
+    simulation.pass(Time::ZERO);
+    let Some((_, answers)) = simulation.answers.pop() else {
+        return Ok("is left to modprobe: an install command takes part, or there is no file".into());
+    };
+    let are = |wanted| answers.iter().filter(move |(_, status)| *status == wanted).map(|(name, _)| &**name);
+    let loaded = are(Status::Live).collect::<Vec<_>>().join(" ");
+    Ok(match are(Status::RuledOut).count() {
+        _ if answers.is_empty() => "fails: there is no module".into(),
+        ruled_out if ruled_out == answers.len() => "is refused: hwdb rules it out".into(),
+        _ if !loaded.is_empty() => format!("loads {loaded}"),
+        _ if answers.iter().any(|(_, status)| matches!(status, Status::Failed { .. })) => "fails".into(),
+        _ => "succeeds, and loads nothing".into(),
     })
 }
 
@@ -97,7 +120,7 @@ fn step(plan: &Plan) -> Option<String> {
     }
 }
 
-fn page(alias: &str, modules: &[Value]) -> String {
+fn page(alias: &str, modules: &[Value], kernel: &str) -> String {
     let mut page = match modules.len() {
         0 => format!("{alias}: no module\n"),
         1 => format!("{alias}: 1 module\n"),
@@ -121,7 +144,7 @@ fn page(alias: &str, modules: &[Value]) -> String {
         }
         list(module, "/plan").iter().for_each(|step| page += &line(text(step, "")));
     }
-    page
+    page + &format!("a request of the kernel's own {kernel}\n")
 }
 
 /// A step, with a word on a file that is not there.

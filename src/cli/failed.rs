@@ -22,8 +22,12 @@ fn entry(failure: &Value) -> String {
     let [attempts, asked, devices] =
         [("/attempts", "attempt"), ("/asked", "request"), ("/devices", "device")]
             .map(|(place, thing)| count(number(failure, place), thing));
+    let kernel = match number(failure, "/by_kernel") {
+        0 => String::new(),
+        requests => format!(" and {} of the kernel's own", count(requests, "request")),
+    };
     format!(
-        "{}: {}{}\n    {attempts}, the last {} ago; {asked} since, {devices} in all, first for {}\n    {}\n",
+        "{}: {}{}\n    {attempts}, the last {} ago; {asked} since{kernel}, {devices} in all, first for {}\n    {}\n",
         text(failure, "/module"),
         text(failure, "/reason"),
         hint(text(failure, "/error"), text(failure, "/stage")),

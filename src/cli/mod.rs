@@ -42,7 +42,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Load each module that devices need once: those of udev's events, or without udev those of the kernel's and of /sys.
-    Daemon(daemon::DaemonOptions),
+    Daemon(daemon::Command),
     /// Do the daemon's work until nothing is left to do: what udev's program starts where no daemon listens.
     Serve(daemon::DaemonOptions),
     Scan(daemon::ScanOptions),
@@ -77,7 +77,7 @@ pub fn run() -> Result<ExitCode, Fatal> {
         return Ok(ExitCode::SUCCESS);
     }
     match cli.command {
-        Command::Daemon(options) => daemon::daemon(&options),
+        Command::Daemon(command) => daemon::daemon(&command),
         Command::Serve(options) => daemon::serve(&options),
         Command::Scan(options) => daemon::scan(&options),
         Command::Explain(command) => command.run(),

@@ -51,6 +51,7 @@ pub fn add_once(record: &AddOnce, dry_run: bool) -> Value {
         "first_seqnum": record.seqnums.0,
         "last_seqnum": record.seqnums.1,
         "asked": record.asked,
+        "by_kernel": record.by_kernel,
         "waited_us": record.waited.as_micros() as u64,
         "load_us": record.load.as_micros() as u64,
         "pulled_in_by": record.pulled_in_by.as_deref(),
@@ -73,6 +74,7 @@ pub fn line(ended: &Value) -> String {
     words.extend(given("stage"));
     words.extend(given("because_of"));
     words.push(format!("asked={}", number("asked")));
+    words.extend(Some(number("by_kernel")).filter(|&by| by > 0).map(|by| format!("by_kernel={by}")));
     words.push(format!("waited={} load={}", millis("waited_us"), millis("load_us")));
     words.extend(given("pulled_in_by"));
     words.push(format!("alias={}", head(text("modalias").unwrap_or_default(), 64)));
@@ -115,8 +117,9 @@ pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
     let backoff = until(failure.retry_at, now);
     value["module"] = json!(&**module);
     value["alias"] = json!(escape(&failure.alias));
-    value["attempts"] = json!(failure.attempts);
+    value["attempts"] = json!(failure.attempts + failure.for_kernel);
     value["asked"] = json!(asked);
+    value["by_kernel"] = json!(failure.requesters.kernel);
     value["devices"] = json!(devices);
     value["failed_ms_ago"] = json!(until(now, failure.failed_at));
     value["backoff_ms"] = json!(backoff);

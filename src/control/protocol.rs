@@ -52,6 +52,7 @@ pub enum Method {
     Settle {},
     Load(Load),
     Retry { modules: Option<Vec<String>> },
+    Autoload { name: String },
     Hold { uuid: Option<String> },
     Status {},
     Failures {},

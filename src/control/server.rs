@@ -26,7 +26,7 @@ const ACCEPTS: usize = 16;
 const MESSAGES: usize = 16;
 /// After accepting failed (too many open files, say) it is tried again so much later, or when a connection goes.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs.
+/// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs and modprobe.rs.
 const BEAT: Duration = Duration::from_secs(1);
 
 /// How a server is bounded.
@@ -268,13 +268,15 @@ impl Server {
         let (call, method) = Call::parse(&message);
         let reply = match method {
             // What changes what is loaded takes CAP_SYS_MODULE.
-            Ok(Method::Load(_) | Method::Retry { .. }) if !process::may_load(&connection.stream) => {
+            Ok(Method::Load(_) | Method::Retry { .. } | Method::Autoload { .. })
+                if !process::may_load(&connection.stream) =>
+            {
                 Some(Reply::error("PermissionDenied", json!({})))
             }
             Ok(method) => {
                 let mode = if call.more { ReplyMode::More } else { ReplyMode::Once };
                 connection.call = (!call.oneway).then_some(mode);
-                let is_accepted = call.more && matches!(method, Method::Load(_));
+                let is_accepted = call.more && matches!(method, Method::Load(_) | Method::Autoload { .. });
                 self.calls.push_back((connection.call.map(|_| client), method));
                 is_accepted.then(|| Reply::continued(json!({})))
             }

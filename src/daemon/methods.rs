@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::events::More;
 use super::history::History;
+use super::requests::Requests;
 use super::status::{self, StatusFile};
 use super::{Daemon, hold};
 use crate::control::protocol::{Load, Method, Reply};
@@ -23,14 +24,15 @@ pub(super) struct Clients {
     settling: Vec<ClientId>,
     /// The programs that wait for the end of the hold, or for the modules of their uevent.
     programs: Vec<ClientId>,
+    pub requests: Requests,
     history: History,
 }
 
 impl Clients {
     pub fn new(server: Server, now: Time) -> Self {
         let status_file = StatusFile::beside(&server.listener.path);
-        let (settling, programs, history) = Default::default();
-        Self { server, status_file, began: now, settling, programs, history }
+        let (settling, programs, requests, history) = Default::default();
+        Self { server, status_file, began: now, settling, programs, requests, history }
     }
 
     /// When there is something to do that no event tells of.
@@ -65,6 +67,7 @@ impl Daemon {
         while let Some(client) = clients.server.next_gone() {
             self.core.client_gone(client);
             clients.settling.retain(|&other| other != client);
+            clients.requests.gone(client);
             if let Some(at) = clients.programs.iter().position(|&other| other == client) {
                 clients.programs.swap_remove(at);
                 self.hold.iter_mut().for_each(|(hold, _)| hold.gone(client, now));
@@ -91,6 +94,10 @@ impl Daemon {
                 return self.core.retry(&mut self.resolver, client, &modules.unwrap_or_default(), now);
             }
             (_, None) => return,
+            (Method::Autoload { name }, Some(client)) => match self.autoload(client, &name, now) {
+                Ok(()) => return,
+                Err(parameter) => Reply::invalid_parameter(parameter),
+            },
             (Method::Settle {}, Some(client)) => return clients.settling.push(client),
             (Method::Hold { uuid }, Some(client)) => {
                 clients.programs.push(client);

@@ -12,8 +12,10 @@ pub mod hold;
 pub mod hold_file;
 pub mod loads;
 mod methods;
+pub mod modprobe;
 pub mod notify;
 pub mod outstanding;
+pub mod requests;
 mod shutdown;
 pub mod signals;
 pub mod state_file;
@@ -47,6 +49,7 @@ use hold::Hold;
 use hold_file::{HoldFile, KERNEL, trigger};
 use loads::Loads;
 use methods::Clients;
+use modprobe::Switch;
 use notify::Notifier;
 use shutdown::{Shutdown, UDEV_QUEUE};
 use state_file::StateFile;
@@ -78,6 +81,8 @@ pub struct Config {
     pub control: Option<(Listener, Bounds)>,
     /// Who performs loads.
     pub loader: Loader,
+    /// By which the kernel's own requests come to us, if they are to.
+    pub switch: Option<Switch>,
     /// How long loads that run are waited for once addonce is to stop.
     pub stop_timeout: Duration,
     /// The end, where no signal says so: nothing has been left to do, and nobody was connected, for this long.
@@ -97,6 +102,7 @@ pub struct Daemon {
     hold: Option<(Hold, HoldFile)>,
     state_file: Option<StateFile>,
     notifier: Notifier,
+    switch: Option<Switch>,
     shutdown: Shutdown,
     /// What is asked for at this time, should nobody have done so.
     starter: Option<(Load, Time)>,
@@ -116,6 +122,7 @@ impl Daemon {
             hold: None,
             state_file: None,
             notifier: Notifier::new(sd_notify::watchdog_enabled()),
+            switch: config.switch,
             shutdown: Shutdown::new(config.linger, config.stop_timeout),
             starter: config.starter.map(|load| (load, clock() + STARTER)),
         };
@@ -177,6 +184,9 @@ impl Daemon {
         self.keep_hold();
         // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
         self.notifier.say(&[NotifyState::Ready]);
+        if let Some(Err(why)) = self.switch.as_ref().map(Switch::set) {
+            log::warn!("the kernel's own requests are left to modprobe: {why}");
+        }
         loop {
             let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut occurred, timeout) {
@@ -285,7 +295,8 @@ impl Daemon {
     fn keep_hold(&mut self) -> More {
         let now = clock();
         let Some((hold, _)) = &mut self.hold else { return false };
-        hold.update(self.core.loads().map(|load| load.since).max(), now);
+        let held_for = self.core.loads().filter(|load| !load.for_kernel);
+        hold.update(held_for.map(|load| load.since).max(), now);
         let acted = self.act_for_hold();
         let Some((hold, _)) = &mut self.hold else { return false };
         let room = hold.room(now);
@@ -390,9 +401,17 @@ impl Daemon {
                     clients.iter_mut().for_each(|clients| clients.publish(&record, &ended, now));
                 }
                 (Action::Answer(client, given), Some(clients)) => {
-                    clients.reply(client, &answers(&given, dry_run, now), now);
+                    // Of a dry run nothing is there afterwards.
+                    let told = (!dry_run).then_some(&*given);
+                    let reply = clients.requests.reply(client, told, now);
+                    clients.reply(client, &reply.unwrap_or_else(|| answers(&given, dry_run, now)), now);
                 }
-                (Action::Answer(..), None) => {}
+                (Action::HandBack(client), Some(clients)) => {
+                    if let Some(reply) = clients.requests.reply(client, None, now) {
+                        clients.reply(client, &reply, now);
+                    }
+                }
+                (Action::Answer(..) | Action::HandBack(_), None) => {}
                 (Action::Disabled, _) => log::error!(
                     "kernel.modules_disabled is 1: this kernel loads no module until the next boot; nothing is attempted \
                      any more"
@@ -416,6 +435,8 @@ impl Daemon {
     /// to the next daemon, which the programs that wait for the end of the hold start if nobody else does: `hold` tells it that
     /// it has to ask udev again.
     fn stop(&mut self, signal: Signal) {
+        // First: who asks from now on is not to wait for us.
+        self.switch = None;
         log::info!("{signal}: stopping, {} loads are still running", self.loads.running().len());
         let waiting = self.core.loads().filter(|load| load.running.is_none());
         let waiting: Vec<&str> = waiting.map(|load| &**load.module).collect();

@@ -49,6 +49,7 @@ impl Daemon {
             "live": stats.live,
             "failed": stats.failed,
             "remembered": core.failures().count(),
+            "kernel": self.clients.as_ref().map(|clients| clients.requests.stats()),
             "uevents": {
                 "read": counters.kernel, "from_udev": counters.udev,
                 "strangers": counters.strangers,

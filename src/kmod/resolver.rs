@@ -5,7 +5,6 @@
 //! libkmod's order and its rule for install commands. A changed index, modprobe.d or hwdb is seen by the next
 //! [`Modules::refresh`], which replaces the libkmod context as a whole: plans are owned values, so loads in progress do not notice.
 
-use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -58,20 +57,6 @@ impl Resolver {
         let ctx = tree.context().map_err(Fatal::System)?;
         let (watch, causes) = Default::default();
         Ok(Self { tree, ctx, policies: Policies::open(), stamp, watch, causes })
-    }
-
-    /// What loading a module takes, in the order in which the scheduler comes by it when it does one thing at a time. Modules that
-    /// were `seen` are left out.
-    pub fn plans(&mut self, name: &Name, options: Option<&CString>, seen: &mut HashSet<Name>) -> Vec<Plan> {
-        if !seen.insert(name.clone()) {
-            return Vec::new();
-        }
-        let plan = self.plan(name, options);
-        let (before, after) = ([&*plan.deps, &plan.pre].concat(), plan.post.clone());
-        let mut plans: Vec<_> = before.iter().flat_map(|before| self.plans(before, None, seen)).collect();
-        plans.push(plan);
-        plans.extend(after.iter().flat_map(|after| self.plans(after, None, seen)));
-        plans
     }
 
     /// By which name the kernel will know a module, where its file has another one.

@@ -8,9 +8,12 @@
 //! 3. a module was unloaded since, and the error was one of conflict: attempt now;
 //! 4. the same device asks again, by another uevent: attempt when the backoff ends;
 //! 5. hardware appeared: as 4;
+//! 6. the kernel's `request_module()`: attempt now, but for a [window](Limits::WINDOW) after the last attempt;
 //! 7. anything else: a duplicate.
 //!
-//! (Rule 6 is the kernel's own, for `request_module()`.) Rule 1 needs a look at files, so the scheduler sees to it before it
+//! To all others an attempt that only the kernel asked for is none: who meets no other attempts.
+//!
+//! Rule 1 needs a look at files, so the scheduler sees to it before it
 //! calls [`Failure::decide`]. What failed because the kernel was short of memory is attempted at the end of each backoff, whether
 //! anybody asks or not.
 //!
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::Limits;
 use super::modules::{Cause, Name};
 use super::outcome::LoadError;
+use super::policy::Backoff;
 use super::request::{DeviceId, Kind, Requester, Time};
 
 /// A remembered failure.
@@ -37,6 +41,9 @@ pub struct Failure {
     pub cause: Cause,
     /// Attempts that failed in a row.
     pub attempts: u32,
+    /// Others that did, which only the kernel's own requests had made.
+    #[serde(default)]
+    pub for_kernel: u32,
     /// When the last of them failed.
     pub failed_at: Time,
     /// When the backoff ends.
@@ -68,6 +75,9 @@ pub struct Failure {
 pub struct Requesters {
     /// How many requests.
     pub requests: u64,
+    /// How many of the kernel's own beside these.
+    #[serde(default)]
+    pub kernel: u64,
     /// The devices, each with its last [mark](Requester::mark).
     devices: HashMap<DeviceId, u64>,
     /// The last of the requests: one may look twice, through two modules that depend on this one.
@@ -95,6 +105,13 @@ impl Failure {
         if admin || (conflict && unloads > self.unloads) {
             return Decision::Attempt;
         }
+        if by.kind == Kind::Kernel {
+            let is_over = now >= self.failed_at + self.window();
+            return if is_over { Decision::Attempt } else { Decision::Duplicate };
+        }
+        if self.attempts == 0 {
+            return Decision::Attempt;
+        }
         let accepted = match by.kind {
             Kind::Device { id, synthetic } => {
                 let again = |asked: &Requesters| asked.devices.get(&id).map(|mark| *mark != by.mark);
@@ -103,7 +120,7 @@ impl Failure {
                     || self.pending.as_ref().and_then(again) == Some(true)
             }
             Kind::Retry { asked } => asked && !self.elsewhere && self.retry_at <= now,
-            Kind::Admin | Kind::Scan => false,
+            Kind::Admin | Kind::Kernel | Kind::Scan => false,
         };
         if !accepted && self.pending.is_none() {
             Decision::Duplicate
@@ -114,10 +131,19 @@ impl Failure {
         }
     }
 
+    /// How long it answers the kernel's own requests.
+    fn window(&self) -> Time {
+        match self.error.errno {
+            libc::EAGAIN | libc::ENOMEM | libc::EINTR | libc::EBUSY => Time::ZERO,
+            _ => Backoff { min: Limits::WINDOW.0, max: Limits::WINDOW.1 }.after(self.for_kernel),
+        }
+    }
+
     /// Remembers who asked, where that comes to no attempt now.
     pub(super) fn note(&mut self, by: Requester, decision: Decision) {
         match decision {
             Decision::Attempt => {}
+            Decision::Duplicate if by.kind == Kind::Kernel => self.requesters.add(by),
             Decision::RetryAt(_, accepted) => {
                 let pending = self.pending.get_or_insert_default();
                 pending.accepted |= accepted;
@@ -148,6 +174,10 @@ impl Requesters {
     }
 
     pub(super) fn add(&mut self, by: Requester) {
+        if by.kind == Kind::Kernel {
+            self.kernel += 1;
+            return;
+        }
         let mut heard = matches!(by.kind, Kind::Retry { .. }) || by.request <= self.last;
         if let Kind::Device { id, .. } = by.kind {
             let has_room = self.devices.len() < Limits::DEVICES;
@@ -174,17 +204,19 @@ impl Requesters {
 
     /// The same, while nobody has asked for the next attempt yet: who asked for this one asks again then.
     pub(super) fn unasked(&self) -> Self {
-        Self { requests: 0, accepted: false, ..self.clone() }
+        Self { requests: 0, kernel: 0, accepted: false, ..self.clone() }
     }
 
     /// Those of an attempt that `by` has made at a module that has failed. They are those for whom it was accepted. Where no
-    /// device that was triggered is behind it, with all others perhaps, those who asked before still ask again after it.
+    /// device that was triggered is behind it, with all others perhaps, those who asked before still ask again after it. The kernel's
+    /// has none of them.
     pub(super) fn of_attempt(by: Requester, failure: Option<&mut Failure>) -> Self {
         let before = |failure: &mut Failure| match (failure.pending.take(), by.kind) {
             (Some(pending), _) => pending,
             (None, Kind::Device { synthetic: true, .. }) => Self::default(),
             (None, _) => failure.requesters.unasked(),
         };
+        let failure = failure.filter(|_| by.kind != Kind::Kernel);
         let mut requesters = failure.map_or_else(Self::default, before);
         requesters.add(by);
         requesters

@@ -31,6 +31,9 @@ impl Limits {
     pub const PAUSE: Duration = Duration::from_millis(50);
     /// The least wait after a shortage, which is tried again without anybody asking, whatever hwdb says of the backoff.
     pub const SHORTAGE: Duration = Duration::from_secs(1);
+    /// So long after a failure the kernel's own requests are answered from memory: at first, doubled with each attempt that they
+    /// made, up to. Short, for what one user's request provokes is another's answer.
+    pub const WINDOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
     /// Devices remembered of each failure. When one asks again it is enough to know some: `udevadm trigger` has all ask.
     pub const DEVICES: usize = 1024;
     /// Names remembered of modules that were unloaded: more than anybody unloads by hand.

@@ -13,7 +13,7 @@ use super::failure::{Failure, Requesters};
 use super::limits::Limits;
 use super::modules::{Name, Plan};
 use super::outcome::{LoadError, Stage};
-use super::request::{Ask, Time};
+use super::request::{Ask, Kind, Time};
 
 /// Why a load waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,23 @@ pub(super) struct Loads {
 }
 
 impl Load {
+    /// Whether the kernel waits for it: the asker may be the init of a module that is being loaded, and has a slot.
+    pub fn is_urgent(&self) -> bool {
+        self.requesters.kernel > 0
+    }
+
+    /// One more asks for it. What only the kernel has asked for is from then on the load of who else does.
+    pub fn add(&mut self, ask: &Ask<'_>) {
+        if self.first.by.kind != Kind::Kernel || ask.by.kind == Kind::Kernel {
+            return self.requesters.add(ask.by);
+        }
+        let kernel = self.requesters.kernel;
+        self.requesters = Requesters::of_attempt(ask.by, self.before.as_deref_mut());
+        self.requesters.kernel = kernel;
+        let (options, after) = (self.first.options.take(), self.first.after.take());
+        self.first = Ask { options, after, ..ask.to_static() };
+    }
+
     /// When it counts as a job no more, and nobody waits for it for the order's sake.
     fn overtaken_at(&self) -> Time {
         match self.phase {
@@ -139,7 +156,26 @@ impl Loads {
         if load.blocked_by.iter().all(|(name, _)| name != on) {
             load.blocked_by.push((on.clone(), edge));
         }
+        if load.is_urgent() {
+            self.urge(waiter);
+        }
         Ok(())
+    }
+
+    /// The kernel waits for a load, and so for all that this waits for. What waits for the order of a device's modalias does so no
+    /// more: what it waits for may be who asks.
+    pub fn urge(&mut self, name: &Name) {
+        let Some(load) = self.loads.get_mut(name) else { return };
+        if load.first.by.kind != Kind::Kernel {
+            load.blocked_by.retain(|(_, edge)| *edge != Edge::Order);
+        }
+        load.requesters.kernel = load.requesters.kernel.max(1);
+        for (on, _) in load.blocked_by.clone() {
+            if self.get(&on).is_some_and(|load| !load.is_urgent()) {
+                self.urge(&on);
+            }
+        }
+        self.enqueue(name);
     }
 
     /// Ends all waits for a module. Returns who waited, and how.
@@ -189,18 +225,21 @@ impl Loads {
         rested.map(|load| load.plan.module.clone()).collect()
     }
 
-    /// The next load that waits for a slot, if one is free. It is in the queue no more: [`Loads::start`] it.
+    /// The next load that waits for a slot, if one is free, or that waits for none. It is in the queue no more: [`Loads::start`] it.
     pub fn next_queued(&mut self, now: Time) -> Option<Name> {
         if self.queue.is_empty() {
             return None;
         }
         let running = |load: &&Load| matches!(load.phase, Phase::Running(_));
-        let young = self.iter().filter(running).filter(|load| now < load.overtaken_at()).count();
+        let counts = |load: &&Load| !load.is_urgent() && now < load.overtaken_at();
+        let young = self.iter().filter(running).filter(counts).count();
         let jobs = self.limits.jobs.max(1);
-        if young >= jobs || self.iter().filter(running).count() >= self.limits.processes.max(jobs) {
+        if self.iter().filter(running).count() >= self.limits.processes.max(jobs) {
             return None;
         }
-        self.queue.pop_front()
+        let is_urgent = |name: &Name| self.get(name).is_some_and(Load::is_urgent);
+        let next = if young < jobs { Some(0) } else { self.queue.iter().position(is_urgent) };
+        self.queue.remove(next?)
     }
 
     /// A load that was queued runs from now on, unless there is something to wait for again.

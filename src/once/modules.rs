@@ -5,6 +5,7 @@
 //! [simulated](crate::replay). An implementation answers from what is true now, and it never fails: a module
 //! that cannot be planned is a [`Work::Missing`], an alias without modules an empty list.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,30 @@ pub trait Modules {
     /// The cause that [`Modules::plan`] gives, for less, as of the last [`Modules::refresh`] or later: for requests for a failed module.
     fn cause(&mut self, module: &Name, options: Option<&CString>) -> Cause {
         self.plan(module, options).cause
+    }
+
+    /// What loading a module takes with all it needs, in the order in which the scheduler comes by it when it does one thing at a
+    /// time. Modules that were `seen` are left out.
+    fn plans(&mut self, module: &Name, options: Option<&CString>, seen: &mut HashSet<Name>) -> Vec<Plan> {
+        if !seen.insert(module.clone()) {
+            return Vec::new();
+        }
+        let plan = self.plan(module, options);
+        let (before, after) = ([&*plan.deps, &plan.pre].concat(), plan.post.clone());
+        let mut plans: Vec<_> = before.iter().flat_map(|before| self.plans(before, None, seen)).collect();
+        plans.push(plan);
+        plans.extend(after.iter().flat_map(|after| self.plans(after, None, seen)));
+        plans
+    }
+
+    /// Whether modprobe is to load it where the kernel asks: an install command takes part, which may need more privileges than
+    /// ours, or there is neither that nor a file.
+    fn is_modprobes(&mut self, module: &Name, options: Option<&CString>) -> bool {
+        self.plans(module, options, &mut HashSet::new()).iter().any(|plan| match plan.work {
+            Work::Install { .. } => true,
+            Work::Missing => plan.module == *module,
+            _ => false,
+        })
     }
 
     /// What the kernel says of a module: `/sys/module/NAME/initstate`.

@@ -139,6 +139,8 @@ pub struct AddOnce {
     pub seqnums: (u64, u64),
     /// How many requests got this outcome.
     pub asked: u64,
+    /// Of these, the kernel's own.
+    pub by_kernel: u64,
     /// From the first request to the start of the load.
     pub waited: Duration,
     /// From the start of the load to its end; zero where nothing was attempted.

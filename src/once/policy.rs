@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Policy: what hwdb says of one module, and what that means. How it is written in hwdb is `kmod::hwdb`'s part.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// hwdb's word on one module.
@@ -13,6 +13,13 @@ pub struct Policy {
     pub unless: Option<PathBuf>,
     /// How long a failed module is left alone.
     pub backoff: Backoff,
+}
+
+impl Policy {
+    /// Whether it rules the module out, `exists` telling of the path that it names.
+    pub fn rules_out(&self, exists: impl FnOnce(&Path) -> bool) -> bool {
+        self.mode == Mode::Never || self.unless.as_deref().is_some_and(exists)
+    }
 }
 
 /// How requests for a module are taken.

@@ -47,6 +47,8 @@ pub enum Origin<'a> {
     },
     /// An administrator.
     Admin,
+    /// The kernel's request_module().
+    Kernel,
 }
 
 /// Who makes a request, as far as the rules care.
@@ -62,6 +64,7 @@ pub(super) struct Requester {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Admin,
+    Kernel,
     Device {
         id: DeviceId,
         synthetic: bool,
@@ -100,7 +103,7 @@ impl<'a> Origin<'a> {
     pub fn devpath(&self) -> Option<&'a [u8]> {
         match self {
             Origin::Uevent { devpath, .. } | Origin::Scan { devpath } => Some(devpath),
-            Origin::Admin => None,
+            Origin::Admin | Origin::Kernel => None,
         }
     }
 
@@ -125,6 +128,7 @@ impl Requester {
             }
             Origin::Scan { .. } => Kind::Scan,
             Origin::Admin => Kind::Admin,
+            Origin::Kernel => Kind::Kernel,
         };
         // No kernel counts so far that a request's own number, from the other end, could be a uevent's.
         let mark = if origin.seqnum() == 0 { !request } else { origin.seqnum() };
@@ -137,6 +141,11 @@ impl<'a> Ask<'a> {
         let (devpath, seqnum) = (origin.devpath().map(Cow::Borrowed), origin.seqnum());
         let (options, always, pulled_in_by, after) = Default::default();
         Self { by, alias: Cow::Borrowed(alias), devpath, seqnum, options, always, pulled_in_by, after }
+    }
+
+    /// Whether the counters of requests have it: it names the module, and is not the kernel's, which are counted apart.
+    pub fn counts(&self) -> bool {
+        self.pulled_in_by.is_none() && self.by.kind != Kind::Kernel
     }
 
     /// The same request, for a module that `name` needs.

@@ -6,6 +6,7 @@
 //! which first has its dependencies loaded in the same way. `finish` ends a load and tells everybody who waits for it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub enum Action {
     Publish(AddOnce),
     /// Answer a client: it will not be answered again.
     Answer(ClientId, Vec<Answer>),
+    /// The same, for the kernel's own request: it is modprobe's to perform.
+    HandBack(ClientId),
     /// Say, once, that this kernel loads no module any more: `kernel.modules_disabled` is 1.
     Disabled,
 }
@@ -81,8 +84,9 @@ pub(super) enum State {
 pub struct Scheduler {
     pub(super) states: HashMap<Name, State>,
     loads: Loads,
-    /// What the aliases asked for last resolve to, so that a storm of one costs one lookup.
-    aliases: LruCache<Box<[u8]>, Rc<[Candidate]>>,
+    /// What the aliases asked for last resolve to, so that a storm of one costs one lookup: those of devices and administrators; and
+    /// apart from them, for anybody may have the kernel ask for anything, the last of the kernel's.
+    aliases: [Aliases; 2],
     /// Clients that wait until all their modules are known.
     waiters: Vec<Waiter>,
     actions: VecDeque<Action>,
@@ -97,6 +101,8 @@ pub struct Scheduler {
     /// How often what outlives the process has changed.
     pub changes: u64,
 }
+
+type Aliases = LruCache<Box<[u8]>, Rc<[Candidate]>>;
 
 /// A client that waits.
 #[derive(Debug)]
@@ -118,6 +124,8 @@ pub struct Loading<'a> {
     pub running: Option<Time>,
     /// Since when it waits for somebody else's load of the module, if it does.
     pub coming: Option<Time>,
+    /// Only the kernel has asked for it.
+    pub for_kernel: bool,
 }
 
 impl Scheduler {
@@ -126,7 +134,7 @@ impl Scheduler {
         Self {
             states: HashMap::default(),
             loads: Loads::new(limits),
-            aliases: LruCache::new(limits.aliases),
+            aliases: [limits.aliases, NonZeroUsize::MIN].map(LruCache::new),
             waiters: Vec::new(),
             actions: VecDeque::new(),
             stats: Stats::default(),
@@ -146,15 +154,20 @@ impl Scheduler {
     /// Somebody wants the modules of an alias.
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
         let by = self.requester(&request.origin);
-        let cached = self.aliases.get(request.alias).cloned();
-        let live = by.kind != Kind::Admin && cached.as_deref().is_some_and(|alias| self.all_live(alias));
+        let is_kernel = by.kind == Kind::Kernel;
+        let cached = self.aliases[usize::from(is_kernel)].get(request.alias).cloned();
+        let looks = matches!(by.kind, Kind::Admin | Kind::Kernel);
+        let live = !looks && cached.as_deref().is_some_and(|alias| self.all_live(alias));
         // Every other answer may have become another one.
         let changed = !live && self.refresh(modules);
         let candidates = match cached.filter(|_| !changed) {
             Some(candidates) => candidates,
-            None => self.resolve(modules, request.alias),
+            None => self.resolve(modules, request.alias, is_kernel),
         };
-        self.stats.no_module += u64::from(candidates.is_empty());
+        if is_kernel && self.is_modprobes(modules, &candidates) {
+            return self.actions.extend(request.client.map(Action::HandBack));
+        }
+        self.stats.no_module += u64::from(candidates.is_empty() && !is_kernel);
         let before = self.stats;
         let mut ask = Ask::new(by, request.alias, &request.origin);
         let mut answers = Vec::new();
@@ -196,7 +209,7 @@ impl Scheduler {
                 answers.push((name.clone(), self.want(modules, name, &ask, now)));
                 continue;
             }
-            let candidates = self.resolve(modules, name.as_bytes());
+            let candidates = self.resolve(modules, name.as_bytes(), false);
             if candidates.is_empty() {
                 answers.push((name.as_str().into(), Status::Unknown));
             }
@@ -320,6 +333,7 @@ impl Scheduler {
             since: load.since,
             running: if let Phase::Running(since) = load.phase { Some(since) } else { None },
             coming: matches!(load.phase, Phase::Coming(..)).then_some(load.since),
+            for_kernel: load.first.by.kind == Kind::Kernel,
         })
     }
 
@@ -335,7 +349,7 @@ impl Scheduler {
     /// The next request's number, and who makes it.
     fn requester(&mut self, origin: &Origin<'_>) -> Requester {
         self.requests += 1;
-        self.stats.requests += 1;
+        self.stats.requests += u64::from(!matches!(origin, Origin::Kernel));
         self.stats.by_hand += u64::from(matches!(origin, Origin::Admin));
         Requester::new(self.requests, origin)
     }
@@ -344,14 +358,15 @@ impl Scheduler {
     fn refresh(&mut self, modules: &mut dyn Modules) -> bool {
         let changed = modules.refresh();
         if changed {
-            self.aliases.clear();
+            self.aliases.iter_mut().for_each(LruCache::clear);
         }
         changed
     }
 
     /// What an alias resolves to; looked up if it is not cached. "No module" is remembered, too.
-    fn resolve(&mut self, modules: &mut dyn Modules, alias: &[u8]) -> Rc<[Candidate]> {
-        self.aliases.get_or_insert(alias.into(), || modules.resolve(alias).into()).clone()
+    fn resolve(&mut self, modules: &mut dyn Modules, alias: &[u8], is_kernel: bool) -> Rc<[Candidate]> {
+        let aliases = &mut self.aliases[usize::from(is_kernel)];
+        aliases.get_or_insert(alias.into(), || modules.resolve(alias).into()).clone()
     }
 
     /// Whether all modules of an alias are live, and there are some.
@@ -359,6 +374,18 @@ impl Scheduler {
         let live =
             |candidate: &Candidate| candidate.verdict == Verdict::Builtin || self.is_live(&candidate.module);
         !candidates.is_empty() && candidates.iter().all(live)
+    }
+
+    /// Whether modprobe is to load the modules of an alias that the kernel asks for. It does not know of policy.
+    fn is_modprobes(&self, modules: &mut dyn Modules, candidates: &[Candidate]) -> bool {
+        let is_modprobes = |modules: &mut dyn Modules, candidate: &Candidate| {
+            let Candidate { module, verdict, options, .. } = candidate;
+            // Where the kernel waits for a load, that was looked at.
+            let is_known = self.is_live(module) || self.loads.get(module).is_some_and(Load::is_urgent);
+            *verdict != Verdict::Builtin && !is_known && modules.is_modprobes(module, options.as_deref())
+        };
+        candidates.iter().any(|candidate| is_modprobes(modules, candidate))
+            && !candidates.iter().any(|candidate| candidate.policy.rules_out(|path| modules.exists(path)))
     }
 
     /// Somebody wants one module of an alias, if that is to be loaded at all.
@@ -374,20 +401,21 @@ impl Scheduler {
             return Status::Builtin;
         }
         if self.is_live(module) {
-            self.stats.duplicates_live += 1;
+            self.stats.duplicates_live += u64::from(ask.counts());
             return Status::Live;
         }
         if ask.by.kind == Kind::Scan && self.unloaded.contains(module) {
             return Status::RuledOut;
         }
-        // As with modprobe: an administrator who names the module itself means it, and so does what was promised to him.
-        let meant = matches!(ask.by.kind, Kind::Admin | Kind::Retry { .. }) && is_name(&ask.alias, module);
+        // As with modprobe: an administrator who names the module itself means it, and so does what was promised to him. To the kernel
+        // policy applies all the same.
+        let is_named = is_name(&ask.alias, module);
+        let meant = is_named && matches!(ask.by.kind, Kind::Admin | Kind::Retry { .. });
         if !meant {
-            if *verdict == Verdict::Blacklisted {
+            if *verdict == Verdict::Blacklisted && !(ask.by.kind == Kind::Kernel && is_named) {
                 return Status::Blacklisted;
             }
-            let mut excluded = || policy.unless.as_deref().is_some_and(|path| modules.exists(path));
-            if policy.mode == Mode::Never || excluded() {
+            if policy.rules_out(|path| modules.exists(path)) {
                 return Status::RuledOut;
             }
         }
@@ -396,7 +424,7 @@ impl Scheduler {
     }
 
     fn want(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {
-        let named = u64::from(ask.pulled_in_by.is_none());
+        let named = u64::from(ask.counts());
         match self.states.get(name) {
             Some(State::Live) => {
                 self.stats.duplicates_live += named;
@@ -446,7 +474,7 @@ impl Scheduler {
             decision
         };
         failure.note(ask.by, decision);
-        let named = u64::from(ask.pulled_in_by.is_none());
+        let named = u64::from(ask.counts());
         match decision {
             Decision::Attempt => return None,
             Decision::RetryAt(..) => self.stats.deferred += named,
@@ -455,7 +483,7 @@ impl Scheduler {
         }
         let retry_at = if let Decision::RetryAt(at, _) = decision { Some(at) } else { None };
         let (status, needs) = (Status::of(failure, retry_at), failure.needs.clone());
-        self.asked_for_all(&needs, ask.by);
+        self.asked_for_all(name, &needs, ask);
         Some(status)
     }
 
@@ -480,23 +508,26 @@ impl Scheduler {
 
     fn join(&mut self, name: &Name, ask: &Ask<'_>) {
         let Some(load) = self.loads.get_mut(name) else { return };
-        load.requesters.add(ask.by);
+        load.add(ask);
+        if ask.by.kind == Kind::Kernel {
+            return self.loads.urge(name);
+        }
         if ask.seqnum != 0 {
             let (first, last) = load.seqnums;
             load.seqnums =
                 (if first == 0 { ask.seqnum } else { first.min(ask.seqnum) }, last.max(ask.seqnum));
         }
         let plan = load.plan.clone();
-        self.asked_for_all(&plan.deps, ask.by);
+        self.asked_for_all(name, &plan.deps, ask);
     }
 
     /// Who asks for a module asks for all that it needs, also where that goes no further than the first of it that fails.
-    fn asked_for_all(&mut self, needs: &[Name], by: Requester) {
+    fn asked_for_all(&mut self, name: &Name, needs: &[Name], ask: &Ask<'_>) {
         for needed in needs {
             if let Some(load) = self.loads.get_mut(needed) {
-                load.requesters.add(by);
+                load.add(&ask.needed_by(name));
             } else if let Some(failure) = self.states.get_mut(needed).and_then(State::failure) {
-                failure.pending.as_mut().unwrap_or(&mut failure.requesters).meet(by);
+                failure.pending.as_mut().unwrap_or(&mut failure.requesters).meet(ask.by);
             }
         }
     }
@@ -536,7 +567,7 @@ impl Scheduler {
         if !elsewhere {
             self.plan(modules, name, now);
         }
-        self.asked_for_all(&plan.deps, ask.by);
+        self.asked_for_all(name, &plan.deps, ask);
         self.status(name)
     }
 
@@ -669,7 +700,7 @@ impl Scheduler {
         // What it comes to for others.
         let told = error.clone().filter(|_| !elsewhere);
         self.publish(&load, &told.clone().map_or(Outcome::Live, Outcome::Failed), now);
-        let (plan, first) = (load.plan.clone(), load.first.clone());
+        let (plan, first, is_urgent) = (load.plan.clone(), load.first.clone(), load.is_urgent());
         match error {
             None => self.became_live(name),
             Some(error) if error.stage == Stage::Disabled => drop(self.states.remove(name)),
@@ -679,7 +710,7 @@ impl Scheduler {
             for soft in &plan.post {
                 self.want(modules, soft, &first.needed_by(name), now);
             }
-            self.wait_for_soft(name, &plan);
+            self.wait_for_soft(name, &plan, is_urgent);
         }
         self.answer();
         for (waiter, edge) in self.loads.unblock(name) {
@@ -697,8 +728,8 @@ impl Scheduler {
     }
 
     /// Who waits for a module waits for its soft dependencies, too: for those after it, and for one before it that the order of
-    /// others came before.
-    fn wait_for_soft(&mut self, name: &Name, plan: &Plan) {
+    /// others came before. If the kernel does, they are urgent, too.
+    fn wait_for_soft(&mut self, name: &Name, plan: &Plan, is_urgent: bool) {
         let is_loading = |soft: &&Name| matches!(self.states.get(*soft), Some(State::Loading));
         let loading: Vec<Name> = plan.pre.iter().chain(&plan.post).filter(is_loading).cloned().collect();
         for waiter in &mut self.waiters {
@@ -706,6 +737,7 @@ impl Scheduler {
                 waiter.soft.extend_from_slice(&loading);
             }
         }
+        loading.iter().filter(|_| is_urgent).for_each(|soft| self.loads.urge(soft));
     }
 
     fn publish(&mut self, load: &Load, outcome: &Outcome, now: Time) {
@@ -724,7 +756,8 @@ impl Scheduler {
             alias: (*load.first.alias).into(),
             devpath: load.first.devpath.as_deref().map(Into::into),
             seqnums: load.seqnums,
-            asked: load.requesters.requests,
+            asked: load.requesters.requests + load.requesters.kernel,
+            by_kernel: load.requesters.kernel,
             waited: started.saturating_sub(load.since),
             load: now.saturating_sub(started),
             pulled_in_by: load.first.pulled_in_by.clone(),
@@ -760,20 +793,16 @@ impl Scheduler {
         let is_retry = matches!(first.by.kind, Kind::Retry { .. });
         let pulled_in = first.pulled_in_by.is_some()
             || is_retry && before.as_ref().is_some_and(|failure| failure.pulled_in);
-        let before = before.filter(|failure| failure.cause == plan.cause);
-        let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
-        let shortage = error.is_shortage();
-        let wait =
-            plan.policy.backoff.after(attempts).max(if shortage { Limits::SHORTAGE } else { Time::ZERO });
-        let mut pending = requesters.unasked();
-        pending.accepted = retries_with_dependency && !shortage;
-        let failure = Failure {
+        let same = before.as_ref().filter(|failure| failure.cause == plan.cause);
+        let (attempts, for_kernel) = same.map_or((0, 0), |failure| (failure.attempts, failure.for_kernel));
+        let mut failure = Failure {
             error,
             cause: plan.cause,
             attempts,
+            for_kernel,
             failed_at: now,
-            retry_at: now + wait,
-            pending: (retries_with_dependency || shortage).then_some(pending),
+            retry_at: now,
+            pending: None,
             requesters,
             needs: plan.deps.clone(),
             alias: first.alias.into_owned().into(),
@@ -783,6 +812,24 @@ impl Scheduler {
             elsewhere,
             verified: true,
         };
+        if first.by.kind == Kind::Kernel {
+            failure.for_kernel = for_kernel.saturating_add(1);
+            // Who else has asked asks again as if nothing had happened.
+            if let Some(before) = before {
+                (failure.retry_at, failure.pending) = (before.retry_at.max(now), before.pending);
+                (failure.alias, failure.pulled_in) = (before.alias, before.pulled_in);
+                let met = std::mem::replace(&mut failure.requesters, before.requesters);
+                failure.requesters.kernel = met.kernel;
+            }
+        } else {
+            let shortage = failure.error.is_shortage();
+            failure.attempts = attempts.saturating_add(1);
+            let wait = plan.policy.backoff.after(failure.attempts);
+            failure.retry_at = now + wait.max(if shortage { Limits::SHORTAGE } else { Time::ZERO });
+            let mut pending = failure.requesters.unasked();
+            pending.accepted = retries_with_dependency && !shortage;
+            failure.pending = (retries_with_dependency || shortage).then_some(pending);
+        }
         self.states.insert(plan.module.clone(), State::Failed(Box::new(failure)));
         if elsewhere {
             self.forget_dependents(&plan.module);

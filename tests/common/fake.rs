@@ -11,6 +11,7 @@
 //! slow         takes 2000                    # milliseconds
 //! fbdev        blacklisted
 //! pcspkr       builtin
+//! nfsd         installs                   # has an install command
 //! kvm          is live                       # already, before anybody asks
 //! foo_current  holds foo                     # the module in the file has another name
 //! ```
@@ -61,6 +62,7 @@ pub struct FakeModule {
     pub takes: Duration,
     pub blacklisted: bool,
     pub builtin: bool,
+    pub installs: bool,
     pub holds: Option<Name>,
     /// hwdb's word.
     pub policy: Arc<Policy>,
@@ -104,6 +106,7 @@ impl FakeModules {
             ("holds", [name]) => module.holds = Some(Name::from(*name)),
             ("blacklisted", []) => module.blacklisted = true,
             ("builtin", []) => module.builtin = true,
+            ("installs", []) => module.installs = true,
             ("is", ["live"]) => drop(self.live.insert(Name::from(*subject))),
             _ => return Err("no such statement".into()),
         }
@@ -185,6 +188,9 @@ impl Modules for FakeModules {
         let work = match module {
             None => Work::Missing,
             Some(FakeModule { builtin: true, .. }) => Work::Builtin,
+            Some(FakeModule { installs: true, .. }) => {
+                Work::Install { command: c"command".into(), options: CString::default() }
+            }
             Some(_) => {
                 let options = options.cloned().unwrap_or_default();
                 Work::Insert { file: format!("/{name}.ko").into(), options }

@@ -60,6 +60,9 @@ pub trait ByHand {
     /// A client asks; an administrator.
     fn client(&mut self, client: ClientId, name: &str);
 
+    /// The kernel asks, by its helper.
+    fn kernel(&mut self, client: ClientId, name: &str);
+
     /// Somebody loads a module by hand, and the kernel announces it.
     fn loaded_by_hand(&mut self, name: &str);
 
@@ -70,6 +73,10 @@ pub trait ByHand {
 impl ByHand for Simulation<FakeModules> {
     fn client(&mut self, client: ClientId, name: &str) {
         self.ask(Request { alias: name.as_bytes(), origin: Origin::Admin, client: Some(client) });
+    }
+
+    fn kernel(&mut self, client: ClientId, name: &str) {
+        self.ask(Request { alias: name.as_bytes(), origin: Origin::Kernel, client: Some(client) });
     }
 
     fn loaded_by_hand(&mut self, name: &str) {

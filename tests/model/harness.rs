@@ -81,8 +81,8 @@ pub struct Harness<'a> {
     clock: Clock,
     running: Vec<Running>,
     clients: BTreeMap<u64, Client>,
-    /// Aliases in the order of use: what a naive memo holds.
-    memo: VecDeque<String>,
+    /// Aliases in the order of use: what a naive memo holds; and what one of the kernel's requests does.
+    memo: [VecDeque<String>; 2],
     /// Modules that the kernel said exist, by another name.
     pub elsewhere: BTreeSet<Name>,
     disabled: usize,
@@ -112,7 +112,7 @@ impl<'a> Harness<'a> {
             clock,
             running: Vec::new(),
             clients: BTreeMap::new(),
-            memo: VecDeque::new(),
+            memo: Default::default(),
             elsewhere: BTreeSet::new(),
             disabled: 0,
             changed: false,
@@ -165,6 +165,10 @@ impl<'a> Harness<'a> {
                 let who = device.map_or(Who::Administrator, |(device, genuine)| Who::Device(device, genuine));
                 self.ask(&alias(self.world, a), who, Some(client));
             }
+            Step::Kernel(a) => {
+                let client = self.client();
+                self.ask(&alias(self.world, a), Who::Kernel, Some(client));
+            }
             Step::Retry => {
                 let client = self.client();
                 self.ledger.retry(self.now, &self.tree.fake.live);
@@ -212,8 +216,8 @@ impl<'a> Harness<'a> {
         let modules = self.tree.modules_of(alias);
         let direct: Vec<usize> = modules.iter().copied().filter(|&m| !self.is_ruled_out(m)).collect();
         // What a duplicate of live modules is told may be older than the index.
-        let fresh =
-            !self.changed || who == Who::Administrator || !self.memo.iter().any(|known| known == alias);
+        let looks = matches!(who, Who::Administrator | Who::Kernel);
+        let fresh = !self.changed || looks || !self.memo[0].iter().any(|known| known == alias);
         let direct = if fresh && !self.is_disabled() { direct } else { vec![] };
         if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
             client.wants = direct.clone();
@@ -225,6 +229,7 @@ impl<'a> Harness<'a> {
         let devpath = devpath.as_bytes();
         let origin = match who {
             Who::Administrator => Origin::Admin,
+            Who::Kernel => Origin::Kernel,
             Who::Device(_, genuine) => {
                 self.seqnum += 1;
                 Origin::Uevent { devpath, seqnum: self.seqnum, synthetic: !genuine }
@@ -233,7 +238,8 @@ impl<'a> Harness<'a> {
         };
         self.core.request(&mut self.tree, Request { alias: alias.as_bytes(), origin, client }, self.now);
         self.notice();
-        let (known, looked_up) = (self.remembered(alias), self.tree.resolves - resolves);
+        let known = self.remembered(alias, who == Who::Kernel);
+        let looked_up = self.tree.resolves - resolves;
         self.holds(Invariant::Bounds, looked_up == usize::from(!known), || {
             format!("{alias} was looked up {looked_up} times; a memo of its size knew it: {known}")
         });
@@ -281,7 +287,7 @@ impl<'a> Harness<'a> {
                 self.ledger.not_passed_on(number(name));
             }
         }
-        self.memo.clear();
+        self.memo = Default::default();
         (self.changed, self.tree.fake.changed, self.disabled) = (false, false, 0);
         self.believe_nothing();
         self.look();
@@ -371,6 +377,7 @@ impl<'a> Harness<'a> {
                 Action::Load(plan) => self.load(&plan),
                 Action::Publish(record) => self.published(&record),
                 Action::Answer(client, answers) => self.answered(client, answers),
+                Action::HandBack(client) => self.answered(client, Vec::new()),
                 Action::Disabled => {
                     self.disabled += 1;
                     let times = self.disabled;
@@ -394,7 +401,8 @@ impl<'a> Harness<'a> {
         let takes = fake.modules[name].takes;
         self.running.push(Running { name: name.clone(), since: now, until: now + takes });
         self.attempts.push((now, name.clone()));
-        let young = self.running.iter().filter(|running| now - running.since < OLD).count();
+        let young = self.running.iter().filter(|running| now - running.since < OLD);
+        let young = young.filter(|running| !self.ledger.kernel_waits_for(&running.name)).count();
         let (all, limits) = (self.running.len(), self.world.limits);
         let attempt = self.ledger.attempted(now, plan);
         let disabled = self.disabled > 0;
@@ -474,6 +482,7 @@ impl<'a> Harness<'a> {
         self.ledger.remembers(self.core.failures().map(|(name, _)| name));
         if self.core.is_settled() {
             self.calm = now;
+            self.ledger.settled();
             if self.core.next_deadline(now).is_none() {
                 self.ledger.calm();
             }
@@ -489,17 +498,18 @@ impl<'a> Harness<'a> {
     fn notice(&mut self) {
         if self.changed && !self.tree.fake.changed {
             self.changed = false;
-            self.memo.clear();
+            self.memo = Default::default();
         }
     }
 
     /// Whether a memo of this capacity knows an alias, and what it knows from now on.
-    fn remembered(&mut self, alias: &str) -> bool {
-        let place = self.memo.iter().position(|known| known == alias);
-        place.map(|place| self.memo.remove(place));
-        self.memo.push_back(alias.into());
-        if self.memo.len() > self.world.limits.aliases.get() {
-            self.memo.pop_front();
+    fn remembered(&mut self, alias: &str, is_kernel: bool) -> bool {
+        let memo = &mut self.memo[usize::from(is_kernel)];
+        let place = memo.iter().position(|known| known == alias);
+        place.map(|place| memo.remove(place));
+        memo.push_back(alias.into());
+        if memo.len() > if is_kernel { 1 } else { self.world.limits.aliases.get() } {
+            memo.pop_front();
         }
         place.is_some()
     }

@@ -19,6 +19,7 @@ use super::world::{World, name, number};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     Administrator,
+    Kernel,
     /// Its number, and whether it is genuine.
     Device(u8, bool),
     Scan(u8),
@@ -27,7 +28,7 @@ pub enum Who {
 impl Who {
     pub fn devpath(&self) -> String {
         match self {
-            Who::Administrator => String::new(),
+            Who::Administrator | Who::Kernel => String::new(),
             Who::Device(device, _) | Who::Scan(device) => format!("/devices/{device}"),
         }
     }
@@ -40,7 +41,9 @@ enum Reason {
     AtOnce,
     /// Rules 4 and 5: when the backoff ends.
     Later,
-    /// Rule 6: never; but a change of cause or an unload may let it.
+    /// Rule 6: at once, but for the window.
+    Kernel,
+    /// Rule 7: never; but a change of cause or an unload may let it.
     Asked,
 }
 
@@ -74,6 +77,15 @@ struct Seen {
     /// A scan has asked since the last attempt, before anybody was accepted. The next one may be begun by it, and is kept as such,
     /// though a device joins it while it waits for others.
     scanned: bool,
+    /// The kernel has asked since nothing was being loaded, and since the outcome that is remembered. That attempt may have been for it
+    /// alone, which to others is none: then all that is known of them is that they may attempt it.
+    kernel_waits: bool,
+    kernel_asked: bool,
+    perhaps_for_kernel: bool,
+    /// What it may have left as it was: an attempt that others are to get.
+    perhaps_pending: bool,
+    /// The last outcome was a shortage.
+    short: bool,
 }
 
 pub struct Ledger {
@@ -115,6 +127,7 @@ impl Ledger {
             let reason = match who {
                 _ if always => Reason::AtOnce,
                 Who::Administrator => Reason::AtOnce,
+                Who::Kernel => Reason::Kernel,
                 Who::Device(_, true) => Reason::Later,
                 Who::Device(_, false) | Who::Scan(_) if again => Reason::Later,
                 Who::Device(..) | Who::Scan(_) => Reason::Asked,
@@ -126,6 +139,7 @@ impl Ledger {
                     seen.asked[2].insert(device);
                 }
                 Who::Scan(_) => seen.scanned |= seen.accepted.is_none(),
+                Who::Kernel => (seen.kernel_waits, seen.kernel_asked) = (true, true),
                 Who::Administrator => {}
             }
         }
@@ -136,7 +150,7 @@ impl Ledger {
             let accepted = match who {
                 Who::Administrator | Who::Device(_, true) => true,
                 Who::Device(device, false) => again(device),
-                Who::Scan(_) => false,
+                Who::Scan(_) | Who::Kernel => false,
             };
             if accepted {
                 self.modules[module].accepted.get_or_insert(now);
@@ -220,7 +234,8 @@ impl Ledger {
         let scanned = std::mem::take(&mut seen.scanned);
         // A new device's attempt is kept, too; in doubt, any that may be one.
         let is_new = seen.reasons.contains(&Reason::Later);
-        seen.kept = nobodys || goes_on || scanned || is_new || seen.reasons.contains(&Reason::AtOnce);
+        let asks = is_new || seen.kernel_asked || seen.reasons.contains(&Reason::AtOnce);
+        seen.kept = nobodys || goes_on || scanned || asks;
         seen.accepted = None;
         if let Some((device, certain)) = hearing {
             seen.loading.insert(device);
@@ -283,6 +298,7 @@ impl Ledger {
         let seen = &mut self.modules[module];
         seen.accepted = None;
         seen.tries.clear();
+        let pending = seen.reasons.iter().any(|reason| matches!(reason, Reason::Later | Reason::AtOnce));
         if !seen.pulled_in {
             seen.reasons.clear();
         }
@@ -293,6 +309,14 @@ impl Ledger {
             false => seen.asked[1] = asked,
         }
         seen.counted = std::mem::take(&mut seen.loading);
+        let before = seen.in_a_row;
+        seen.perhaps_pending |= seen.short || pending;
+        seen.short = matches!(&record.outcome, Outcome::Failed(error) if error.errno == libc::EAGAIN);
+        seen.perhaps_for_kernel = match seen.pulled_in {
+            true => seen.perhaps_for_kernel | seen.kernel_asked,
+            false => std::mem::take(&mut seen.kernel_asked),
+        };
+        seen.perhaps_pending &= seen.perhaps_for_kernel;
         match &record.outcome {
             Outcome::Live => self.live(module),
             Outcome::Failed(error) => {
@@ -303,7 +327,11 @@ impl Ledger {
                 if root.is_none() {
                     seen.errnos.insert(error.errno);
                 }
-                seen.in_a_row = if root.is_some() { 0 } else { seen.in_a_row + 1 };
+                seen.in_a_row = match root {
+                    Some(_) => 0,
+                    None if seen.perhaps_for_kernel => before,
+                    None => before + 1,
+                };
                 seen.failed = Some((now, error.errno, root));
                 // Each new failure may evict any other one.
                 self.remembered.retain(|&other| other == module);
@@ -314,6 +342,16 @@ impl Ledger {
     /// What the core remembers as failed.
     pub fn remembers<'a>(&mut self, failures: impl Iterator<Item = &'a Name>) {
         self.remembered = failures.map(|name| number(name)).collect();
+    }
+
+    /// Whether the kernel may wait for a load.
+    pub fn kernel_waits_for(&self, module: &Name) -> bool {
+        self.modules[number(module)].kernel_waits
+    }
+
+    /// Nothing is being loaded.
+    pub fn settled(&mut self) {
+        self.modules.iter_mut().for_each(|seen| seen.kernel_waits = false);
     }
 
     /// Nothing is being loaded and nothing accepted: no request of the past has anything more to ask for.
@@ -373,6 +411,13 @@ impl Seen {
         let changed = self.cause != Some(plan.cause);
         if root.is_some() || changed || (conflict && self.unloaded) || self.reasons.contains(&Reason::AtOnce)
         {
+            return Ok(());
+        }
+        let has_no_window = matches!(errno, libc::EAGAIN | libc::EBUSY);
+        let is_over = has_no_window || now >= failed + Duration::from_secs(1);
+        let others = self.reasons.iter().any(|reason| *reason != Reason::Kernel);
+        let as_it_was = self.perhaps_for_kernel && (others || self.perhaps_pending);
+        if (self.reasons.contains(&Reason::Kernel) && is_over) || as_it_was {
             return Ok(());
         }
         let in_a_row = self.in_a_row.max(1);

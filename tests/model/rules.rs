@@ -9,6 +9,8 @@
 //! * the backoff starts anew with another cause;
 //! * index and configuration are looked at by every request but duplicates of live modules, when a load fails, and before
 //!   retries; causes by every request that meets a failure, and when a load fails;
+//! * an attempt that only the kernel asked for leaves failures as they were to all others, and to who has met no other it is none;
+//!   whoever joins it makes it theirs, as if he had begun it;
 //! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
 //! * what the kernel announces of a module is kept, whoever has asked for it;
 //! * EEXIST of a module that is not in /sys is a success to all who ask, and a failure as far as attempts go;
@@ -82,6 +84,8 @@ struct Module {
 }
 
 struct Load {
+    /// Only the kernel has asked for it.
+    for_kernel: bool,
     version: u64,
     tries: u32,
     /// The running try's end, or when the next one starts.
@@ -100,7 +104,10 @@ struct Failure {
     elsewhere: bool,
     errno: i32,
     version: u64,
+    /// Of those that others than the kernel asked for; and those for the kernel alone.
     in_a_row: u32,
+    for_kernel: u32,
+    failed_at: Duration,
     retry_at: Duration,
     unloads: u64,
     /// Devices that asked since this request ask again; and what it asked for.
@@ -162,6 +169,10 @@ impl Model {
                 self.clients += 1;
                 let who = device.map_or(Who::Administrator, |(device, genuine)| Who::Device(device, genuine));
                 self.ask(&alias(world, a), who, Some(self.clients));
+            }
+            Step::Kernel(a) => {
+                self.clients += 1;
+                self.ask(&alias(world, a), Who::Kernel, Some(self.clients));
             }
             Step::Retry => self.retry(),
             Step::Gone(back) => drop(self.waiters.remove(&self.clients.saturating_sub(back))),
@@ -255,11 +266,11 @@ impl Model {
         let live = |(m, _): &(usize, bool)| self.modules[*m].of.builtin || self.modules[*m].believed_live;
         let all_live =
             self.memo.get(alias).is_some_and(|modules| !modules.is_empty() && modules.iter().all(live));
-        if !all_live || who == Who::Administrator {
+        if !all_live || matches!(who, Who::Administrator | Who::Kernel) {
             self.compare_index();
         }
         let mut waiter = Waiter::default();
-        let modules = self.look_up(alias);
+        let modules = self.look_up(alias, who != Who::Kernel);
         let by = self.by(who);
         self.alias = alias.into();
         for (m, blacklisted) in modules {
@@ -300,13 +311,16 @@ impl Model {
         }
     }
 
-    fn look_up(&mut self, alias: &str) -> Vec<(usize, bool)> {
-        if !self.memo.contains_key(alias) {
+    fn look_up(&mut self, alias: &str, remembers: bool) -> Vec<(usize, bool)> {
+        if !remembers || !self.memo.contains_key(alias) {
             let modules = match alias.strip_prefix("x:") {
                 Some(alias) => self.aliases[alias.parse::<usize>().expect("a number")].clone(),
                 None => vec![number(alias)],
             };
             let found = modules.into_iter().map(|m| (m, self.modules[m].blacklisted)).collect::<Vec<_>>();
+            if !remembers {
+                return found;
+            }
             self.memo.insert(alias.into(), found);
         }
         self.memo[alias].clone()
@@ -330,7 +344,7 @@ impl Model {
             Some(Word::Live)
         } else if module.unloaded && matches!(by.who, Who::Scan(_)) {
             Some(Word::RuledOut)
-        } else if blacklisted && !meant {
+        } else if blacklisted && !meant && !(own && by.who == Who::Kernel) {
             Some(Word::Blacklisted)
         } else if ruled_out && !meant {
             Some(Word::RuledOut)
@@ -352,8 +366,14 @@ impl Model {
             _ => None,
         };
         let by = By { before, ..by };
-        if let Some(load) = &mut self.modules[m].load {
+        let module = &mut self.modules[m];
+        if let Some(mut load) = module.load.take() {
             load.clients.extend(client);
+            if load.for_kernel && by.who != Who::Kernel {
+                (load.for_kernel, load.since) = (false, module.since(Some(by), by.request));
+                load.alias.clone_from(&self.alias);
+            }
+            module.load = Some(load);
             return None;
         }
         let decision = self.decide(m, by);
@@ -389,11 +409,24 @@ impl Model {
         if unloads > failure.unloads && matches!(failure.errno, libc::EEXIST | libc::EBUSY | libc::ENODEV) {
             return Decision::Now;
         }
+        // 6: the kernel.
+        if who == Who::Kernel {
+            let window = match failure.errno {
+                libc::EAGAIN | libc::EBUSY => 0,
+                _ => [1, 1, 2, 4, 5][failure.for_kernel.min(4) as usize],
+            };
+            let is_over = now >= failure.failed_at + Duration::from_secs(window);
+            return if is_over { Decision::Now } else { Decision::Duplicate };
+        }
+        // To others an attempt for the kernel alone is none.
+        if failure.in_a_row == 0 {
+            return Decision::Now;
+        }
         // 4 and 5: the same device again, or a genuine one; or their attempt is due anyway.
         let accepted = match who {
             Who::Device(_, true) => true,
             Who::Device(_, false) => by.before.is_some_and(|before| before >= failure.since),
-            Who::Scan(_) | Who::Administrator => false,
+            Who::Scan(_) | Who::Administrator | Who::Kernel => false,
         };
         if accepted || failure.pending.is_some() {
             if now >= failure.retry_at {
@@ -402,7 +435,7 @@ impl Model {
             failure.pending.get_or_insert(by.request);
             return Decision::Later(failure.retry_at);
         }
-        // 6: a duplicate.
+        // 7: a duplicate.
         Decision::Duplicate
     }
 
@@ -413,21 +446,17 @@ impl Model {
             return Some(Word::Live);
         }
         module.unloaded = false;
-        // What was accepted begins with the first who asked for it. An attempt that no triggered device is behind leaves it as it was
-        // who asks again.
         let request = by.map_or(self.requests, |by| by.request);
-        let begun = |failure: &mut Failure| match by.map(|by| by.who) {
-            Some(Who::Device(_, false)) => failure.pending.take().unwrap_or(request),
-            _ => failure.pending.take().unwrap_or(failure.since),
-        };
-        let since = module.failure.as_mut().map_or(request, begun);
+        let for_kernel = by.is_some_and(|by| by.who == Who::Kernel);
+        let since = if for_kernel { request } else { module.since(by, request) };
         let alias = match (by, &module.failure) {
             (None, Some(failure)) => failure.alias.clone(),
             _ => self.alias.clone(),
         };
         let (version, clients) = (module.version, client.into_iter().collect());
+        let (loading_until, pausing_until) = (None, None);
         module.load =
-            Some(Load { version, tries: 0, loading_until: None, pausing_until: None, since, alias, clients });
+            Some(Load { for_kernel, version, tries: 0, loading_until, pausing_until, since, alias, clients });
         self.load(m);
         None
     }
@@ -469,22 +498,35 @@ impl Model {
             module.is_live();
             Word::Live
         } else {
-            let before = module.failure.take().filter(|failure| failure.version == load.version);
-            let in_a_row = before.map_or(0, |failure| failure.in_a_row) + 1;
+            let before = module.failure.take();
+            let same = before.as_ref().filter(|failure| failure.version == load.version);
+            let (others, for_kernel) = same.map_or((0, 0), |failure| (failure.in_a_row, failure.for_kernel));
+            let in_a_row = others + u32::from(!load.for_kernel);
             let (min, max) = module.of.backoff;
-            let backoff = Duration::from_secs((min << (in_a_row - 1).min(8)).min(max));
+            let backoff = Duration::from_secs((min << in_a_row.saturating_sub(1).min(8)).min(max));
+            let left = before.filter(|_| load.for_kernel);
+            let (retry_at, since, alias, pending) = match left {
+                // All is as it was for others.
+                Some(Failure { retry_at, since, alias, pending, .. }) => (retry_at, since, alias, pending),
+                None if load.for_kernel => (now, load.since, load.alias, None),
+                // A shortage passes by itself.
+                None => {
+                    (now + backoff, load.since, load.alias, (errno == libc::EAGAIN).then_some(load.since))
+                }
+            };
             module.failure = Some(Failure {
                 unverified: false,
                 elsewhere,
                 errno,
                 version: load.version,
                 in_a_row,
-                retry_at: now + backoff,
+                for_kernel: for_kernel + u32::from(load.for_kernel),
+                failed_at: now,
+                retry_at,
                 unloads,
-                since: load.since,
-                alias: load.alias,
-                // A shortage passes by itself.
-                pending: (errno == libc::EAGAIN).then_some(load.since),
+                since,
+                alias,
+                pending,
             });
             if elsewhere { Word::Live } else { Word::Failed(errno, None) }
         };
@@ -560,6 +602,16 @@ impl Model {
 impl Module {
     fn is_live(&mut self) {
         (self.believed_live, self.unloaded, self.failure) = (true, false, None);
+    }
+
+    /// What was accepted begins with the first who asked for it. An attempt that no triggered device is behind leaves it as it was
+    /// who asks again.
+    fn since(&mut self, by: Option<By>, request: u64) -> u64 {
+        let begun = |failure: &mut Failure| match by.map(|by| by.who) {
+            Some(Who::Device(_, false)) => failure.pending.take().unwrap_or(request),
+            _ => failure.pending.take().unwrap_or(failure.since),
+        };
+        self.failure.as_mut().map_or(request, begun)
     }
 
     fn next(&self) -> Option<Duration> {

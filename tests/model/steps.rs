@@ -28,6 +28,8 @@ pub enum Step {
         alias: usize,
         device: Option<(u8, bool)>,
     },
+    /// The kernel, by its helper.
+    Kernel(usize),
     Retry,
     /// So many clients back.
     Gone(u64),
@@ -86,6 +88,7 @@ fn step(flavour: Flavour) -> impl Strategy<Value = Step> {
         2 => any_alias().prop_map(|alias| Step::Client { alias, device: None }),
         2 => (any_alias(), device(), any::<bool>())
             .prop_map(|(alias, device, genuine)| Step::Client { alias, device: Some((device, genuine)) }),
+        3 => any_alias().prop_map(Step::Kernel),
         1 => Just(Step::Retry),
         1 => (0..3u64).prop_map(Step::Gone),
     ];
@@ -119,7 +122,7 @@ impl fmt::Debug for Case {
         write!(f, "{:?}", self.world)?;
         let mut clients = 0;
         for step in &self.steps {
-            clients += u64::from(matches!(step, Step::Client { .. } | Step::Retry));
+            clients += u64::from(matches!(step, Step::Client { .. } | Step::Kernel(_) | Step::Retry));
             writeln!(f, "{}", line(&self.world, *step, clients))?;
         }
         Ok(())
@@ -145,6 +148,7 @@ fn line(world: &World, step: Step, clients: u64) -> String {
              b\"/devices/{device}\", genuine: {genuine} }}) }});",
             alias(a)
         ),
+        Step::Kernel(a) => format!("s.kernel({clients}, \"{}\");", alias(a)),
         Step::Retry => format!("s.core.retry(&mut s.world, Some({clients}), &[], s.now());"),
         Step::Gone(back) => format!("s.core.client_gone({});", clients.saturating_sub(back)),
         Step::ByHand(m) => format!("s.loaded_by_hand(\"{}\"); // after what it needs", of(m)),

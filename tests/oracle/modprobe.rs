@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use addonce::kmod::Tree;
 
@@ -65,6 +65,23 @@ impl Modprobe {
         self.run(verb, &[OsStr::from_bytes(question).to_owned()])
     }
 
+    /// What it exits with where the kernel asks for each of these names and every load succeeds: a process each, two at a time.
+    pub fn exit_codes(&self, names: &[Vec<u8>]) -> Vec<Option<i32>> {
+        let (front, back) = names.split_at(names.len() / 2);
+        let codes = |half: &[Vec<u8>]| half.iter().map(|name| self.exit_code(name)).collect::<Vec<_>>();
+        std::thread::scope(|scope| {
+            let back = scope.spawn(|| codes(back));
+            [codes(front), back.join().expect("thread")].concat()
+        })
+    }
+
+    fn exit_code(&self, name: &[u8]) -> Option<i32> {
+        let mut command = self.command();
+        command.args(["-n", "-q", "--"]).arg(OsStr::from_bytes(name));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().expect("modprobe").code()
+    }
+
     fn batch(&self, verb: Verb, questions: &[Vec<u8>]) -> Vec<Vec<String>> {
         let names =
             questions.iter().flat_map(|q| [OsStr::from_bytes(q).to_owned(), MARK.into()]).collect::<Vec<_>>();
@@ -80,12 +97,17 @@ impl Modprobe {
         answers
     }
 
-    fn run(&self, verb: Verb, names: &[OsString]) -> Vec<String> {
+    fn command(&self) -> Command {
         let mut command = command("modprobe");
         command.env_remove("MODPROBE_OPTIONS").arg("-d").arg(&self.root).arg("-S").arg(&self.version);
         for place in self.config.iter().map(PathBuf::as_path).chain([self.mark.path()]) {
             command.arg("-C").arg(place);
         }
+        command
+    }
+
+    fn run(&self, verb: Verb, names: &[OsString]) -> Vec<String> {
+        let mut command = self.command();
         command.args(match verb {
             Verb::Resolve => &["-R"][..],
             Verb::Depends => &["-D"],

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! addonce-modprobe: what the kernel runs for request_module(), where kernel.modprobe names it.
+//!
+//! The kernel runs it as `-q -- NAME`. A module that is live is an answer; a daemon that runs is asked, and says what modprobe
+//! would exit with. Everything else, and any doubt, is the modprobe's that stood in kernel.modprobe before: it is executed with the
+//! same arguments. iptables and others come with arguments of their own.
+//!
+//! At most 50 of these run at a time in the whole system, and PID 1 may wait for one. So no daemon is started, none is waited for
+//! that gives no sign of life, and a supervisor's socket without a daemon behind it is left alone. There are no open descriptors;
+//! std opens /dev/null for the first three.
+//!
+//! Exit codes: 0 and 1, as modprobe · 127 no modprobe can be executed.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use addonce_load::wire::{reach, receive};
+use addonce_load::{MODPROBE, call, cannot_answer, json, lock, socket};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+/// The daemon's first reply comes within this time.
+const ACCEPT: Duration = Duration::from_secs(1);
+/// It says every second that it lives. When it has not for so long, it hangs.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Between two looks at whether somebody has stopped or ended it.
+const LOOK: Duration = Duration::from_millis(250);
+/// After this time modprobe waits, in the kernel, as it ever did.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The longest name of the kernel's: MODULE_NAME_LEN of linux/module.h, without the NUL.
+const LONGEST_NAME: usize = 55;
+/// The family of the socket by which the daemon is asked: where that is a module, asking asks for it.
+const OUR_SOCKET: &[u8] = b"net-pf-1";
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let socket = socket();
+    match name(&arguments).and_then(|name| if is_live(name) { Some(0) } else { ask(&socket, name) }) {
+        Some(code) => ExitCode::from(code),
+        None => execute(&socket, &arguments),
+    }
+}
+
+/// The name, where this is the kernel's request and one that can be asked.
+fn name(arguments: &[OsString]) -> Option<&[u8]> {
+    let [quiet, end, name] = arguments else { return None };
+    let name = name.as_bytes();
+    let fits = (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(&b'/') && name != OUR_SOCKET;
+    (quiet == "-q" && end == "--" && fits).then_some(name)
+}
+
+fn is_live(name: &[u8]) -> bool {
+    let name: Vec<u8> = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
+    let module = Path::new("/sys/module").join(std::ffi::OsStr::from_bytes(&name));
+    fs::read(module.join("initstate")).is_ok_and(|state| state == b"live\n")
+}
+
+/// What modprobe would exit with; none where there is no daemon, or it cannot say.
+fn ask(socket: &Path, name: &[u8]) -> Option<u8> {
+    // Who has the lock is a daemon, or is becoming one.
+    let is_held =
+        matches!(Flock::lock(lock(socket)?, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)));
+    if !is_held || cannot_answer(socket).is_some() {
+        return None;
+    }
+    let begin = Instant::now();
+    let (mut read, mut until) = (Vec::new(), begin + ACCEPT);
+    let mut stream = reach(socket, until).ok()?;
+    stream.write_all(&call("Autoload", &format!("\"name\":{}", json(name)))).ok()?;
+    loop {
+        let reply = match receive(&mut stream, &mut read, Some(until.min(Instant::now() + LOOK))) {
+            Ok(reply) => String::from_utf8(reply).ok()?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && cannot_answer(socket).is_none() => {
+                continue;
+            }
+            Err(_) => return None,
+        };
+        return match () {
+            () if reply.contains("\"continues\":true") => {
+                until = (Instant::now() + SILENCE).min(begin + LONGEST);
+                continue;
+            }
+            () if reply.contains("\"answer\":\"done\"") => Some(0),
+            () if reply.contains("\"answer\":\"failed\"") => Some(1),
+            () => None,
+        };
+    }
+}
+
+/// Becomes modprobe: the one that stood in kernel.modprobe before, if the daemon has left its name.
+fn execute(socket: &Path, arguments: &[OsString]) -> ExitCode {
+    let before = fs::read_link(socket.with_file_name("modprobe")).ok();
+    let ours = fs::canonicalize("/proc/self/exe").ok();
+    for program in before.into_iter().chain(MODPROBE.map(PathBuf::from)) {
+        // It goes by its own name; and what is a name of ours would come back here.
+        if ours.is_none() || fs::canonicalize(&program).ok() != ours {
+            let error = Command::new(&program).args(arguments).exec();
+            eprintln!("addonce-modprobe: {}: {error}", program.display());
+        }
+    }
+    ExitCode::from(127)
+}

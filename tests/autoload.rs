@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's own requests, from the daemon's side: the call of its helper, and the switch.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use addonce::control::client::Conversation;
+use addonce::daemon::modprobe::Switch;
+use addonce::daemon::requests::{Refusals, Requests};
+use addonce::once::{LoadError, Stage, Status};
+use common::fixture::Fixture;
+use common::flood::Flood;
+use common::namespace::alone;
+use common::proc::peak_memory;
+use common::running::{Running, addonce};
+use common::slow::Slow;
+use serde_json::json;
+
+/// What hostile names may cost above the idle daemon, in KiB.
+const MEMORY: u64 = 1024;
+
+#[test]
+fn a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_to_do() {
+    alone("a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_to_do", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&fixture.flags());
+        let mut client = Conversation::open(running.socket()).expect("a daemon");
+        client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
+        let begin = Instant::now();
+        for _ in 0..3 {
+            let reply = client.next(Some(Duration::from_secs(2))).expect("a sign of life");
+            assert_eq!(reply, json!({}));
+        }
+        assert!((900..2500).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
+        slow.let_go();
+        let mut reply = json!({});
+        while reply == json!({}) {
+            reply = client.next(None).expect("the answer");
+        }
+        assert_eq!(reply, json!({ "answer": "yours" }), "of a dry run nothing is there");
+        for name in ["fx-none", "fx_inst", "\\xff", &"x".repeat(56)] {
+            client.ask("Autoload", json!({ "name": name }), false).expect("asked");
+            assert_eq!(client.next(None).expect("the answer"), json!({ "answer": "yours" }), "{name}");
+        }
+        let status = running.settled();
+        assert_eq!((&status["requests"], &status["no_module"]), (&0.into(), &0.into()));
+        assert_eq!(status["kernel"]["requests"], 5);
+        assert_eq!(status["kernel"]["handed_back"], 5);
+    });
+}
+
+#[test]
+fn a_helper_that_has_gone_is_forgotten_and_its_load_goes_on() {
+    alone("a_helper_that_has_gone_is_forgotten_and_its_load_goes_on", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let mut running = Running::start(&fixture.flags());
+        let mut client = Conversation::open(running.socket()).expect("a daemon");
+        client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
+        client.next(None).expect("accepted");
+        slow.wait(&running);
+        drop(client);
+        slow.let_go();
+        running.wait_for("add_once fx_opt live dry_run asked=1 by_kernel=1 ");
+        assert_eq!(running.settled()["kernel"]["handed_back"], 0);
+    });
+}
+
+#[test]
+fn the_answer_is_that_of_the_last_module_which_policy_allows() {
+    let failed =
+        || Status::Failed { error: LoadError { errno: libc::ENODEV, stage: Stage::Insert }, retry_at: None };
+    let cases = [
+        (vec![], "failed"),
+        (vec![Status::Live], "done"),
+        (vec![failed(), Status::Builtin], "done"),
+        (vec![failed(), Status::Blacklisted], "done"),
+        (vec![Status::Live, failed()], "failed"),
+        (vec![Status::RuledOut], "failed"),
+        (vec![Status::Live, Status::RuledOut], "done"),
+        (vec![Status::RuledOut, failed(), Status::RuledOut], "failed"),
+    ];
+    for (statuses, expected) in cases {
+        let mut requests = Requests::default();
+        requests.ask(7, b"fs-x".to_vec());
+        let answers: Vec<_> = statuses.into_iter().map(|status| ("x".into(), status)).collect();
+        let reply = requests.reply(7, Some(&answers), Duration::ZERO).expect("it waits");
+        assert_eq!(reply.parameters["answer"], expected, "{answers:?}");
+        assert!(requests.reply(7, Some(&answers), Duration::ZERO).is_none(), "it was answered");
+    }
+}
+
+#[test]
+fn a_refused_name_is_logged_once_a_minute_and_64_names_at_the_most() {
+    let mut refusals = Refusals::default();
+    let at = Duration::from_secs;
+    assert!(refusals.is_news(b"fs-x", at(0)));
+    assert!(!refusals.is_news(b"fs-x", at(59)));
+    assert!(refusals.is_news(b"fs-x", at(60)));
+    let said = (0..1000).filter(|n: &u64| refusals.is_news(n.to_string().as_bytes(), at(61)));
+    assert_eq!(said.count(), 63);
+    assert!(refusals.is_news(b"another", at(121)));
+}
+
+/// A device asks a hundred times a second until it is over: how long each answer took, sorted.
+fn asks(socket: &Path, is_over: &AtomicBool) -> Vec<Duration> {
+    let mut device = Conversation::open(socket).expect("a daemon");
+    let mut took = Vec::new();
+    while !is_over.load(Ordering::Relaxed) || took.is_empty() {
+        let (begin, n) = (Instant::now(), took.len());
+        let parameters = json!({ "alias": "fxopt:1", "devpath": format!("/devices/{n}"), "seqnum": n + 1 });
+        device.ask("Load", parameters, false).expect("asked");
+        device.next(None).expect("an answer");
+        took.push(begin.elapsed());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    took.sort();
+    took
+}
+
+/// 10 000 names; ADDONCE_FLOOD=1000000 makes it a million, which takes minutes.
+#[test]
+fn hostile_names_cost_a_mebibyte_at_the_most_and_no_device_is_kept_waiting() {
+    alone("hostile_names_cost_a_mebibyte_at_the_most_and_no_device_is_kept_waiting", || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start_by(addonce(), "info", &fixture.flags());
+        let mut helper = Conversation::open(running.socket()).expect("a daemon");
+        let mut ask = |n: u64| {
+            let name = Flood::Hostile.modalias(n);
+            let name = addonce::escape::escape(&name[..name.len().min(55)]);
+            helper.ask("Autoload", json!({ "name": name }), false).expect("asked");
+            helper.next(None).expect("an answer");
+        };
+        // What is paid once.
+        (0..1000).for_each(&mut ask);
+        let idle = peak_memory(running.id());
+        let count = std::env::var("ADDONCE_FLOOD").map_or(10_000, |count| count.parse().expect("a number"));
+        let (is_over, socket) = (AtomicBool::new(false), running.socket().as_path());
+        let took = std::thread::scope(|scope| {
+            let device = scope.spawn(|| asks(socket, &is_over));
+            (1000..1000 + count).for_each(&mut ask);
+            is_over.store(true, Ordering::Relaxed);
+            device.join().expect("thread")
+        });
+        let peak = peak_memory(running.id());
+        let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+        println!("{count} names: {idle} KiB idle, {peak} KiB at the peak");
+        println!("{} devices meanwhile: answered within {median:?}, the slowest {slowest:?}", took.len());
+        assert!(peak - idle <= MEMORY, "{idle} KiB idle, {peak} KiB at the peak");
+        assert!(median < Duration::from_millis(10), "{median:?}");
+        let status = running.settled();
+        assert_eq!(status["kernel"]["requests"], 1000 + count);
+        assert_eq!(status["no_module"], 0);
+        assert!(running.stop().len() < 10, "hostile names are not worth a line");
+    });
+}
+
+/// A directory with a file in kernel.modprobe's place, a helper, and modprobes of several kinds.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(stands: &str) -> Self {
+        let place = Self(tempfile::tempdir().expect("tempdir"));
+        for name in ["helper", "modprobe", "another"] {
+            fs::write(place.path(name), "#!/bin/sh\n").expect("write");
+            fs::set_permissions(place.path(name), fs::Permissions::from_mode(0o755)).expect("chmod");
+        }
+        place.stand(stands);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// What a word in this directory means; others stand as they are.
+    fn stand(&self, stands: &str) {
+        let path = self.path(stands);
+        let text = if stands.is_empty() { String::new() } else { path.display().to_string() };
+        fs::write(self.path("sysctl"), text + "\n").expect("write");
+    }
+
+    fn stands(&self) -> String {
+        let text = fs::read_to_string(self.path("sysctl")).expect("read");
+        text.trim_end().rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
+    fn set(&self) -> Result<Switch, String> {
+        let [sysctl, helper, link] = ["sysctl", "helper", "link"].map(|name| self.path(name));
+        let switch = Switch { sysctl, helper, link };
+        switch.set().map(|()| switch)
+    }
+}
+
+#[test]
+fn the_helper_takes_modprobes_place_and_gives_it_back() {
+    let place = Place::new("modprobe");
+    let switch = place.set().expect("on");
+    assert_eq!(place.stands(), "helper");
+    assert_eq!(fs::read_link(place.path("link")).expect("a link"), place.path("modprobe"));
+    drop(switch);
+    assert_eq!(place.stands(), "modprobe");
+}
+
+#[test]
+fn what_is_no_modprobe_stays() {
+    for stands in ["", "another", "nothing"] {
+        let place = Place::new(stands);
+        let why = place.set().expect_err("it is left alone");
+        assert!(why.contains("is left alone"), "{why}");
+        assert_eq!(place.stands(), stands);
+    }
+    let place = Place::new("modprobe");
+    fs::set_permissions(place.path("modprobe"), fs::Permissions::from_mode(0o644)).expect("chmod");
+    assert!(place.set().is_err());
+    assert_eq!(place.stands(), "modprobe");
+}
+
+#[test]
+fn without_a_helper_that_can_run_nothing_is_set() {
+    let place = Place::new("modprobe");
+    fs::remove_file(place.path("helper")).expect("remove");
+    assert!(place.set().is_err());
+    assert_eq!(place.stands(), "modprobe");
+}
+
+#[test]
+fn what_a_killed_daemon_left_is_taken_over_and_given_back() {
+    let place = Place::new("modprobe");
+    std::mem::forget(place.set().expect("on"));
+    assert_eq!(place.stands(), "helper");
+    drop(place.set().expect("still on"));
+    assert_eq!(place.stands(), "modprobe");
+}
+
+#[test]
+fn what_somebody_else_has_set_meanwhile_stays() {
+    let place = Place::new("modprobe");
+    let switch = place.set().expect("on");
+    place.stand("another");
+    drop(switch);
+    assert_eq!(place.stands(), "another");
+}
+
+#[test]
+fn a_link_of_another_time_is_replaced() {
+    let place = Place::new("modprobe");
+    symlink("/nowhere", place.path("link")).expect("symlink");
+    symlink("/nowhere", place.path("link.new")).expect("symlink");
+    drop(place.set().expect("on"));
+    assert_eq!(place.stands(), "modprobe");
+    assert_eq!(fs::read_link(place.path("link")).expect("a link"), place.path("modprobe"));
+}
+
+/// The unit's ExecStopPost, and the lines of the packages' scripts.
+#[test]
+fn what_a_killed_daemon_left_is_put_back_by_the_unit_and_by_the_packages() {
+    let unit = include_str!("../systemd/addonce.service.in");
+    let (_, unit) = unit.split_once("ExecStopPost=-/bin/sh -c '").expect("an ExecStopPost");
+    let unit = unit.split_once("'\n").expect("an end").0.replace("\\\n", " ").replace("$$", "$");
+    let spec = include_str!("../packaging/addonce.spec");
+    let (_, spec) = spec.split_once("see addonce-modprobe(8).\n").expect("its lines");
+    let spec = format!("set -e\n{}fi\n", spec.split_once("    fi\n").expect("an end").0);
+    let prerm = include_str!("../debian/prerm").replace("#DEBHELPER#", "");
+    for script in [unit, spec, prerm] {
+        for (stands, link, expected) in [
+            ("helper", Some("modprobe"), "modprobe"),
+            ("helper", None, "/sbin/modprobe"),
+            ("another", Some("modprobe"), "another"),
+            ("modprobe", None, "modprobe"),
+        ] {
+            let place = Place::new(stands);
+            if let Some(target) = link {
+                symlink(place.path(target), place.path("link")).expect("symlink");
+            }
+            let script = [
+                ("/proc/sys/kernel/modprobe", "sysctl"),
+                ("/run/addonce/modprobe", "link"),
+                ("@BINDIR@/addonce-modprobe", "helper"),
+                ("/usr/bin/addonce-modprobe", "helper"),
+            ]
+            .iter()
+            .fold(script.clone(), |script, (path, name)| {
+                script.replace(path, &place.path(name).display().to_string())
+            });
+            let status = Command::new("/bin/sh").args(["-c", &script, "prerm", "remove"]).status();
+            assert!(status.expect("a shell").success(), "{script}");
+            let stands = fs::read_to_string(place.path("sysctl")).expect("read");
+            let expected = place.path(expected).display().to_string();
+            assert_eq!(stands.trim_end(), expected, "{script}");
+        }
+    }
+}

@@ -11,26 +11,26 @@ use serde::Serialize;
 
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Picture {
-    title: String,
-    facts: String,
+    pub title: String,
+    pub facts: String,
     /// What is drawn to the right, and its unit.
-    x: Axis,
-    y: Axis,
-    curves: Vec<Curve>,
+    pub x: Axis,
+    pub y: Axis,
+    pub curves: Vec<Curve>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
-struct Axis {
-    head: &'static str,
-    unit: &'static str,
+pub struct Axis {
+    pub head: &'static str,
+    pub unit: &'static str,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
-struct Curve {
-    name: &'static str,
+pub struct Curve {
+    pub name: &'static str,
     /// What the legend says of it, line by line; of a faint curve it says nothing.
-    says: Vec<String>,
-    points: Vec<(f64, f64)>,
+    pub says: Vec<String>,
+    pub points: Vec<(f64, f64)>,
 }
 
 /// At the most CPUs that were measured.

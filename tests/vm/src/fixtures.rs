@@ -24,7 +24,7 @@ pub struct Fixtures {
 /// Packed as xz does by itself, and as no kernel can unpack it.
 const PACKED: &str = "addonce_packed.ko";
 
-struct Headers {
+pub struct Headers {
     /// linux-headers-RELEASE: the configuration, and what was made from it.
     output: PathBuf,
     /// linux-headers-...-common: the headers themselves.
@@ -41,7 +41,8 @@ pub fn obtain(kernel: &Kernel) -> Result<Fixtures, String> {
         for (name, text) in &sources {
             tools::write(&partial.join(name), text)?;
         }
-        build(&kernel.system, &headers(kernel)?, partial)
+        build(&kernel.system, &headers(kernel)?, &[partial.to_owned(), partial.join("rebuilt")])?;
+        tools::output("xz", &["--check=crc64", PACKED], partial).map(drop)
     })?;
     let (modules, rebuilt) = (modules(&dir)?, modules(&dir.join("rebuilt"))?);
     Ok(Fixtures { dir, modules, rebuilt })
@@ -59,13 +60,13 @@ fn sources() -> Result<Vec<(String, String)>, String> {
 }
 
 /// The modules in a directory.
-fn modules(dir: &Path) -> Result<Vec<PathBuf>, String> {
+pub fn modules(dir: &Path) -> Result<Vec<PathBuf>, String> {
     let names =
         tools::names(dir)?.into_iter().filter(|name| name.ends_with(".ko") || name.ends_with(".ko.xz"));
     Ok(names.map(|name| dir.join(name)).collect())
 }
 
-fn headers(kernel: &Kernel) -> Result<Headers, String> {
+pub fn headers(kernel: &Kernel) -> Result<Headers, String> {
     let package = format!("linux-headers-{}", kernel.release);
     let dir = tools::lab_dir()?.join("headers").join(&kernel.key);
     package::once(&dir, |partial| {
@@ -88,14 +89,15 @@ fn headers(kernel: &Kernel) -> Result<Headers, String> {
     Ok(headers)
 }
 
-fn build(system: &System, headers: &Headers, dir: &Path) -> Result<(), String> {
+/// Builds the modules of each of these directories, which has a Kbuild.
+pub fn build(system: &System, headers: &Headers, dirs: &[PathBuf]) -> Result<(), String> {
     let variables = tools::read(&headers.output.join(".kernelvariables"))?;
     if let Some(compiler) = compiler(&String::from_utf8_lossy(&variables)) {
         system.find(compiler)?;
     }
-    eprintln!("lab: building the fixture modules");
+    eprintln!("lab: building modules");
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    for dir in [dir, &dir.join("rebuilt")] {
+    for dir in dirs {
         let source = headers.source.display().to_string();
         let (output, here) = (format!("O={}", headers.output.display()), format!("M={}", dir.display()));
         system.run("make", &["-C", &source, &format!("-j{jobs}"), &output, &here, "modules"], dir)?;
@@ -103,7 +105,6 @@ fn build(system: &System, headers: &Headers, dir: &Path) -> Result<(), String> {
         strip.extend(modules(dir)?);
         tools::output("strip", &strip, dir)?;
     }
-    tools::output("xz", &["--check=crc64", PACKED], dir)?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::scenario::Scenario;
-use crate::{fixtures, host, tools};
+use crate::{fixtures, host, selftest, tools};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -138,6 +138,11 @@ fn write_overlay(
         }
         own.extend(fixtures.modules);
     }
+    if scenario.needs_selftest {
+        let selftest = selftest::obtain(kernel)?;
+        archive.file("lab/kmod.sh", &selftest.script)?;
+        own.extend(selftest.modules);
+    }
     if !own.is_empty() || scenario.bare {
         add_modules(&mut archive, kernel, &own, scenario.bare)?;
     }
@@ -145,6 +150,9 @@ fn write_overlay(
         archive.file("usr/bin/addonce", binary)?;
         for library in kernel.system.libraries(binary)? {
             archive.file(&kernel.system.in_guest(&library), &library)?;
+        }
+        if scenario.needs_selftest {
+            archive.file("usr/bin/addonce-modprobe", &binary.with_file_name("addonce-modprobe"))?;
         }
         if scenario.needs_rules {
             archive.file("usr/bin/addonce-load", &binary.with_file_name("addonce-load"))?;

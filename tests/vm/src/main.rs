@@ -29,9 +29,11 @@ mod order;
 mod package;
 mod raw;
 mod report;
+mod request;
 mod resources;
 mod result;
 mod scenario;
+mod selftest;
 mod side_by_side;
 mod system;
 mod table;
@@ -113,6 +115,12 @@ fn perform(command: Command) -> Result<(), String> {
             print!("{}", turns::render(&first(&path)?.log.unwrap_or_default())?);
             Ok(())
         }
+        Command::Request(path) => {
+            let (text, missed) = request::render(&first(&path)?)?;
+            print!("{text}");
+            if missed.is_empty() { Ok(()) } else { Err(missed.join("\nlab: ")) }
+        }
+        Command::RequestCurves(path) => print_json(&request::curves(&first(&path)?)?),
         Command::Check { reference, result } => check(&first(&reference)?, &first(&result)?),
     }
 }

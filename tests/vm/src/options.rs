@@ -32,6 +32,9 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT
        lab table RESULT.json...                 results side by side
        lab storm RESULT.json                    the storm as addonce saw it, as addonce plot --json prints it
        lab turns RESULT.json                    medians and ratios of what a scenario measured by turns (exec)
+       lab request RESULT.json                  what storms of the kernel's own requests cost (request), beside stock;
+                                                fails where that is more than it was to be
+       lab request-curves RESULT.json           their memory over time, for the example `curves` to draw
        lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
                                                 and tried every module exactly once; of a demo's two results
                                                 the first counts
@@ -81,6 +84,8 @@ pub enum Command {
     Table(Vec<PathBuf>),
     Storm(PathBuf),
     Turns(PathBuf),
+    Request(PathBuf),
+    RequestCurves(PathBuf),
     Check {
         reference: PathBuf,
         result: PathBuf,
@@ -178,6 +183,8 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
             [result] => Ok(Command::Storm(result.into())),
             _ => Err("storm needs one RESULT.json".into()),
         },
+        "request" => only(&words, "RESULT.json").map(|file| Command::Request(file.into())),
+        "request-curves" => only(&words, "RESULT.json").map(|file| Command::RequestCurves(file.into())),
         "turns" => match words.as_slice() {
             [result] => Ok(Command::Turns(result.into())),
             _ => Err("turns needs one RESULT.json".into()),

@@ -12,6 +12,7 @@
 //! | `# needs: order` | the run names a result, whose modules become /lab/order, a line each |
 //! | `# needs: programs NAME ...` | these of the host's, beside busybox, udev's and kmod's |
 //! | `# needs: fixtures` | the modules of `fixtures/` join the tree |
+//! | `# needs: selftest` | the kernel's test_kmod.ko joins the tree, its kmod.sh is /lab/kmod.sh, and addonce-modprobe is there |
 //! | `# modules: none` | all others are left out of it, indexes included, so that nothing else loads |
 //! | `# programs: at most N %` | so many starts of addonce-load for each device with a MODALIAS, from 64 CPUs on |
 //! | `# devices: NAME ...` | the machine has these of QEMU's besides |
@@ -38,6 +39,7 @@ pub struct Scenario {
     /// addonce's udev rules are installed.
     pub needs_rules: bool,
     pub needs_fixtures: bool,
+    pub needs_selftest: bool,
     /// Of the host's.
     pub programs: Vec<String>,
     /// It inserts the modules of an earlier result, in that order.
@@ -116,6 +118,7 @@ fn find_in(scenarios: &Path, name: &str) -> Result<Scenario, String> {
         needs_addonce: says("# needs: addonce"),
         needs_rules: says("# needs: rules"),
         needs_fixtures: says("# needs: fixtures"),
+        needs_selftest: says("# needs: selftest"),
         programs: named("# needs: programs "),
         needs_order: says("# needs: order"),
         order: Vec::new(),

@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::query::{list, show, text};
+use crate::daemon::requests::CameTo;
 use crate::escape::escape;
 use crate::fatal::Fatal;
 use crate::kmod::{Resolver, Tree};
@@ -97,14 +98,13 @@ fn kernels(resolver: Resolver, alias: &[u8]) -> Result<String, Fatal> {
     let Some((_, answers)) = simulation.answers.pop() else {
         return Ok("is left to modprobe: an install command takes part, or there is no file".into());
     };
-    let are = |wanted| answers.iter().filter(move |(_, status)| *status == wanted).map(|(name, _)| &**name);
-    let loaded = are(Status::Live).collect::<Vec<_>>().join(" ");
-    Ok(match are(Status::RuledOut).count() {
-        _ if answers.is_empty() => "fails: there is no module".into(),
-        ruled_out if ruled_out == answers.len() => "is refused: hwdb rules it out".into(),
-        _ if !loaded.is_empty() => format!("loads {loaded}"),
-        _ if answers.iter().any(|(_, status)| matches!(status, Status::Failed { .. })) => "fails".into(),
-        _ => "succeeds, and loads nothing".into(),
+    let live = answers.iter().filter(|(_, status)| *status == Status::Live).map(|(name, _)| &**name);
+    Ok(match (CameTo::of(&answers), live.collect::<Vec<_>>().join(" ")) {
+        (CameTo::NoModule, _) => "fails: there is no module".into(),
+        (CameTo::Refused, _) => "is refused: hwdb rules it out".into(),
+        (CameTo::Failed, _) => "fails".into(),
+        (CameTo::Done, loaded) if loaded.is_empty() => "succeeds, and loads nothing".into(),
+        (CameTo::Done, loaded) => format!("loads {loaded}"),
     })
 }
 

@@ -42,6 +42,31 @@ struct Counters {
     handed_back: u64,
 }
 
+/// What a request comes to.
+#[derive(Clone, Copy, Debug)]
+pub enum CameTo {
+    /// Exit code 0.
+    Done,
+    /// 1.
+    Failed,
+    /// 1: nothing is known by this name.
+    NoModule,
+    /// 1: policy allows none of the modules.
+    Refused,
+}
+
+impl CameTo {
+    /// By what became of the modules.
+    pub fn of(answers: &[Answer]) -> Self {
+        match answers.iter().rfind(|(_, status)| *status != Status::RuledOut) {
+            Some((_, Status::Failed { .. })) => Self::Failed,
+            Some(_) => Self::Done,
+            None if answers.is_empty() => Self::NoModule,
+            None => Self::Refused,
+        }
+    }
+}
+
 impl Requests {
     /// As `Status` replies it.
     pub fn stats(&self) -> impl Serialize {
@@ -66,17 +91,18 @@ impl Requests {
             self.stats.handed_back += 1;
             return Some(reply("yours"));
         };
-        let allowed = answers.iter().rfind(|(_, status)| *status != Status::RuledOut);
-        let (word, count) = match allowed {
-            Some((_, Status::Failed { .. })) => ("failed", &mut self.stats.failed),
-            Some(_) => ("done", &mut self.stats.done),
-            None if answers.is_empty() => ("failed", &mut self.stats.no_module),
-            None => ("failed", &mut self.stats.refused),
+        let (word, count) = match CameTo::of(answers) {
+            CameTo::Done => ("done", &mut self.stats.done),
+            CameTo::Failed => ("failed", &mut self.stats.failed),
+            CameTo::NoModule => ("failed", &mut self.stats.no_module),
+            CameTo::Refused => {
+                if self.refusals.is_news(&name, now) {
+                    log::warn!("the kernel's request for {} is refused: hwdb rules it out", escape(&name));
+                }
+                ("failed", &mut self.stats.refused)
+            }
         };
         *count += 1;
-        if allowed.is_none() && !answers.is_empty() && self.refusals.is_news(&name, now) {
-            log::warn!("the kernel's request for {} is refused: hwdb rules it out", escape(&name));
-        }
         Some(reply(word))
     }
 }

@@ -14,6 +14,7 @@ mod query;
 mod record;
 pub mod replay;
 pub mod settings;
+mod settle;
 mod status;
 
 use std::process::ExitCode;
@@ -49,7 +50,7 @@ enum Command {
     Explain(explain::Command),
     Load(load::Load),
     Retry(load::Retry),
-    Settle(monitor::Settle),
+    Settle(settle::Command),
     Status(status::Command),
     /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
     Failed(Query),

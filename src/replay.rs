@@ -11,7 +11,7 @@ use crate::kmod::Resolver;
 use crate::once::outcome::errno_name;
 use crate::once::{
     Action, AddOnce, Answer, Candidate, ClientId, InitState, Limits, LoadError, Modules, Name, Outcome, Plan,
-    Request, Scheduler, Stage, Time,
+    Request, Scheduler, Stage, Time, Work,
 };
 
 /// A world with a kernel in it: it answers what is otherwise a worker's business.
@@ -135,16 +135,26 @@ impl Replayed {
         match statement.split_whitespace().collect::<Vec<_>>()[..] {
             [] => {}
             [module, "=>", errno] => {
-                self.errnos.insert(module.into(), errno_of(errno).ok_or("no such errno")?);
+                let (errno, module) = (errno_of(errno).ok_or("no such errno")?, self.named(module)?);
+                self.errnos.insert(module, errno);
             }
             [module, "takes", ms] => {
-                let ms = ms.parse().map_err(|_| "milliseconds?")?;
-                self.takes.insert(module.into(), Time::from_millis(ms));
+                let (ms, module) = (ms.parse().map_err(|_| "milliseconds?")?, self.named(module)?);
+                self.takes.insert(module, Time::from_millis(ms));
             }
-            [module, "is", "live"] => drop(self.live.insert(module.into())),
+            [module, "is", "live"] => {
+                let module = self.named(module)?;
+                self.live.insert(module);
+            }
             _ => return Err("no such statement"),
         }
         Ok(())
+    }
+
+    fn named(&mut self, module: &str) -> Result<Name, &'static str> {
+        let name: Name = module.replace('-', "_").into();
+        let is_known = self.tree.plan(&name, None).work != Work::Missing;
+        is_known.then_some(name).ok_or("this tree has no such module")
     }
 }
 

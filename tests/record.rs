@@ -272,7 +272,7 @@ fn what_cannot_be_read_is_named_with_file_and_line() {
     with_tree(&path("time", "addonce-capture 1\n\nadd@/d\n"), &["time: line 3:", "time in seconds"]);
     with_tree(&path("byte", "addonce-capture 1\n\n0 add@/d X=\u{ff}\n"), &["byte: line 3:", "\\xc3"]);
     with_tree("/nowhere/x.capture", &["/nowhere/x.capture"]);
-    let wrong = path("wrong", "a takes 5 # ms\nc => ENOSUCH\n");
+    let wrong = path("wrong", "fx-top takes 5 # ms\nfx_base => ENOSUCH\n");
     let answered = |answers: &str, words: &[&str]| {
         let answers = ["--kernel-answers", answers];
         let flags = flags.iter().map(String::as_str);
@@ -280,5 +280,7 @@ fn what_cannot_be_read_is_named_with_file_and_line() {
     };
     answered(&wrong, &["wrong: line 2:", "no such errno", "ENOSUCH"]);
     answered(&path("odd", "# comment\n\na needs b\n"), &["odd: line 3: no such statement: a needs b"]);
+    let unknown = path("unknown", "fx-top is live\nfx_tip is live\n");
+    answered(&unknown, &["unknown: line 2: this tree has no such module: fx_tip is live"]);
     answered("/nowhere/answers", &["/nowhere/answers"]);
 }

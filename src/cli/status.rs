@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `addonce status`: what was asked, what was collapsed, and what is going on, on one screen.
+//! `addonce status`: what was asked, what was a duplicate, and what is going on, on one screen.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ const SCREEN: &str = include_str!("status.txt");
 /// What `--prometheus` prints. Counters begin with the daemon and end in `_total`; a name once given stays.
 const METRICS: &str = include_str!("metrics.prom");
 
-/// Show what was asked, what was collapsed, and what is going on.
+/// Show what was asked, what was a duplicate, and what is going on.
 #[derive(Args, Debug)]
 pub struct Command {
     /// As metrics: the text format of node_exporter's textfile collector.
@@ -79,7 +79,7 @@ fn screen(mut status: Value, storm: &str) -> String {
         "uptime": duration(n("/uptime_ms")),
         "udev": udev,
         "storm": storm,
-        "collapsed": n("/duplicates/live") + n("/duplicates/loading") + n("/duplicates/failed"),
+        "duplicates": n("/duplicates/live") + n("/duplicates/loading") + n("/duplicates/failed"),
         "live": count(n("/live"), "module"),
         "failed": failed,
         "odd": n("/uevents/malformed") + n("/uevents/truncated"),

@@ -99,7 +99,7 @@ pub fn set(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {
         "ADDONCE_UNLESS" if !value.starts_with('/') => return Err(expected("an absolute path")),
         "ADDONCE_UNLESS" => policy.unless = Some(value.into()),
         "ADDONCE_BACKOFF_SEC" => {
-            let forms = "MIN-MAX in whole seconds, MIN not above MAX";
+            let forms = "MIN-MAX in whole seconds, MIN not above MAX and MAX not above 4294967295";
             policy.backoff = parse_backoff(value).ok_or_else(|| expected(forms))?;
         }
         _ => {}

@@ -40,17 +40,17 @@ const SOFTDEPS_BY_NAME: &Differences = &[(
 
 /// A plan is made of a module's name, while modprobe goes by the object that the lookup made.
 const PLANNED_BY_NAME: &Differences = &[
-    (
-        "fxloop:x",
-        "softdeps in a circle, entered by an alias: modprobe meets the module again under its own name, thinks it \
-         new and puts it first; by name (fx_loop_a) both agree",
-    ),
+    ("fx_loop_a", SOFT_CIRCLE),
+    ("fx_loop_b", SOFT_CIRCLE),
     (
         "fx_ghost_pattern",
         "no module, two install lines, the first one a pattern: modprobe's lookup takes the line with the very name, \
          but as anybody's softdep it takes the first that matches, which a plan always does",
     ),
 ];
+
+const SOFT_CIRCLE: &str = "softdeps in a circle, entered by a name: modprobe meets the module again, knows it, and puts it last; by an \
+                           alias (fxloop:x) it thinks it new and puts it first, as addonce does whatever it was asked for";
 
 /// What modprobe prints of a plan and does not do.
 const PRINTED_ONLY: &Differences = &[

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `addonce explain`: what a modalias, a module or a device resolves to, and what loading it takes.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -67,7 +66,7 @@ fn modalias_of(device: &Path) -> Result<Vec<u8>, Fatal> {
 
 fn explain(resolver: &mut Resolver, candidate: Candidate) -> Value {
     let Candidate { module, verdict, policy, options } = candidate;
-    let plans = resolver.plans(&module, options.as_deref(), &mut HashSet::new());
+    let plans = resolver.plans(&module, options.as_deref(), &mut Default::default());
     let inside = resolver.name_inside(&module);
     let in_kernel = inside.as_deref().unwrap_or(&module);
     let is_live = verdict == Verdict::Load && resolver.initstate(in_kernel) == InitState::Live;

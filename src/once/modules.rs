@@ -5,7 +5,7 @@
 //! [simulated](crate::replay). An implementation answers from what is true now, and it never fails: a module
 //! that cannot be planned is a [`Work::Missing`], an alias without modules an empty list.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use super::policy::Policy;
 
 /// A kernel module's name as the kernel spells it: underscores, no `.ko`.
 pub type Name = Arc<str>;
+
+/// The modules that [`Modules::plans`] came by, and the plans of those that wait for soft dependencies.
+pub type Seen = HashMap<Name, Option<Plan>>;
 
 /// The module tree and the kernel, to be asked.
 pub trait Modules {
@@ -35,23 +38,27 @@ pub trait Modules {
     }
 
     /// What loading a module takes with all it needs, in the order in which the scheduler comes by it when it does one thing at a
-    /// time. Modules that were `seen` are left out.
-    fn plans(&mut self, module: &Name, options: Option<&CString>, seen: &mut HashSet<Name>) -> Vec<Plan> {
-        if !seen.insert(module.clone()) {
-            return Vec::new();
+    /// time. Modules that were `seen` are left out, but for those that only wait for soft dependencies: who comes back to one closes a
+    /// circle of these, and so it comes first.
+    fn plans(&mut self, module: &Name, options: Option<&CString>, seen: &mut Seen) -> Vec<Plan> {
+        if let Some(waiting) = seen.get_mut(module) {
+            return waiting.take().into_iter().collect();
         }
+        seen.insert(module.clone(), None);
         let plan = self.plan(module, options);
-        let (before, after) = ([&*plan.deps, &plan.pre].concat(), plan.post.clone());
-        let mut plans: Vec<_> = before.iter().flat_map(|before| self.plans(before, None, seen)).collect();
-        plans.push(plan);
-        plans.extend(after.iter().flat_map(|after| self.plans(after, None, seen)));
+        let Plan { deps, pre, post, .. } = plan.clone();
+        let mut plans: Vec<_> = deps.iter().flat_map(|dep| self.plans(dep, None, seen)).collect();
+        seen.insert(module.clone(), Some(plan));
+        plans.extend(pre.iter().flat_map(|soft| self.plans(soft, None, seen)));
+        plans.extend(seen.get_mut(module).and_then(Option::take));
+        plans.extend(post.iter().flat_map(|soft| self.plans(soft, None, seen)));
         plans
     }
 
     /// Whether modprobe is to load it where the kernel asks: an install command takes part, which may need more privileges than
     /// ours, or there is neither that nor a file.
     fn is_modprobes(&mut self, module: &Name, options: Option<&CString>) -> bool {
-        self.plans(module, options, &mut HashSet::new()).iter().any(|plan| match plan.work {
+        self.plans(module, options, &mut Seen::new()).iter().any(|plan| match plan.work {
             Work::Install { .. } => true,
             Work::Missing => plan.module == *module,
             _ => false,

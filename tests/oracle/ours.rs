@@ -15,7 +15,7 @@ pub fn resolved(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
 /// The lines in the order in which the core comes by the modules when it does one thing at a time: from the plans
 /// alone, every module once, dependencies and softdeps before it, post softdeps behind.
 pub fn flown(resolver: &mut Resolver, alias: &[u8]) -> Vec<String> {
-    let mut seen = HashSet::new();
+    let mut seen = Default::default();
     let candidates = resolver.resolve(alias).into_iter().filter(|each| each.verdict == Verdict::Load);
     let plans: Vec<_> = candidates
         .flat_map(|each| resolver.plans(&each.module, each.options.as_deref(), &mut seen))

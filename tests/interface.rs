@@ -95,6 +95,27 @@ fn every_reply_is_what_the_interface_describes() {
 }
 
 #[test]
+fn a_soft_dependency_that_failed_is_not_promised_what_a_device_of_a_live_module_does_not_ask_for() {
+    alone(
+        "a_soft_dependency_that_failed_is_not_promised_what_a_device_of_a_live_module_does_not_ask_for",
+        || {
+            let fixture = Fixture::build("semantics");
+            std::fs::write(fixture.config().join("0.conf"), "softdep fx_hidden pre: fx_gone\n")
+                .expect("write");
+            let running = Running::start(&fixture.flags());
+            let failed = || String::from_utf8(running.ask(&["failed"]).stdout).expect("text");
+            appear("/devices/0", "fxhidden:1");
+            running.settle();
+            let soft =
+                "tried again for a device of its own, or with a module that needs it and is not live, or now";
+            assert!(failed().contains(soft), "{}", failed());
+            running.ask(&["retry", "fx_gone"]);
+            assert!(failed().contains(soft), "it is no other one now: {}", failed());
+        },
+    );
+}
+
+#[test]
 fn who_asks_the_wrong_thing_is_told_so_and_asks_again_on_the_same_connection() {
     alone("who_asks_the_wrong_thing_is_told_so_and_asks_again_on_the_same_connection", || {
         let fixture = Fixture::build("semantics");

@@ -795,3 +795,69 @@ fn the_backoff_doubles_from_min_to_max() {
     assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
     assert_eq!(backoff.after(u32::MAX), Duration::from_secs(60));
 }
+
+#[test]
+fn the_next_driver_does_not_overtake_what_comes_after_the_first() {
+    let mut s = world("x:a -> a b\na post q\nq takes 1500\nx:c -> c d\nc post r\nr takes 60000");
+    s.replay("/devices/0", "x:a");
+    s.replay("/devices/1", "x:c");
+    s.settle();
+    let began =
+        |name: &str| s.attempts.iter().find(|(_, attempted)| &**attempted == name).expect("it began").0;
+    assert_eq!(began("b") - began("q"), Duration::from_millis(1500));
+    assert_eq!(began("d") - began("r"), seconds(5), "r is old by then");
+}
+
+#[test]
+fn what_needs_a_module_waits_for_what_comes_after_that_unless_it_is_waited_for_itself() {
+    let mut s = world("x:a -> a\na needs d\nd post q r\nq takes 100\nq => ENODEV\nr needs a");
+    s.replay("/devices/0", "x:a");
+    s.settle();
+    let order: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
+    assert_eq!(order, ["d", "q", "a", "r"]);
+}
+
+#[test]
+fn an_unload_while_a_load_runs_ends_the_conflict_that_it_comes_to() {
+    let mut s = world("x:a -> a\na => ENODEV\na takes 800\nb is live");
+    s.replay("/devices/0", "x:a");
+    s.pass(Duration::from_millis(200));
+    s.unloaded("b");
+    s.settle();
+    s.replay("/devices/1", "x:a");
+    s.settle();
+    s.replay("/devices/2", "x:a");
+    s.settle();
+    assert_eq!(s.attempts_of("a"), 2, "once");
+}
+
+#[test]
+fn a_module_that_fails_for_somebody_else_was_not_unloaded() {
+    let mut s = world("x:a -> a\na => ENODEV\nb takes 1");
+    let announced = |s: &mut Simulation| {
+        s.world.coming.insert("b".into());
+        s.core.module_added(&mut s.world, "b", s.now);
+        s.world.coming.remove("b");
+    };
+    s.replay("/devices/0", "x:a");
+    s.settle();
+    for device in 1..4 {
+        announced(&mut s);
+        s.pass(Duration::from_millis(50));
+        s.unloaded("b");
+        s.replay(&format!("/devices/{device}"), "x:a");
+        s.settle();
+    }
+    assert_eq!(s.attempts_of("a"), 1);
+    announced(&mut s);
+    s.loaded_by_hand("b");
+    s.unloaded("b");
+    s.replay("/devices/4", "x:a");
+    s.settle();
+    assert_eq!(s.attempts_of("a"), 2, "it was live");
+    announced(&mut s);
+    s.pass(seconds(6));
+    s.unloaded("b");
+    s.replay("/devices/5", "x:a");
+    assert_eq!(s.attempts_of("a"), 3, "it has been live, most likely");
+}

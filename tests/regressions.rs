@@ -250,7 +250,7 @@ fn a_module_that_was_announced_before_its_init_failed_was_neither_live_nor_unloa
     for name in ["a", "b"] {
         let now = s.now;
         s.core.module_added(&mut s.world, name, now);
-        s.core.module_removed(&mut s.world, name);
+        s.core.module_removed(&mut s.world, name, s.now);
     }
     for cpu in 1..8 {
         s.replay(&format!("/devices/system/cpu/cpu{cpu}"), "cpu:x");

@@ -175,3 +175,45 @@ fn what_is_there_by_another_name_is_asked_of_the_kernel_by_the_next_process() {
     s.replay("/devices/1", "x:a");
     assert_eq!(s.attempts_of("a"), 2);
 }
+
+#[test]
+fn what_comes_after_a_module_is_loaded_by_the_next_process() {
+    let mut s = world("x:p -> p\np post q\nq needs r\nr takes 1000");
+    s.replay("/devices/0", "x:p");
+    s.pass(Duration::from_millis(100));
+    assert!(s.world.live.contains("p"));
+    s.running.clear();
+    restart(&mut s, Limits::default(), same);
+    restart(&mut s, Limits::default(), same);
+    s.pass(Duration::ZERO);
+    s.pass(seconds(10));
+    assert!(s.world.live.contains("q"));
+}
+
+#[test]
+fn what_comes_after_a_module_that_outlived_its_daemon_is_loaded_when_that_is_live() {
+    let mut s = world("x:p -> p\np post q\np takes 500");
+    s.replay("/devices/0", "x:p");
+    s.running.clear();
+    assert!(s.core.changes > 0, "it was written down");
+    restart(&mut s, Limits::default(), same);
+    s.world.coming.insert("p".into());
+    s.pass(Duration::from_millis(400));
+    s.world.coming.remove("p");
+    s.world.live.insert("p".into());
+    s.pass(seconds(10));
+    assert!(s.world.live.contains("q"));
+    assert_eq!(s.attempts_of("p"), 1);
+}
+
+#[test]
+fn what_came_after_a_module_and_was_unloaded_is_not_loaded_by_the_next_process() {
+    let mut s = world("x:p -> p\np post q r\nr takes 1000");
+    s.replay("/devices/0", "x:p");
+    s.pass(Duration::from_millis(100));
+    s.unloaded("q");
+    s.running.clear();
+    restart(&mut s, Limits::default(), same);
+    s.pass(seconds(10));
+    assert_eq!((s.attempts_of("q"), s.attempts_of("r")), (1, 2));
+}

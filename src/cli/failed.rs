@@ -14,11 +14,12 @@ use crate::format::{count, duration};
 pub fn run(query: &Query) -> Result<ExitCode, Fatal> {
     let read = |published: Value| json!({ "failures": published["failures"] });
     let reply = query.look_or_read("Failures", read)?;
-    show(query.json, &reply, |reply| list(reply, "/failures").iter().map(entry).collect())
+    let failures = list(&reply, "/failures");
+    show(query.json, &reply, |_| failures.iter().map(|failure| entry(failure, failures)).collect())
 }
 
 /// Three lines: what the kernel said, who asked, and what comes next.
-fn entry(failure: &Value) -> String {
+fn entry(failure: &Value, all: &[Value]) -> String {
     let [attempts, asked, devices] =
         [("/attempts", "attempt"), ("/asked", "request"), ("/devices", "device")]
             .map(|(place, thing)| count(number(failure, place), thing));
@@ -33,7 +34,7 @@ fn entry(failure: &Value) -> String {
         hint(text(failure, "/error"), text(failure, "/stage")),
         duration(number(failure, "/failed_ms_ago")),
         head(text(failure, "/alias"), 48),
-        next(failure)
+        next(failure, all)
     )
 }
 
@@ -57,13 +58,20 @@ fn hint(error: &str, stage: &str) -> &'static str {
 }
 
 /// When it is tried again: the once rules, as far as they are open for this failure.
-fn next(failure: &Value) -> String {
+fn next(failure: &Value, all: &[Value]) -> String {
     let now = format!("or now: addonce retry {}", text(failure, "/module"));
     if let Some(ms) = failure["again_in_ms"].as_u64() {
         return format!("tried again in {}, or when a daemon next starts, {now}", duration(ms));
     }
     if let Some(root) = failure["because_of"].as_str() {
         return format!("tried again with {root}: see there, {now}");
+    }
+    // What needs it is live without it, or that would have failed as well.
+    let is_soft = failure["pulled_in"] == true;
+    if is_soft && all.iter().all(|other| other["because_of"] != failure["module"]) {
+        return format!(
+            "tried again for a device of its own, or with a module that needs it and is not live, {now}"
+        );
     }
     let conflict = match text(failure, "/error") {
         "EEXIST" | "EBUSY" | "ENODEV" => "when a module was unloaded, ",

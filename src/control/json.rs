@@ -121,6 +121,7 @@ pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
     value["asked"] = json!(asked);
     value["by_kernel"] = json!(failure.requesters.kernel);
     value["devices"] = json!(devices);
+    value["pulled_in"] = json!(failure.pulled_in);
     value["failed_ms_ago"] = json!(until(now, failure.failed_at));
     value["backoff_ms"] = json!(backoff);
     value["again_in_ms"] = json!(failure.pending.as_ref().map(|_| backoff));

@@ -282,7 +282,7 @@ impl Daemon {
                 }
             }
             Event::ModuleAdded(name) => core.module_added(resolver, name, now),
-            Event::ModuleRemoved(name) => core.module_removed(resolver, name),
+            Event::ModuleRemoved(name) => core.module_removed(resolver, name, now),
             Event::Lost => {
                 core.events_lost(resolver);
                 hold.iter_mut().for_each(|hold| hold.overflow(now));

@@ -5,7 +5,7 @@
 //!
 //! 1. the cause changed: attempt now;
 //! 2. an administrator asks: attempt now;
-//! 3. a module was unloaded since, and the error was one of conflict: attempt now;
+//! 3. a module was unloaded since it began, and the error was one of conflict: attempt now;
 //! 4. the same device asks again, by another uevent: attempt when the backoff ends;
 //! 5. hardware appeared: as 4;
 //! 6. the kernel's `request_module()`: attempt now, but for a [window](Limits::WINDOW) after the last attempt;
@@ -59,8 +59,8 @@ pub struct Failure {
     pub(super) options: Option<Arc<CString>>,
     /// It asked for another module, which needs this one: neither a blacklist nor policy holds for that.
     #[serde(default)]
-    pub(super) pulled_in: bool,
-    /// How many unloads had been seen by then.
+    pub pulled_in: bool,
+    /// How many unloads had been seen when the attempt began.
     pub(super) unloads: u64,
     /// The kernel said EEXIST and knows no module of this name: the file holds one of another name, which is live. To all who
     /// ask that is a success, but it cannot be seen in /sys, so the kernel is asked again when the rules say so.

@@ -60,6 +60,8 @@ pub(super) struct Load {
     pub tries: u32,
     /// What is remembered until it ends.
     pub before: Option<Box<Failure>>,
+    /// How many unloads had been seen when the present try began.
+    pub unloads: u64,
     /// Should a dependency fail that will be retried, so is this.
     pub retries_with_dependency: bool,
 }
@@ -243,7 +245,7 @@ impl Loads {
     }
 
     /// A load that was queued runs from now on, unless there is something to wait for again.
-    pub fn start(&mut self, name: &str, now: Time) -> Option<&Load> {
+    pub fn start(&mut self, name: &str, now: Time) -> Option<&mut Load> {
         let load = self.loads.get_mut(name)?;
         if !load.blocked_by.is_empty() {
             load.phase = Phase::Blocked;

@@ -5,7 +5,7 @@
 //! (a duplicate), loading (the request joins), failed (the [retry rules](super::failure)) or unknown, and `start` begins a load,
 //! which first has its dependencies loaded in the same way. `finish` ends a load and tells everybody who waits for it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub struct Scheduler {
     pub(super) states: HashMap<Name, State>,
-    loads: Loads,
+    pub(super) loads: Loads,
     /// What the aliases asked for last resolve to, so that a storm of one costs one lookup: those of devices and administrators; and
     /// apart from them, for anybody may have the kernel ask for anything, the last of the kernel's.
     aliases: [Aliases; 2],
@@ -96,6 +96,10 @@ pub struct Scheduler {
     /// How many modules were seen to be unloaded, and which of them nobody has asked for since.
     pub(super) unloads: u64,
     pub(super) unloaded: BTreeSet<Name>,
+    /// What the process before this one was loading.
+    pub(super) unfinished: BTreeSet<Name>,
+    /// What was announced before its init was over, as kernels before 5.12 do, and has not been seen live since.
+    coming: BTreeMap<Name, Time>,
     /// `kernel.modules_disabled` is 1: this kernel loads no module any more.
     pub disabled: bool,
     /// How often what outlives the process has changed.
@@ -141,6 +145,8 @@ impl Scheduler {
             requests: 0,
             unloads: 0,
             unloaded: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+            coming: BTreeMap::new(),
             disabled: false,
             changes: 0,
         }
@@ -228,11 +234,15 @@ impl Scheduler {
         self.start_loads(modules, now);
     }
 
-    /// The kernel announced a module. That alone is not believed: it does so before the module's init runs.
+    /// The kernel announced a module. That alone is not believed: before 5.12 it does so before the module's init runs.
     pub fn module_added(&mut self, modules: &mut dyn Modules, name: &str, now: Time) {
+        let found = modules.initstate(name);
+        if found == InitState::Coming {
+            self.coming.insert(name.into(), now);
+        }
         // Ours, most likely; in any case the load's own end is near and says more.
         let running = self.loads.get(name).is_some_and(|load| matches!(load.phase, Phase::Running(_)));
-        if running || modules.initstate(name) != InitState::Live {
+        if running || found != InitState::Live {
             return;
         }
         match self.loads.get(name) {
@@ -243,9 +253,10 @@ impl Scheduler {
     }
 
     /// The kernel announced that a module is gone. One that failed was never live, whatever was announced: the kernel takes
-    /// back the announcement of a module whose init fails.
-    pub fn module_removed(&mut self, modules: &mut dyn Modules, name: &str) {
-        if let Some(State::Loading | State::Failed(_)) = self.states.get(name) {
+    /// back the announcement of a module whose init fails, be it in somebody else's hand.
+    pub fn module_removed(&mut self, modules: &mut dyn Modules, name: &str, now: Time) {
+        let was_coming = self.coming.remove(name).is_some_and(|since| now < since + Limits::OLD);
+        if was_coming || matches!(self.states.get(name), Some(State::Loading | State::Failed(_))) {
             return;
         }
         // It may have come out of a file of another name, and that is not in /sys.
@@ -303,6 +314,9 @@ impl Scheduler {
                 self.states.remove(&name);
                 self.changes += 1;
             }
+        }
+        for name in std::mem::take(&mut self.unfinished) {
+            self.take_over(modules, &name, now);
         }
         for name in self.loads.rested(now) {
             self.go_on(modules, &name, now);
@@ -544,6 +558,8 @@ impl Scheduler {
             return Status::Live;
         }
         self.stats.loads += 1;
+        // Should the process end before it, the next one has to know.
+        self.changes += u64::from(!plan.post.is_empty());
         self.unloaded.remove(name);
         let mut before = match self.states.insert(name.clone(), State::Loading) {
             Some(State::Failed(failure)) => Some(failure),
@@ -561,6 +577,7 @@ impl Scheduler {
             started: None,
             tries: 0,
             before,
+            unloads: self.unloads,
             retries_with_dependency: false,
             plan: plan.clone(),
         });
@@ -589,6 +606,25 @@ impl Scheduler {
                 let plan = modules.plan(name, load.first.options.as_deref());
                 self.plan_anew(modules, plan, now);
             }
+        }
+    }
+
+    /// What another process was loading may be live by now, and then nobody else asks for its soft dependencies.
+    fn take_over(&mut self, modules: &mut dyn Modules, name: &Name, now: Time) {
+        self.changes += 1;
+        let by = Requester { request: self.requests, mark: 0, kind: Kind::Scan };
+        let needed = Ask::new(by, name.as_bytes(), &Origin::Admin).needed_by(name);
+        match modules.initstate(name) {
+            InitState::Live => {
+                let Plan { pre, post, .. } = modules.plan(name, None);
+                for soft in pre.iter().chain(&post) {
+                    if !self.unloaded.contains(soft) {
+                        self.want(modules, soft, &needed, now);
+                    }
+                }
+            }
+            InitState::Coming => drop(self.want(modules, name, &needed, now)),
+            _ => {}
         }
     }
 
@@ -650,6 +686,7 @@ impl Scheduler {
             if let Err(error) = self.collect_again(modules, &name, now) {
                 self.finish(modules, &name, Outcome::Failed(error), now);
             } else if let Some(load) = self.loads.start(&name, now) {
+                load.unloads = self.unloads;
                 self.stats.attempts += 1;
                 self.stats.retries += u64::from(matches!(load.first.by.kind, Kind::Retry { .. }));
                 self.actions.push_back(Action::Load(load.plan.clone()));
@@ -706,11 +743,12 @@ impl Scheduler {
             Some(error) if error.stage == Stage::Disabled => drop(self.states.remove(name)),
             Some(error) => self.remember(load, error, elsewhere, now),
         }
+        let mut soft = Vec::new();
         if told.is_none() {
             for soft in &plan.post {
                 self.want(modules, soft, &first.needed_by(name), now);
             }
-            self.wait_for_soft(name, &plan, is_urgent);
+            soft = self.wait_for_soft(name, &plan, is_urgent);
         }
         self.answer();
         for (waiter, edge) in self.loads.unblock(name) {
@@ -719,7 +757,11 @@ impl Scheduler {
                     let error = error.clone().of_dependency(name);
                     self.finish(modules, &waiter, Outcome::Failed(error), now);
                 }
-                _ => self.loads.enqueue(&waiter),
+                _ => {
+                    let edge = if edge == Edge::Order { edge } else { Edge::Soft };
+                    soft.iter().for_each(|soft| _ = self.loads.wait(&waiter, soft, edge));
+                    self.loads.enqueue(&waiter);
+                }
             }
         }
         if told == Some(LoadError::DISABLED) && !self.disabled {
@@ -728,8 +770,8 @@ impl Scheduler {
     }
 
     /// Who waits for a module waits for its soft dependencies, too: for those after it, and for one before it that the order of
-    /// others came before. If the kernel does, they are urgent, too.
-    fn wait_for_soft(&mut self, name: &Name, plan: &Plan, is_urgent: bool) {
+    /// others came before. If the kernel does, they are urgent, too. Returns those that are being loaded.
+    fn wait_for_soft(&mut self, name: &Name, plan: &Plan, is_urgent: bool) -> Vec<Name> {
         let is_loading = |soft: &&Name| matches!(self.states.get(*soft), Some(State::Loading));
         let loading: Vec<Name> = plan.pre.iter().chain(&plan.post).filter(is_loading).cloned().collect();
         for waiter in &mut self.waiters {
@@ -738,6 +780,7 @@ impl Scheduler {
             }
         }
         loading.iter().filter(|_| is_urgent).for_each(|soft| self.loads.urge(soft));
+        loading
     }
 
     fn publish(&mut self, load: &Load, outcome: &Outcome, now: Time) {
@@ -768,6 +811,7 @@ impl Scheduler {
     fn became_live(&mut self, name: &Name) {
         self.states.insert(name.clone(), State::Live);
         self.unloaded.remove(name);
+        self.coming.remove(name);
         self.forget_dependents(name);
     }
 
@@ -789,8 +833,8 @@ impl Scheduler {
     }
 
     fn remember(&mut self, load: Load, error: LoadError, elsewhere: bool, now: Time) {
-        let Load { plan, first, requesters, before, retries_with_dependency, .. } = load;
-        let is_retry = matches!(first.by.kind, Kind::Retry { .. });
+        let Load { plan, first, requesters, before, unloads, retries_with_dependency, .. } = load;
+        let is_retry = matches!(first.by.kind, Kind::Retry { .. }) || is_name(&first.alias, &plan.module);
         let pulled_in = first.pulled_in_by.is_some()
             || is_retry && before.as_ref().is_some_and(|failure| failure.pulled_in);
         let same = before.as_ref().filter(|failure| failure.cause == plan.cause);
@@ -808,7 +852,7 @@ impl Scheduler {
             alias: first.alias.into_owned().into(),
             pulled_in,
             options: first.options,
-            unloads: self.unloads,
+            unloads,
             elsewhere,
             verified: true,
         };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What of the scheduler outlives its process: the failures, with who asked and what is to be retried, and what was unloaded.
+//! What of the scheduler outlives its process: the failures, with who asked and what is to be retried, what was unloaded, and what was
+//! being loaded.
 //!
 //! All else is found out again. What is restored is not believed unseen: with the first request for it the cause of a failure
 //! is compared, and its module looked up. Times are of a clock that all processes of one boot share.
@@ -23,6 +24,9 @@ pub struct Snapshot {
     requests: u64,
     unloads: u64,
     unloaded: BTreeSet<Name>,
+    /// What was being loaded, and what had it loaded: soft dependencies may be left to load.
+    #[serde(default)]
+    unfinished: BTreeSet<Name>,
     /// What is remembered as failed, by name.
     pub failures: Vec<(Name, Failure)>,
 }
@@ -32,14 +36,17 @@ impl Scheduler {
     pub fn snapshot(&self) -> Snapshot {
         let failures = self.failures().map(|(name, failure)| (name.clone(), failure.clone())).collect();
         let (requests, unloads, unloaded) = (self.requests, self.unloads, self.unloaded.clone());
-        Snapshot { requests, unloads, unloaded, failures }
+        let loads =
+            self.loads.iter().flat_map(|load| [Some(&load.plan.module), load.first.pulled_in_by.as_ref()]);
+        let unfinished = loads.flatten().chain(&self.unfinished).cloned().collect();
+        Snapshot { requests, unloads, unloaded, unfinished, failures }
     }
 
     /// A scheduler that knows what another one knew.
     pub fn restore(limits: Limits, snapshot: Snapshot, now: Time) -> Self {
         let mut scheduler = Self::new(limits);
         (scheduler.requests, scheduler.unloads) = (snapshot.requests, snapshot.unloads);
-        scheduler.unloaded = snapshot.unloaded;
+        (scheduler.unloaded, scheduler.unfinished) = (snapshot.unloaded, snapshot.unfinished);
         for (name, mut failure) in snapshot.failures {
             // Nothing has failed in the future, whatever somebody wrote: the wait is what is believed.
             let wait = failure.retry_at.saturating_sub(failure.failed_at).min(LONGEST);

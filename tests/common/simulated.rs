@@ -88,7 +88,7 @@ impl ByHand for Simulation<FakeModules> {
 
     fn unloaded(&mut self, name: &str) {
         self.world.live.remove(name);
-        self.core.module_removed(&mut self.world, name);
+        self.core.module_removed(&mut self.world, name, self.now);
         self.act();
     }
 }

@@ -557,7 +557,7 @@ impl<'a> Harness<'a> {
         if seen {
             self.unseen.remove(name);
             self.ledger.unloaded();
-            self.core.module_removed(&mut self.tree, name);
+            self.core.module_removed(&mut self.tree, name, self.now);
             self.act();
         } else {
             self.unseen.insert(name.clone());

@@ -254,6 +254,7 @@ impl Ledger {
             seen.in_a_row = 0;
         }
         seen.tries.push(None);
+        seen.unloaded = false;
         allowed
     }
 
@@ -302,7 +303,6 @@ impl Ledger {
         if !seen.pulled_in {
             seen.reasons.clear();
         }
-        seen.unloaded = false;
         let asked = std::mem::take(&mut seen.asked[0]);
         match seen.kept {
             true => seen.asked[1].extend(asked),

@@ -94,6 +94,8 @@ struct Load {
     /// The request it began with, and what that asked for.
     since: u64,
     alias: String,
+    /// How many unloads there had been when the running try began.
+    unloads: u64,
     clients: Vec<u64>,
 }
 
@@ -454,9 +456,17 @@ impl Model {
             _ => self.alias.clone(),
         };
         let (version, clients) = (module.version, client.into_iter().collect());
-        let (loading_until, pausing_until) = (None, None);
-        module.load =
-            Some(Load { for_kernel, version, tries: 0, loading_until, pausing_until, since, alias, clients });
+        module.load = Some(Load {
+            for_kernel,
+            version,
+            tries: 0,
+            loading_until: None,
+            pausing_until: None,
+            since,
+            alias,
+            unloads: 0,
+            clients,
+        });
         self.load(m);
         None
     }
@@ -466,12 +476,13 @@ impl Model {
         let (now, module) = (self.now, &mut self.modules[m]);
         let load = module.load.as_mut().expect("a load loads");
         load.tries += 1;
+        load.unloads = self.unloads;
         load.pausing_until = None;
         load.loading_until = Some(now + module.takes);
     }
 
     fn ended(&mut self, m: usize) {
-        let (now, unloads) = (self.now, self.unloads);
+        let now = self.now;
         let module = &mut self.modules[m];
         let Some(mut load) = module.load.take() else { return };
         let errno = if module.live { 0 } else { module.errno };
@@ -523,7 +534,7 @@ impl Model {
                 for_kernel: for_kernel + u32::from(load.for_kernel),
                 failed_at: now,
                 retry_at,
-                unloads,
+                unloads: load.unloads,
                 since,
                 alias,
                 pending,

@@ -168,6 +168,21 @@ fn what_is_asked_again_is_asked_like_anything_else() {
     assert_eq!(udev.runs(), [udev.program("")]);
 }
 
+/// The hold does not matter: whose it was is gone, or stands still.
+#[test]
+fn what_the_program_of_a_hold_hands_back_udev_loads_by_itself() {
+    let Some(mut udev) = Udev::new() else { return };
+    let uuid = "00000000-0000-4000-8000-000000000000";
+    let event = format!("ENV{{SYNTH_UUID}}=\"{uuid}\", ENV{{SYNTH_ARG_ADDONCE}}=\"off\"\n");
+    udev.rules("00-test.rules", &event);
+    let modalias = modalias(&udev.device).expect("a MODALIAS");
+    for hold in ["", "/proc/1/fd/2"] {
+        udev.hold = hold;
+        let runs = udev.runs();
+        assert!(runs.len() == 1 && runs[0].contains("kmod load") && runs[0].contains(&modalias), "{runs:?}");
+    }
+}
+
 #[test]
 fn a_modalias_that_a_rule_cleared_is_nobodys() {
     let Some(udev) = Udev::new() else { return };

@@ -5,8 +5,9 @@
 //! ends when they have an outcome, so that `udevadm settle` covers the loads. `addonce-load --hold`, for an event of addonce's
 //! own, ends when the daemon says so, and meanwhile keeps that event in udevd's queue.
 //!
-//! Where no daemon listens it starts `addonce serve`, which goes when nothing is left to do; when no answer can be had, it runs
-//! `modprobe -b -q -- "$MODALIAS"`. Exec to exit is what udev pays for an event, so it is small, static, and knows nothing of modules.
+//! Where no daemon listens it starts `addonce serve`, which goes when nothing is left to do. When no answer can be had, it runs
+//! `modprobe -b -q -- "$MODALIAS"`; for a hold it has udev itself load for all devices, since only a daemon that is gone knew
+//! which of them waited. Exec to exit is what udev pays for an event, so it is small, static, and knows nothing of modules.
 //!
 //! Exit codes: 0 done, whatever became of the modules (addonce remembers and reports a failure; udev would only log it once
 //! more per device) · 2 usage · 5 neither a daemon nor modprobe can be had.
@@ -47,6 +48,8 @@ const DEATH: Duration = Duration::from_secs(30);
 const LONGEST_HOLD: Duration = Duration::from_secs(170);
 /// A daemon that dies with a request that it had accepted is replaced by another so many times.
 const LIVES: u32 = 3;
+/// The kernel passes an argument on only where there is a UUID (Documentation/ABI/testing/sysfs-uevent).
+const HAND_BACK: &[u8] = b"add 00000000-0000-4000-8000-000000000000 ADDONCE=off";
 /// Between two looks at whether somebody listens, at first. Doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -56,8 +59,10 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     match (arguments.as_slice(), variable("MODALIAS")) {
         ([argument], _) if argument == "--hold" => {
-            // Where nobody can be asked there is nothing to wait for.
-            let _ = Question { socket, call: hold(), is_hold: true }.ask();
+            if let Err(why) = (Question { socket, call: hold(), is_hold: true }).ask() {
+                eprintln!("addonce-load: {why}: udev loads for all devices again");
+                hand_back(Path::new("/sys"));
+            }
             ExitCode::SUCCESS
         }
         ([], Some(alias)) => match (Question { socket, call: load(&alias), is_hold: false }).ask() {
@@ -126,6 +131,8 @@ impl Question {
                         (starter.turn, starter.child) = (None, None);
                         match self.converse(stream, deadline) {
                             Said::Answer => return Ok(()),
+                            // It lives, and looks after its hold itself.
+                            Said::Error if self.is_hold => return Ok(()),
                             Said::Error => return Err("addonce cannot".into()),
                             Said::Nothing => {}
                             // What it knew, the next one is told by us.
@@ -291,6 +298,27 @@ fn modprobe(alias: &[u8]) -> io::Result<()> {
         }
     }
     Err(ErrorKind::NotFound.into())
+}
+
+/// Writes an event of each device with a MODALIAS, for which our rule has udev load by itself. What `uevent` files say is believed of
+/// buses only, and where there is no `modalias`: reading a battery's asks the hardware.
+fn hand_back(sysfs: &Path) {
+    let list = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let on_buses =
+        list(sysfs.join("bus")).flat_map(|bus| list(bus.join("devices"))).map(|device| (device, true));
+    let in_classes = list(sysfs.join("class")).flat_map(list).map(|device| (device, false));
+    for (device, is_on_a_bus) in on_buses.chain(in_classes) {
+        let uevent = device.join("uevent");
+        let names_one =
+            || fs::read(&uevent).is_ok_and(|text| text.windows(9).any(|part| part == b"MODALIAS="));
+        if device.join("modalias").exists() || is_on_a_bus && names_one() {
+            // One that fails is of a device that is gone.
+            let _ = fs::OpenOptions::new()
+                .write(true)
+                .open(uevent)
+                .and_then(|mut file| file.write_all(HAND_BACK));
+        }
+    }
 }
 
 /// `io.addonce.Load` for the event in the environment.

@@ -554,13 +554,60 @@ fn a_daemon_that_stands_still_while_it_holds_keeps_udev_from_nothing_for_long() 
     assert_eq!(program.wait().expect("an end").code(), Some(0));
 }
 
+/// Only the daemon that is gone knew which of them waited. Not a battery's, whose `uevent` asks the hardware, nor what has no MODALIAS.
 #[test]
-fn a_hold_without_addonce_ends_and_loads_nothing() {
-    with_modprobe("a_hold_without_addonce_ends_and_loads_nothing", "exit 5", |place| {
-        let output = place.command(&["--hold"]).output().expect("it runs");
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        assert_eq!(place.calls().len(), 1);
+fn a_hold_that_nobody_takes_over_is_handed_back_to_udev_with_all_devices() {
+    let test = "a_hold_that_nobody_takes_over_is_handed_back_to_udev_with_all_devices";
+    with_modprobe(test, "exit 5", |place| {
+        let sys = place.path("sys");
+        let devices = [
+            ("bus/pci/devices/a", "MODALIAS=pci:a\n", true),
+            ("bus/cpu/devices/cpu0", "MODALIAS=cpu:x\n", false),
+            ("bus/cpu/devices/none", "DRIVER=x\n", false),
+            ("class/input/input0", "NAME=x\n", true),
+            ("class/power_supply/BAT0", "MODALIAS=what it does not have\n", false),
+        ];
+        for (device, uevent, has_modalias) in devices {
+            let device = sys.join(device);
+            fs::create_dir_all(&device).expect("mkdir");
+            fs::write(device.join("uevent"), uevent).expect("write");
+            if has_modalias {
+                fs::write(device.join("modalias"), "x").expect("write");
+            }
+        }
+        mount(&["--bind".as_ref(), &sys, "/sys".as_ref()]);
+        for serve in ["exit 5", ""] {
+            match serve {
+                "" => fs::remove_file(place.path("addonce")).expect("remove"),
+                serve => place.script("addonce", serve),
+            }
+            for (device, uevent, _) in devices {
+                fs::write(sys.join(device).join("uevent"), uevent).expect("write");
+            }
+            let output = place.command(&["--hold"]).output().expect("it runs");
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            let written = |(device, ..): &(&str, &str, bool)| {
+                let text = fs::read_to_string(sys.join(device).join("uevent")).expect("read");
+                text.starts_with("add 00000000-0000-4000-8000-000000000000 ADDONCE=off")
+            };
+            assert_eq!(devices.iter().map(written).collect::<Vec<_>>(), [true, true, false, true, false]);
+        }
+        assert_eq!(
+            place.calls(),
+            ["addonce serve --socket ".to_owned() + &place.path("socket").to_string_lossy()]
+        );
     });
+}
+
+/// It has no room for one more client, say.
+#[test]
+fn a_daemon_that_is_there_looks_after_its_hold_itself() {
+    let place = Place::new("refuses", "");
+    let listener = place.listen();
+    let program = place.spawn(&["--hold"]);
+    replies(&listener, &["{\"error\":\"io.addonce.TooManyClients\",\"parameters\":{}}\0"]);
+    let output = program.wait_with_output().expect("an end");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

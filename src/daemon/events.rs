@@ -256,8 +256,8 @@ fn number(uevent: &Uevent<'_>, argument: &[u8]) -> Option<u64> {
 fn origin<'a>(uevent: &Uevent<'a>) -> Origin<'a> {
     let Uevent { devpath, seqnum, uuid, .. } = *uevent;
     match uevent.argument {
-        // We have asked for it.
-        Some(b"again") => Origin::Scan { devpath },
+        // We have asked for it; or a hold program has, and udev has loaded.
+        Some(b"again" | b"off") => Origin::Scan { devpath },
         _ => Origin::Uevent { devpath, seqnum, synthetic: uuid.is_some() },
     }
 }

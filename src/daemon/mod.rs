@@ -333,8 +333,9 @@ impl Daemon {
                 hold::Action::Ask => {
                     for (seqnum, devpath) in hold.outstanding.ask(hold::AGAIN_AT_ONCE) {
                         log::info!("udev does not finish {}: asking once more", escape(&devpath));
-                        // One that is gone is waited for as before.
-                        let _ = trigger(sysfs, &devpath, "add", seqnum, "ask");
+                        if trigger(sysfs, &devpath, "add", seqnum, "ask").is_err() {
+                            hold.outstanding.gone(seqnum);
+                        }
                     }
                 }
                 hold::Action::Recover => self.events.scan(),

@@ -98,6 +98,11 @@ impl Outstanding {
         stuck.map(|(seqnum, devpath)| (*seqnum, std::mem::take(devpath))).collect()
     }
 
+    /// Its device is gone, so nobody can be asked once more: the event is not waited for.
+    pub fn gone(&mut self, seqnum: u64) {
+        self.certain.remove(&seqnum);
+    }
+
     /// Our socket was opened at the SEQNUM `newest`, after the program of `requester` had found no daemon: what was announced from
     /// there on is taken to be on its way. To be called before anything is read from the socket.
     pub fn presume(&mut self, requester: u64, newest: u64, now: Time) {

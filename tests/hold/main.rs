@@ -253,6 +253,11 @@ fn a_stopped_daemon_loses_nothing_and_where_it_held_settle_waits_for_the_next() 
 }
 
 #[test]
+fn where_no_daemon_can_be_started_any_more_udev_loads_and_settle_waits_for_it() {
+    survives(&[Fault::Remove]);
+}
+
+#[test]
 fn a_killed_program_loses_nothing() {
     survives(&[Fault::KillProgram]);
 }
@@ -344,5 +349,6 @@ fn each_mistake_is_caught() {
     caught(Wrong::DeathUnseen, killed_program, "is lost");
     let silent = Case { kinds: &[Fault::Silent], ..killed };
     caught(Wrong::NotAskedOnceMore, silent, "is waited for");
+    caught(Wrong::NotHandedBack, Case { kinds: &[Fault::Remove], ..killed }, settle);
     caught(Wrong::AskedByBroadcast, Case { faults: 2, ..silent }, "is waited for");
 }

@@ -249,3 +249,13 @@ fn what_was_over_before_the_socket_was_open_is_waited_for_half_a_second_though_u
     outstanding.tick(at(1500));
     assert!(outstanding.is_empty());
 }
+
+#[test]
+fn an_event_that_udevd_does_not_finish_is_waited_for_no_longer_where_its_device_is_gone() {
+    let mut outstanding = Outstanding::new(NOW);
+    outstanding.announced(5, b"/devices/a", None, NOW);
+    assert_eq!(outstanding.ask(1), [(5, Box::from(*b"/devices/a"))]);
+    assert_eq!(outstanding.len(), 1);
+    outstanding.gone(5);
+    assert!(outstanding.is_empty());
+}

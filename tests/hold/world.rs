@@ -63,6 +63,8 @@ pub enum Fault {
     NoFile,
     /// udevd is done with an event and does not broadcast it.
     Silent,
+    /// SIGKILL of the daemon, and no other can be started: the package is removed, say.
+    Remove,
 }
 
 /// Mistakes, each of which some property must catch.
@@ -110,6 +112,8 @@ pub enum Wrong {
     NotAskedOnceMore,
     /// It is, and a program asks only where there is no hold.
     AskedByBroadcast,
+    /// A hold program that cannot have a daemon only goes.
+    NotHandedBack,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +122,8 @@ enum Kind {
     Again(u8),
     /// Behind this one.
     Ask(u8, u64),
+    /// Handed back by a hold program: udev loads by itself.
+    Off(u8),
     Hold(u64),
 }
 
@@ -228,6 +234,8 @@ pub struct World {
     all_excused: bool,
     /// The daemon that is there has heard that no program of its event came.
     was_in_vain: bool,
+    /// No daemon can be started any more.
+    is_removed: bool,
     /// Devices that may not have their modules in the end: udevd lost their events, and there was no hold.
     forgiven: Set,
     /// A property that no look at a state could tell.
@@ -277,6 +285,7 @@ impl World {
             excused: 0,
             all_excused: false,
             was_in_vain: false,
+            is_removed: false,
             forgiven: 0,
             wrong: None,
         };
@@ -357,7 +366,8 @@ impl World {
             return Err(format!("{:?} is lost", elements(missing)));
         }
         // Where two were killed and neither had written an event, nobody starts a third.
-        let is_excused = self.all_excused || case.is_cleared || case.faults > 1 && self.faults == 0;
+        let is_excused =
+            self.all_excused || self.is_removed || case.is_cleared || case.faults > 1 && self.faults == 0;
         if self.link != Link::None && !(is_for_the_next && is_excused) {
             return Err(format!("{:?} is left", self.link));
         }
@@ -457,6 +467,10 @@ impl World {
 
     /// Our rules, for a device.
     fn rules(&mut self, event: Event, case: &Case) {
+        if let Kind::Off(module) = event.kind {
+            self.becomes_live(module);
+            return self.put(event, Step::Done);
+        }
         let holder =
             self.daemons.iter().find(|daemon| matches!(self.link, Link::Hold(pid, _) if pid == daemon.pid));
         let asks = matches!(event.kind, Kind::Ask(..)) && case.wrong != Some(Wrong::AskedByBroadcast);
@@ -500,7 +514,16 @@ impl World {
                 steps.push((("the program connects", event.seqnum), world));
             } else if self.starting.iter().any(|starting| starting.has_lock) {
                 // It will listen in a moment.
-            } else if tries >= TRIES && !is_holder {
+            } else if self.is_removed && is_holder {
+                if case.wrong != Some(Wrong::NotHandedBack) {
+                    if self.telling.is_some() {
+                        continue;
+                    }
+                    elements(self.triggered()).into_iter().for_each(|device| world.write(Kind::Off(device)));
+                }
+                world.put(*event, Step::Done);
+                steps.push((("the program hands back", event.seqnum), world));
+            } else if (tries >= TRIES || self.is_removed) && !is_holder {
                 match event.kind.device() {
                     Some(module) if case.wrong != Some(Wrong::NoFallback) => world.becomes_live(module),
                     _ => {}
@@ -519,7 +542,7 @@ impl World {
 
     /// Whether somebody listens. A service manager always does.
     fn is_heard(&self, case: &Case) -> bool {
-        !self.daemons.is_empty() || !case.on_demand
+        !self.daemons.is_empty() || !case.on_demand && !self.is_removed
     }
 
     /// The program of this event begins, or begins anew.
@@ -610,7 +633,7 @@ impl World {
     fn end(&mut self, case: &Case, at: usize) {
         let daemon = self.daemons.remove(at);
         let mut clients: Vec<u64> = self.running.iter().filter_map(|(_, step)| step.client()).collect();
-        if case.on_demand {
+        if case.on_demand || self.is_removed {
             self.calls.clear();
             self.socket = None;
         } else {
@@ -627,7 +650,7 @@ impl World {
             }
         }
         drop(daemon);
-        if !case.on_demand {
+        if !case.on_demand && !self.is_removed {
             self.listen(case, None);
         }
     }
@@ -740,7 +763,7 @@ impl World {
             }
             Message::Broadcast(Event {
                 seqnum,
-                kind: Kind::Add(device) | Kind::Again(device) | Kind::Ask(device, _),
+                kind: Kind::Add(device) | Kind::Again(device) | Kind::Ask(device, _) | Kind::Off(device),
             }) => {
                 let is_news = daemon.hold.broadcast(seqnum, None, true, now);
                 if is_news || case.wrong == Some(Wrong::AskedTwice) {
@@ -951,6 +974,17 @@ impl World {
         // Whoever had only the daemon to wait for him.
         less.forgiven |= self.excused;
         let is_possible = |fault| case.kinds.contains(&fault);
+        if is_possible(Fault::Remove) && !self.is_removed {
+            let mut world = less.clone();
+            world.is_removed = true;
+            world.starting.clear();
+            for at in 0..world.daemons.len() {
+                world.end(case, at);
+            }
+            // One that has not come to listen has it open all the same.
+            world.socket = None;
+            steps.push((("addonce is removed", 0), world));
+        }
         for (at, daemon) in self.daemons.iter().enumerate() {
             if is_possible(Fault::KillDaemon) {
                 let mut world = less.clone();
@@ -1067,7 +1101,9 @@ impl Message {
 impl Kind {
     fn device(self) -> Option<u8> {
         match self {
-            Kind::Add(device) | Kind::Again(device) | Kind::Ask(device, _) => Some(device),
+            Kind::Add(device) | Kind::Again(device) | Kind::Ask(device, _) | Kind::Off(device) => {
+                Some(device)
+            }
             Kind::Hold(_) => None,
         }
     }

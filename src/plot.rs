@@ -59,6 +59,15 @@ struct Bar {
     asked: u64,
 }
 
+/// What a storm does not say of itself.
+#[derive(Debug)]
+pub struct About {
+    /// The machine, its kernel, and when it was.
+    pub text: String,
+    /// When it began, in milliseconds since the kernel's start. Axes begin there.
+    pub began_ms: u64,
+}
+
 struct Page {
     /// How high a row is, and the size of the letters in it.
     row: f64,
@@ -70,11 +79,11 @@ struct Page {
 }
 
 /// A storm as SVG.
-pub fn draw(mut storm: Timeline) -> String {
+pub fn draw(mut storm: Timeline, about: &About) -> String {
     storm.bars.sort_by_key(|bar| (bar.asked_ms, bar.start_ms, bar.end_ms));
     let bars = &storm.bars;
     let end = bars.iter().map(|bar| bar.end_ms).fold(storm.lasted_ms, u64::max) as f64 / 1e3;
-    let page = Page::new(bars, end);
+    let page = Page::new(bars, end, about.began_ms as f64 / 1e3);
     let title = if storm.over {
         "The last storm of module requests"
     } else {
@@ -85,7 +94,8 @@ pub fn draw(mut storm: Timeline) -> String {
     let mut svg = Svg::new(WIDTH, height, &format!("{title}: {facts}"), &style);
     svg.rect("paper", 0.5, 0.5, WIDTH - 1.0, height - 1.0);
     svg.text("title", MARGIN, 42.0, title);
-    svg.text("facts", MARGIN, 65.0, &facts);
+    svg.text("facts", MARGIN, 61.0, &facts);
+    svg.text("facts", MARGIN, 78.0, &short(&about.text, 150));
     for nth in (1..bars.len()).step_by(2) {
         svg.rect("band", MARGIN, ROWS_TOP + page.row * nth as f64, WIDTH - 2.0 * MARGIN, page.row);
     }
@@ -126,7 +136,7 @@ fn rate(svg: &mut Svg, page: &Page, storm: &Timeline, end: f64) {
     let highest = storm.requests.iter().max().map_or(0.0, |&requests| requests as f64 / bin);
     // No line of the grid is for less than one request.
     let axis = Axis::round(RATE_BOTTOM, RATE_TOP, highest.max(5.0), 5);
-    svg.text("head", MARGIN, RATE_TOP - 16.0, "requests per second");
+    svg.text("head", MARGIN, RATE_TOP - 16.0, "requests per second, in time since the kernel's start");
     for (place, label) in axis.ticks() {
         svg.path("grid", &[(page.left, place), (RIGHT, place)]);
         svg.text("level", page.left - 8.0, place + 4.0, &label.parse().map_or(label, number));
@@ -179,7 +189,7 @@ fn row(svg: &mut Svg, page: &Page, bar: &Bar, middle: f64) {
 }
 
 impl Page {
-    fn new(bars: &[Bar], end: f64) -> Self {
+    fn new(bars: &[Bar], end: f64, began: f64) -> Self {
         let (row, letter) = match bars.len() {
             0..=40 => (24.0, 13.0),
             41..=100 => (19.0, 12.0),
@@ -189,13 +199,15 @@ impl Page {
         let names = (longest as f64 * letter * MONOSPACE).max(60.0);
         let left = MARGIN + names + 12.0;
         let rows_bottom = ROWS_TOP + row * bars.len() as f64;
-        Self { row, letter, left, rows_bottom, time: Axis::new(left, RIGHT, end, 12) }
+        Self { row, letter, left, rows_bottom, time: Axis::new(left, RIGHT, end, 12).from(began) }
     }
 }
 
-/// An axis that begins at zero: values to places.
+/// An axis: values to places. Values count from its beginning, labels from somewhere else.
 #[derive(Clone, Copy, Debug)]
 pub struct Axis {
+    /// What stands at its beginning.
+    from: f64,
     zero: f64,
     far: f64,
     span: f64,
@@ -215,7 +227,7 @@ impl Axis {
         let steps = (-320..).flat_map(|power| [1, 2, 5].map(|factor| (power, format!("{factor}e{power}"))));
         let mut steps = steps.map(|(power, step): (i32, _)| (power, step.parse().expect("a number")));
         let (power, step) = steps.find(|(_, step)| *step >= least).expect("a float is not without end");
-        Self { zero, far, span, step, decimals: power.min(0).unsigned_abs() as usize }
+        Self { from: 0.0, zero, far, span, step, decimals: power.min(0).unsigned_abs() as usize }
     }
 
     /// As [`Axis::new`], but ending at a tick.
@@ -224,16 +236,23 @@ impl Axis {
         Self { span: (axis.span / axis.step - 1e-9).ceil() * axis.step, ..axis }
     }
 
+    /// The same with labels that count from elsewhere: this stands at its beginning.
+    pub fn from(self, from: f64) -> Self {
+        Self { from, ..self }
+    }
+
     /// Where a value is drawn; the ends are as far as it goes.
     pub fn at(&self, value: f64) -> f64 {
         self.zero + (self.far - self.zero) * (value / self.span).clamp(0.0, 1.0)
     }
 
-    /// The ticks from zero on: where they are, and their values.
+    /// The ticks: where they are, and their labels.
     pub fn ticks(&self) -> Vec<(f64, String)> {
-        let (last, decimals) = ((self.span / self.step + 1e-9).floor() as u32, self.decimals);
-        let values = (0..=last).map(|n| f64::from(n) * self.step);
-        values.map(|value| (self.at(value), format!("{value:.decimals$}"))).collect()
+        let Self { from, step, decimals, .. } = *self;
+        let (first, last) =
+            ((from / step - 1e-9).ceil() as u64, ((from + self.span) / step + 1e-9).floor() as u64);
+        let values = (first..=last).map(|n| n as f64 * step);
+        values.map(|value| (self.at(value - from), format!("{value:.decimals$}"))).collect()
     }
 }
 

@@ -212,7 +212,7 @@ fn a_flood_of_connects_does_not_delay_a_load() {
 fn a_client_that_does_not_read_in_time_is_cut_off_and_counted() {
     alone("a_client_that_does_not_read_in_time_is_cut_off_and_counted", || {
         let fixture = Fixture::build("semantics");
-        let mut running = Running::start(&[fixture.flags(), vec!["--patience=1".into()]].concat());
+        let mut running = Running::start(&[fixture.flags(), vec!["--client-timeout=1".into()]].concat());
         let mut deaf: Vec<UnixStream> = (0..10).map(|_| connect(&running)).collect();
         for client in &mut deaf {
             // More replies than a socket's buffer holds.

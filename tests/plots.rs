@@ -17,7 +17,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use addonce::plot::{Axis, Svg, Timeline, draw};
+use addonce::plot::{About, Axis, Svg, Timeline, draw};
 use common::running::addonce;
 use roxmltree::{Document, NodeType};
 use serde_json::{Value, json};
@@ -39,7 +39,14 @@ fn reply(case: &Path) -> Value {
 
 /// The picture of a case.
 fn picture(case: &Path) -> String {
-    draw(serde_json::from_value(reply(case)["storm"].take()).expect("a storm"))
+    let about = About { text: "a-host · Linux 0.0.0 · 2026-11-26 13:57:01 UTC".into(), began_ms: 12_340 };
+    draw(serde_json::from_value(reply(case)["storm"].take()).expect("a storm"), &about)
+}
+
+/// A picture without what is another in each run: the lines that say where and when it was, and the labels of time.
+fn lasting(picture: &str) -> Vec<&str> {
+    let changes = ["class=\"facts\"", "class=\"tick\"", "class=\"grid\""];
+    picture.lines().filter(|line| changes.iter().all(|change| !line.contains(change))).collect()
 }
 
 fn bars(case: &Path) -> Vec<Value> {
@@ -167,11 +174,17 @@ fn a_picture_is_written_to_the_file_that_is_named() {
     let file = directory.path().join("storm.svg");
     let output = plot(&[file.to_str().expect("text")], &reply(&some()));
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
-    assert_eq!(fs::read_to_string(&file).expect("read"), picture(&some()));
+    let first = fs::read_to_string(&file).expect("read");
+    assert_eq!(lasting(&first), lasting(&picture(&some())));
+    // Who does not say so replaces nothing.
+    refused(&[file.to_str().expect("text")], &reply(&cases()[1]), 2, "--force");
+    assert_eq!(fs::read_to_string(&file).expect("read"), first);
     // Where there is no room for another one it stays.
-    let output = plot_by(without_room(), &[file.to_str().expect("text")], &reply(&cases()[1]));
+    let output = plot_by(without_room(), &["--force", file.to_str().expect("text")], &reply(&cases()[1]));
     assert_eq!(output.status.code(), Some(5), "{output:?}");
-    assert_eq!(fs::read_to_string(&file).expect("read"), picture(&some()));
+    assert_eq!(fs::read_to_string(&file).expect("read"), first);
+    assert!(plot(&["--force", file.to_str().expect("text")], &reply(&cases()[1])).status.success());
+    assert_eq!(lasting(&fs::read_to_string(&file).expect("read")), lasting(&picture(&cases()[1])));
     assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1, "no other file is left");
     refused(&["/nowhere/storm.svg"], &reply(&some()), 5, "/nowhere/storm.svg");
 }
@@ -179,8 +192,10 @@ fn a_picture_is_written_to_the_file_that_is_named() {
 #[test]
 fn the_daemon_is_asked_for_its_storm() {
     let storm = reply(&some());
-    assert_eq!(plot(&[], &storm).stdout, picture(&some()).as_bytes());
-    assert_eq!(plot(&["-"], &storm).stdout, picture(&some()).as_bytes());
+    for arguments in [&[][..], &["-"]] {
+        let drawn = String::from_utf8(plot(arguments, &storm).stdout).expect("text");
+        assert_eq!(lasting(&drawn), lasting(&picture(&some())));
+    }
     assert_eq!(serde_json::from_slice::<Value>(&plot(&["--json"], &storm).stdout).expect("JSON"), storm);
 }
 
@@ -200,7 +215,31 @@ fn drawn(bin_ms: u64, requests: &[u64], duplicates: &[u64], module: &str, asked:
         "began_ms_ago": 0, "lasted_ms": 150, "over": true, "bin_ms": bin_ms, "requests": requests,
         "duplicates": duplicates, "bars": [bar],
     });
-    draw(serde_json::from_value::<Timeline>(storm).expect("a storm"))
+    let about = About { text: String::new(), began_ms: 0 };
+    draw(serde_json::from_value::<Timeline>(storm).expect("a storm"), &about)
+}
+
+#[test]
+fn a_picture_says_where_and_when_it_was_and_its_times_are_the_kernels() {
+    let mut storm = reply(&some());
+    storm["storm"]["began_ms_ago"] = json!(0);
+    let drawn = String::from_utf8(plot(&[], &storm).stdout).expect("text");
+    let xml = Document::parse(&drawn).expect("XML");
+    let class = |class| {
+        let nodes = xml.descendants().filter(move |node| node.attribute("class") == Some(class));
+        nodes.filter_map(|node| node.text()).collect::<Vec<_>>()
+    };
+    let read = |path| fs::read_to_string(path).expect(path).trim_end().to_owned();
+    let [host, kernel] = ["/proc/sys/kernel/hostname", "/proc/sys/kernel/osrelease"].map(read);
+    let about = format!("{host} · Linux {kernel} · addonce {} · 20", env!("CARGO_PKG_VERSION"));
+    assert!(
+        class("facts").iter().any(|text| text.starts_with(&about) && text.ends_with(" UTC")),
+        "{:?}",
+        class("facts")
+    );
+    let uptime: f64 = read("/proc/uptime").split(' ').next().expect("a number").parse().expect("a number");
+    let first: f64 = class("tick")[0].strip_suffix(" s").expect("seconds").parse().expect("a number");
+    assert!((uptime - 60.0..uptime + 1.0).contains(&first), "{first}, and it is {uptime}");
 }
 
 #[test]
@@ -236,6 +275,10 @@ fn ticks_are_round_at_any_span_and_no_more_than_asked_for() {
     assert_eq!(labels(8.2, 10), "0 1 2 3 4 5 6 7 8");
     assert_eq!(labels(0.003, 5), "0.000 0.001 0.002 0.003");
     assert_eq!(labels(3600.0, 4), "0 1000 2000 3000");
+    // From elsewhere on they are as round.
+    let ticks = Axis::new(0.0, 100.0, 0.5, 5).from(12.34).ticks();
+    let is: Vec<_> = ticks.iter().map(|(place, label)| format!("{label} at {place:.0}")).collect();
+    assert_eq!(is, ["12.4 at 12", "12.5 at 32", "12.6 at 52", "12.7 at 72", "12.8 at 92"]);
     for exponent in -30..190 {
         assert!(labels(1.37f64.powi(exponent), 7).split(' ').count() <= 8, "1.37^{exponent}");
     }

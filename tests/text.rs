@@ -2,7 +2,7 @@
 //! How bytes, times and counts look as text.
 
 use addonce::escape::{escape, head, unescape};
-use addonce::format::{count, duration};
+use addonce::format::{count, date, duration, row, took, wrapped};
 
 #[test]
 fn what_was_escaped_reads_back_exactly() {
@@ -35,4 +35,47 @@ fn one_is_not_many() {
         [0, 1, 2, 999, 1000, 1_234_067].map(|n| count(n, "device")),
         ["0 devices", "1 device", "2 devices", "999 devices", "1,000 devices", "1,234,067 devices"]
     );
+}
+
+#[test]
+fn what_is_quick_is_told_in_parts_of_a_millisecond() {
+    assert_eq!(
+        [0, 340, 9_999, 10_000, 1_479_000].map(took),
+        ["0.0 ms", "0.3 ms", "10.0 ms", "10 ms", "1.47 s"]
+    );
+}
+
+#[test]
+fn a_date_is_that_of_the_calendar() {
+    // As date -u says.
+    for (seconds, is) in [
+        (0, "1970-01-01 00:00:00 UTC"),
+        (951_782_399, "2000-02-28 23:59:59 UTC"),
+        (951_868_800, "2000-03-01 00:00:00 UTC"),
+        (1_798_761_599, "2026-12-31 23:59:59 UTC"),
+        (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+    ] {
+        assert_eq!(date(seconds), is);
+    }
+}
+
+#[test]
+fn a_paragraph_has_80_columns_and_no_broken_words() {
+    let text = wrapped(&format!("   label: {}", "word ".repeat(30).trim_end()), 10);
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    assert!(text.lines().skip(1).all(|line| line.starts_with("          word")), "{text}");
+    assert_eq!(text.split_whitespace().count(), 31);
+    let long = "x".repeat(100);
+    assert_eq!(wrapped(&format!("a {long} b"), 0), format!("a\n{long}\nb\n"));
+}
+
+#[test]
+fn a_table_has_its_columns_whatever_is_in_them() {
+    assert_eq!(
+        row(&[("12 ms", -9), ("ext4", 6), ("live", 8)], "by hand"),
+        "    12 ms ext4   live     by hand\n"
+    );
+    let lines = row(&[("12 ms", -9), ("ext4_long", 6), ("live", 8)], &"x".repeat(90));
+    assert_eq!(lines, format!("    12 ms ext4_long\n{:17}live     {}...\n", "", "x".repeat(51)));
+    assert!(lines.lines().all(|line| line.len() <= 80), "{lines}");
 }

@@ -59,7 +59,7 @@ pub struct DaemonOptions {
     clients: usize,
     /// So long a client may leave its replies unread: seconds, or with ms, s, min.
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = seconds)]
-    patience: Duration,
+    client_timeout: Duration,
     #[command(flatten)]
     socket: SocketOption,
     #[command(flatten)]
@@ -160,7 +160,7 @@ impl DaemonOptions {
         let netlink = given.netlink.map_or_else(|| Netlink::open(load.buffer.receive_buffer), Ok)?;
         let newest = std::fs::read_to_string(NEWEST).ok().and_then(|number| number.trim().parse().ok());
         let with_udev = Path::new(UDEV).exists();
-        let bounds = Bounds { clients: self.clients, patience: self.patience };
+        let bounds = Bounds { clients: self.clients, patience: self.client_timeout };
         let resolver = Resolver::open(load.tree.clone())?;
         let config = Config {
             with_udev,

@@ -3,23 +3,82 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::query::{Query, list, number, show, text};
+use super::query::{Query, number, show, text};
 use crate::escape::head;
 use crate::fatal::Fatal;
-use crate::format::{count, duration};
+use crate::format::{count, duration, row, wrapped};
 
-/// Lists it.
-pub fn run(query: &Query) -> Result<ExitCode, Fatal> {
-    let read = |published: Value| json!({ "failures": published["failures"] });
-    let reply = query.look_or_read("Failures", read)?;
-    let failures = list(&reply, "/failures");
-    show(query.json, &reply, |_| failures.iter().map(|failure| entry(failure, failures)).collect())
+const MORE: &str = "`addonce failed MODULE` says why and what helps, `addonce retry` tries all again now.\n";
+
+/// List the modules that are remembered as failed: the error and where it occurred, who asked, and when they would be tried again.
+#[derive(Args, Debug)]
+pub struct Command {
+    /// Say all that is known of these.
+    #[arg(value_name = "MODULE")]
+    modules: Vec<String>,
+    #[command(flatten)]
+    query: Query,
 }
 
-/// Three lines: what the kernel said, who asked, and what comes next.
+impl Command {
+    /// Lists it. The exit code is 1 where a module that was named has not failed.
+    pub fn run(self) -> Result<ExitCode, Fatal> {
+        let (query, names) = (self.query, self.modules.iter().map(|name| name.replace('-', "_")));
+        let mut failures = query.failures()?;
+        let names: Vec<_> = names.collect();
+        if names.is_empty() {
+            return show(query.json, &json!({ "failures": failures }), |_| table(&failures));
+        }
+        let all = failures.clone();
+        failures.retain(|failure| names.iter().any(|name| failure["module"] == **name));
+        let reply = json!({ "failures": failures });
+        show(query.json, &reply, |_| failures.iter().map(|failure| entry(failure, &all)).collect())?;
+        let is_strange = |name: &&String| all.iter().all(|failure| failure["module"] != ***name);
+        let mut strange = names.iter().filter(is_strange).peekable();
+        let code = if strange.peek().is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        strange.for_each(|name| {
+            log::error!("{name}: not remembered as failed: `addonce explain {name}` says more")
+        });
+        Ok(code)
+    }
+}
+
+fn table(failures: &[Value]) -> String {
+    if failures.is_empty() {
+        return "No module is remembered as failed.\n".into();
+    }
+    let line = |[module, error, stage, tries, asked, next]: [&str; 6]| {
+        row(&[(module, 21), (error, 12), (stage, 10), (tries, -5), (asked, 13)], next)
+    };
+    let rows = failures.iter().map(|failure| {
+        let asked = match number(failure, "/devices") {
+            0 => count(number(failure, "/asked") + number(failure, "/by_kernel"), "request"),
+            devices => count(devices, "device"),
+        };
+        let next = match (failure["again_in_ms"].as_u64(), failure["because_of"].as_str()) {
+            (Some(ms), _) => format!("in {}", duration(ms)),
+            (None, Some(root)) => format!("with {root}"),
+            (None, None) => "on a change".into(),
+        };
+        let [module, error, stage] = ["/module", "/error", "/stage"].map(|place| text(failure, place));
+        line([module, error, stage, &number(failure, "/attempts").to_string(), &asked, &next])
+    });
+    line(["MODULE", "ERRNO", "STAGE", "TRIES", "ASKED BY", "NEXT TRY"])
+        + &rows.collect::<String>()
+        + &wrapped(MORE.trim_end(), 0)
+}
+
 fn entry(failure: &Value, all: &[Value]) -> String {
+    let [why, who, next, retry] = lines(failure, all);
+    let why = wrapped(&format!("{}: {why}", text(failure, "/module")), 4);
+    why + &[who, next, retry].map(|line| wrapped(&format!("    {line}"), 4)).concat()
+}
+
+/// What the kernel said, who asked, what comes next, and what to type.
+pub fn lines(failure: &Value, all: &[Value]) -> [String; 4] {
     let [attempts, asked, devices] =
         [("/attempts", "attempt"), ("/asked", "request"), ("/devices", "device")]
             .map(|(place, thing)| count(number(failure, place), thing));
@@ -27,15 +86,14 @@ fn entry(failure: &Value, all: &[Value]) -> String {
         0 => String::new(),
         requests => format!(" and {} of the kernel's own", count(requests, "request")),
     };
-    format!(
-        "{}: {}{}\n    {attempts}, the last {} ago; {asked} since{kernel}, {devices} in all, first for {}\n    {}\n",
-        text(failure, "/module"),
-        text(failure, "/reason"),
-        hint(text(failure, "/error"), text(failure, "/stage")),
+    let why = text(failure, "/reason").to_owned() + hint(text(failure, "/error"), text(failure, "/stage"));
+    let who = format!(
+        "{attempts}, the last {} ago; {asked} since{kernel}, {devices} in all, first for {}",
         duration(number(failure, "/failed_ms_ago")),
-        head(text(failure, "/alias"), 48),
-        next(failure, all)
-    )
+        head(text(failure, "/alias"), 48)
+    );
+    let retry = format!("to try it now: addonce retry {}", text(failure, "/module"));
+    [why, who, next(failure, all), retry]
 }
 
 /// What the errno usually means, where its own words do not say it: for a driver that the kernel refused.
@@ -59,26 +117,23 @@ fn hint(error: &str, stage: &str) -> &'static str {
 
 /// When it is tried again: the once rules, as far as they are open for this failure.
 fn next(failure: &Value, all: &[Value]) -> String {
-    let now = format!("or now: addonce retry {}", text(failure, "/module"));
     if let Some(ms) = failure["again_in_ms"].as_u64() {
-        return format!("tried again in {}, or when a daemon next starts, {now}", duration(ms));
+        return format!("tried again in {}, or when a daemon next starts", duration(ms));
     }
     if let Some(root) = failure["because_of"].as_str() {
-        return format!("tried again with {root}: see there, {now}");
+        return format!("tried again with {root}: see `addonce failed {root}`");
     }
     // What needs it is live without it, or that would have failed as well.
     let is_soft = failure["pulled_in"] == true;
     if is_soft && all.iter().all(|other| other["because_of"] != failure["module"]) {
-        return format!(
-            "tried again for a device of its own, or with a module that needs it and is not live, {now}"
-        );
+        return "tried again for a device of its own, or with a module that needs it and is not live".into();
     }
     let conflict = match text(failure, "/error") {
-        "EEXIST" | "EBUSY" | "ENODEV" => "when a module was unloaded, ",
+        "EEXIST" | "EBUSY" | "ENODEV" => " when a module was unloaded,",
         _ => "",
     };
     format!(
-        "tried again when its files, options or dependencies changed, {conflict}for new hardware, \
-         at the next `udevadm trigger --action=add`, {now}"
+        "tried again when its files, options or dependencies changed,{conflict} for new hardware, \
+         or at the next `udevadm trigger --action=add`"
     )
 }

@@ -2,6 +2,7 @@
 //! The commands; those that have their flags in common share a file. Every command returns its exit code (0 done, 1 the module's
 //! answer is a failure) or a [`Fatal`], which has one of its own.
 
+mod blame;
 mod daemon;
 mod explain;
 mod failed;
@@ -30,7 +31,7 @@ use settings::Settings;
 /// Loads each kernel module once: collapses the storm of uevents into one load per module, and remembers failed
 /// loads such that a storm never repeats them while whoever fixed the cause can always retry.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 80)]
 pub struct Cli {
     /// What is said on standard error: error, warn, info, debug or trace [default: addonce.log of the kernel command line,
     /// then info].
@@ -52,9 +53,10 @@ enum Command {
     Retry(load::Retry),
     Settle(settle::Command),
     Status(status::Command),
-    /// List the modules that are remembered as failed: why, who asked for them, and when they would be tried again.
-    Failed(Query),
-    /// Print every add_once as it happens, until interrupted: the line of the log, or with --json an object per line.
+    Failed(failed::Command),
+    /// List the loads since the boot, the longest first: how long they took, what they came to, and who asked. No daemon is needed.
+    Blame(Query),
+    /// Print each load as it ends, until interrupted: a line of a table, or with --json an object per line.
     Monitor(Query),
     Plot(plot::Command),
     Record(record::Command),
@@ -86,7 +88,8 @@ pub fn run() -> Result<ExitCode, Fatal> {
         Command::Retry(command) => command.run(),
         Command::Settle(command) => command.run(),
         Command::Status(command) => command.run(),
-        Command::Failed(query) => failed::run(&query),
+        Command::Failed(command) => command.run(),
+        Command::Blame(query) => blame::run(&query),
         Command::Monitor(query) => monitor::monitor(&query),
         Command::Plot(command) => command.run(),
         Command::Record(command) => command.run(),

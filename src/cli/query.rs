@@ -43,10 +43,16 @@ impl Query {
         }
         published(&self.socket.socket).map(read)
     }
+
+    /// What is remembered as failed.
+    pub fn failures(&self) -> Result<Vec<Value>, Fatal> {
+        let reply = self.look_or_read("Failures", |published| published)?;
+        Ok(list(&reply, "/failures").to_vec())
+    }
 }
 
 /// What the daemon at this socket has published in [`STATUS`]. [`Fatal::NoDaemon`] where the one that wrote it is gone.
-fn published(socket: &Path) -> Result<Value, Fatal> {
+pub fn published(socket: &Path) -> Result<Value, Fatal> {
     let file = socket.with_file_name(STATUS);
     let path = file.display();
     let no_daemon = || Fatal::NoDaemon(format!("{path}: no daemon runs: start one with `addonce daemon`"));
@@ -55,14 +61,27 @@ fn published(socket: &Path) -> Result<Value, Fatal> {
         text => text.map_err(Fatal::at(&path))?,
     };
     let strange = Fatal::at(format!("{path}: not addonce's"));
-    let published: Value = serde_json::from_slice(&text).map_err(&strange)?;
-    let daemon = Process::deserialize(&published).map_err(&strange)?;
-    if daemon.is_alive() { Ok(published) } else { Err(no_daemon()) }
+    let mut published: Value = serde_json::from_slice(&text).map_err(&strange)?;
+    if !Process::deserialize(&published).map_err(&strange)?.is_alive() {
+        return Err(no_daemon());
+    }
+    // Since then nothing has happened but that time has passed.
+    let written = file.metadata().and_then(|file| file.modified()).map_err(Fatal::at(&path))?;
+    let age = written.elapsed().map_or(0, |age| age.as_millis() as i64);
+    for failure in published["failures"].as_array_mut().into_iter().flatten() {
+        for (key, passed) in [("failed_ms_ago", age), ("backoff_ms", -age), ("again_in_ms", -age)] {
+            if let Some(ms) = failure[key].as_i64() {
+                failure[key] = (ms + passed).max(0).into();
+            }
+        }
+    }
+    Ok(published)
 }
 
-/// The number at this place of a reply, a JSON pointer; 0 where there is none.
+/// The number at this place of a reply, a JSON pointer; 0 where there is none, 1 for what is true.
 pub fn number(reply: &Value, place: &str) -> u64 {
-    reply.pointer(place).and_then(Value::as_u64).unwrap_or_default()
+    let value = reply.pointer(place);
+    value.and_then(|value| value.as_u64().or(value.as_bool().map(u64::from))).unwrap_or_default()
 }
 
 /// The text at this place; empty where there is none.

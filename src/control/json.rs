@@ -87,22 +87,6 @@ pub fn line(ended: &Value) -> String {
     words.join(" ")
 }
 
-/// A load that ended, as a bar of a timeline.
-pub fn bar(record: &AddOnce, ended: Time, began: Time) -> Value {
-    let (state, error) = outcome(record);
-    let started = ended.saturating_sub(record.load);
-    json!({
-        "module": &*record.module,
-        "state": state,
-        "error": error.map(|error| errno_name(error.errno)),
-        "asked_ms": until(started.saturating_sub(record.waited), began),
-        "start_ms": until(started, began),
-        "end_ms": until(ended, began),
-        "pulled_in_by": record.pulled_in_by.as_deref(),
-        "asked": record.asked,
-    })
-}
-
 fn outcome(record: &AddOnce) -> (&'static str, Option<&LoadError>) {
     match &record.outcome {
         Outcome::Live => ("live", None),

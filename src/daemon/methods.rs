@@ -11,7 +11,7 @@ use super::{Daemon, hold};
 use crate::control::protocol::{Load, Method, Reply};
 use crate::control::server::Server;
 use crate::escape::unescape;
-use crate::once::{AddOnce, ClientId, Origin, Request, Time};
+use crate::once::{ClientId, Origin, Request, Time};
 
 /// The clients, and what is only for them.
 pub(super) struct Clients {
@@ -31,7 +31,8 @@ pub(super) struct Clients {
 impl Clients {
     pub fn new(server: Server, now: Time) -> Self {
         let status_file = StatusFile::beside(&server.listener.path);
-        let (settling, programs, requests, history) = Default::default();
+        let history = History::beside(&server.listener.path);
+        let (settling, programs, requests) = Default::default();
         Self { server, status_file, began: now, settling, programs, requests, history }
     }
 
@@ -53,8 +54,8 @@ impl Clients {
         }
     }
 
-    pub fn publish(&mut self, record: &AddOnce, ended: &Value, now: Time) {
-        self.history.add(record, now);
+    pub fn publish(&mut self, ended: &Value, now: Time) {
+        self.history.add(ended);
         self.server.publish(|| json!({ "add_once": ended }), now);
     }
 }

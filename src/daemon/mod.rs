@@ -392,14 +392,15 @@ impl Daemon {
                 (Action::Load(_), _) if is_stopping => {}
                 (Action::Load(plan), _) => self.loads.start(&plan),
                 (Action::Publish(record), clients) => {
-                    let ended = add_once(&record, dry_run);
+                    let mut ended = add_once(&record, dry_run);
+                    ended["ended_us"] = json!(now.as_micros() as u64);
                     log::info!("{}", line(&ended));
                     // What the kernel does not know by this name is loaded anew by each daemon.
                     let is_there = dry_run || self.resolver.initstate(&record.module) == InitState::Live;
                     if record.outcome == Outcome::Live && is_there {
                         self.hold.iter_mut().for_each(|(hold, _)| hold.loaded());
                     }
-                    clients.iter_mut().for_each(|clients| clients.publish(&record, &ended, now));
+                    clients.iter_mut().for_each(|clients| clients.publish(&ended, now));
                 }
                 (Action::Answer(client, given), Some(clients)) => {
                     // Of a dry run nothing is there afterwards.
@@ -472,7 +473,7 @@ impl Daemon {
 
 /// The time the loop goes by: CLOCK_BOOTTIME, which is the same for every process of one boot, so that a time that was remembered
 /// means something to the next process, too. It goes on while the machine is suspended.
-fn clock() -> Time {
+pub fn clock() -> Time {
     // Since Linux 2.6.39.
     clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel has CLOCK_BOOTTIME").into()
 }

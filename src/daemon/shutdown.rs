@@ -15,7 +15,7 @@ const UDEV_TIMEOUT: Duration = Duration::from_secs(180);
 #[derive(Debug)]
 pub(super) struct Shutdown {
     /// It ends when nothing was left to do for so long; else only a signal ends it.
-    linger: Option<Duration>,
+    pub linger: Option<Duration>,
     /// So long loads that run are waited for.
     timeout: Duration,
     /// We were told to stop then: no new work after this.

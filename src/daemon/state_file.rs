@@ -110,15 +110,7 @@ impl StateFile {
 
     /// What another process of ours has written; none where it has not, or was right not to write it for us.
     fn read(&self) -> Result<Option<Snapshot>, Box<dyn Error>> {
-        // A pipe in its place would have us wait for a writer.
-        let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let mut text = Vec::new();
-        if file.take(LARGEST + 1).read_to_end(&mut text)? as u64 > LARGEST {
-            return Err(format!("it is larger than {LARGEST} bytes").into());
-        }
+        let Some(text) = read(&self.path)? else { return Ok(None) };
         if serde_json::from_slice::<Header>(&text)? != self.header {
             let whose = "another boot's or version's, or only one of us makes a dry run";
             log::info!("{}: {whose}: beginning with an empty memory", self.path.display());
@@ -126,6 +118,20 @@ impl StateFile {
         }
         let Content { memory, .. } = serde_json::from_slice(&text)?;
         Ok(Some(memory))
+    }
+}
+
+/// Reads such a file, if it is there.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // A pipe in its place would have us wait for a writer.
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mut text = Vec::new();
+    match file.take(LARGEST + 1).read_to_end(&mut text)? as u64 {
+        ..=LARGEST => Ok(Some(text)),
+        _ => Err(io::Error::other(format!("it is larger than {LARGEST} bytes"))),
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is going on, for everybody: the reply to `Status`, and the file `status.json`, which who may not connect reads.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::state_file::write;
 use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::process::Process;
+use crate::escape::escape;
 use crate::once::{Scheduler, Time};
 
 /// Between two writes of the file.
@@ -28,6 +30,11 @@ impl Daemon {
             running.map(|(name, began)| json!({ "module": &**name, "ms": since(began) })).collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "kernel_version": self.resolver.tree.kernel,
+            "modules": escape(self.resolver.tree.directory().as_os_str().as_bytes()),
+            "on_demand": self.shutdown.linger.is_some(),
+            "began_ms": self.clients.as_ref().map(|clients| millis(clients.began)),
             "uptime_ms": self.clients.as_ref().map(|clients| since(clients.began)),
             "with_udev": events.udev,
             "dry_run": self.loads.loader.dry_run,

@@ -65,6 +65,13 @@ impl Resolver {
         (*inside != *module).then_some(inside)
     }
 
+    /// The install command that libkmod passes over, because a softdep line of this module leads to another.
+    pub fn passed_over(&self, module: &str) -> Option<CString> {
+        let module = self.ctx.module(module).ok()?;
+        let (pre, post) = module.softdeps();
+        module.install().filter(|_| !pre.is_empty() || !post.is_empty())
+    }
+
     fn candidate(&self, found: &Module<'_>, blacklisted: bool, alias: &[u8]) -> Option<Candidate> {
         let module = found.name()?;
         let own = self.ctx.module(&module).ok()?.options();

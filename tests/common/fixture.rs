@@ -119,8 +119,13 @@ impl Fixture {
 
     /// What a command is expected to print about this case.
     pub fn expected(&self, name: &str) -> String {
-        let path = self.case.join("expected").join(name);
+        let path = self.expectation(name);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Where that stands.
+    pub fn expectation(&self, name: &str) -> PathBuf {
+        self.case.join("expected").join(name)
     }
 
     /// The directory of the modules and the indexes.

@@ -239,13 +239,17 @@ impl LabResult {
         [live, tried, caller].into_iter().flatten()
     }
 
-    /// Modules that were tried in vain, and that the text about failures has no entry for: a line that begins with the
-    /// module and names its errno.
+    /// Modules that were tried in vain, and that the table of failures has no line for: one that begins with the module and names
+    /// its errno, which is on the next line where the module's name is long.
     fn untold(&self) -> impl Iterator<Item = &str> {
         let told = |module: &str, errnos: &ByErrno| match &self.failed {
             None => true,
-            Some(lines) => lines.iter().any(|line| {
-                line.starts_with(&format!("{module}: ")) && errnos.keys().any(|e| line.contains(e))
+            Some(lines) => lines.iter().zip(lines.iter().skip(1)).any(|(line, next)| {
+                let rest =
+                    line.split_once(module).filter(|(before, _)| before.is_empty()).map(|(_, rest)| rest);
+                rest.is_some_and(|rest| {
+                    errnos.keys().any(|e| rest.contains(e) || rest.is_empty() && next.contains(e))
+                })
             }),
         };
         let failed = self.attempts.iter().filter(|(module, _)| !self.live.contains(module));

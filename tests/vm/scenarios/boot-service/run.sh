@@ -26,7 +26,7 @@ again() {
 UNLOAD="evdev psmouse button pcspkr joydev"
 
 restarted() {
-    while addonce failed | grep -q 'tried again in'; do sleep 1; done
+    while addonce failed --json | grep -q '"again_in_ms": [0-9]'; do sleep 1; done
     settled
     failed >/run/lab/failed
     [ -s /run/lab/failed ] || fail "nothing failed: nothing can be told of attempts"

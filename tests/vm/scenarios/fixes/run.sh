@@ -29,7 +29,7 @@ devices() {
 all_quiet() {
     must udevadm settle --timeout=3600
     must addonce settle --timeout 300
-    while addonce failed >/run/lab/failed && grep -q 'tried again in' /run/lab/failed; do sleep 0.1; done
+    while addonce failed --json >/run/lab/failed && grep -q '"again_in_ms": [0-9]' /run/lab/failed; do sleep 0.1; done
     must addonce settle --timeout 300
 }
 
@@ -90,7 +90,7 @@ fix_ebusy() { must modprobe -r addonce_ebusy_rival; }
 fix_hand() {
     must modprobe addonce_hand error=0
     must addonce settle
-    observe forgotten "$(addonce failed | grep -c '^addonce_hand:')"
+    observe forgotten "$(addonce failed | grep -c '^addonce_hand ')"
 }
 fix_failing() { must modprobe addonce_failing_dep error=0; }
 fix_stranger() { :; }
@@ -187,7 +187,7 @@ disabled() {
         sleep 2
     done
     observe said "$(grep -c 'kernel.modules_disabled is 1' $LOG)"
-    observe status "$(must addonce status | sed -n 's/^ *state: \([^;]*\);.*/\1/p')"
+    observe status "$(must addonce status | sed -n 's/^ *state: \(.*\)/\1/p')"
     outcome
 }
 

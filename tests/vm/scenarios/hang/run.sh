@@ -23,7 +23,7 @@ answers() {
     addonce load nothing >/dev/null 2>&1
     [ $? != 3 ]
 }
-failed() { addonce failed 2>/dev/null | grep -q "^addonce_$1: "; }
+failed() { addonce failed 2>/dev/null | grep -q "^addonce_$1 "; }
 
 prepare() {
     must insmod $EXTRA/addonce_bus.ko

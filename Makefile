@@ -63,15 +63,17 @@ INSTALLED = \
 	755:$(FOR)/initramfs/initramfs-tools/hooks/addonce:$(INITRAMFS_TOOLS)/hooks/addonce \
 	755:$(FOR)/initramfs/dracut/module-setup.sh:$(DRACUT)/99addonce/module-setup.sh \
 	644:$(FOR)/initramfs/mkinitcpio/install/addonce:$(MKINITCPIO)/install/addonce \
-	644:docs/initramfs.md:$(PREFIX)/share/doc/addonce/initramfs.md \
+	644:$(FOR)/docs/initramfs.md:$(PREFIX)/share/doc/addonce/initramfs.md \
 	755:initramfs/busybox/init:$(PREFIX)/lib/addonce/initramfs-busybox-init \
-	644:README.md:$(PREFIX)/share/doc/addonce/README.md \
+	644:$(FOR)/README.md:$(PREFIX)/share/doc/addonce/README.md \
+	644:contrib/addonce.rules.yml:$(PREFIX)/share/doc/addonce/examples/addonce.rules.yml \
+	644:contrib/addonce-dashboard.json:$(PREFIX)/share/doc/addonce/examples/addonce-dashboard.json \
 	$(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
 	644:$(COMPLETIONS)/addonce.bash:$(PREFIX)/share/bash-completion/completions/addonce \
 	644:$(COMPLETIONS)/_addonce:$(PREFIX)/share/zsh/site-functions/_addonce \
 	644:$(COMPLETIONS)/addonce.fish:$(PREFIX)/share/fish/vendor_completions.d/addonce.fish
 # Directories that are nobody else's.
-INSTALLED_DIRS = $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/99addonce
+INSTALLED_DIRS = $(PREFIX)/share/doc/addonce/examples $(PREFIX)/share/doc/addonce $(PREFIX)/lib/addonce $(DRACUT)/99addonce
 
 all: build man completions
 
@@ -287,6 +289,11 @@ $(FOR)/initramfs/%: initramfs/%.in
 
 $(FOR)/initramfs/%: initramfs/%
 	$(RENDER)
+
+# Without pictures, and without links to files that are not installed: their names stay.
+$(FOR)/%.md: %.md
+	@mkdir -p $(@D)
+	sed -e '/^!\[/d' -e 's/\[\([^]]*\)\]([^)]*)/\1/g' $< >$@
 
 install: $(RENDERED)
 	@set -e; for each in $(INSTALLED); do \

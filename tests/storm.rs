@@ -12,6 +12,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use addonce::control::LOADS;
+use addonce::control::json::add_once;
 use addonce::daemon::events::{Event, Events};
 use addonce::daemon::history::History;
 use addonce::once::{AddOnce, Outcome, Stats, Time};
@@ -263,6 +265,7 @@ const MS: Duration = Duration::from_millis(1);
 
 /// What a history was told, and when.
 struct Told {
+    directory: tempfile::TempDir,
     history: History,
     stats: Stats,
     now: Time,
@@ -270,7 +273,9 @@ struct Told {
 
 impl Told {
     fn new() -> Self {
-        Self { history: History::default(), stats: Stats::default(), now: 1000 * MS }
+        let directory = tempfile::tempdir().expect("tempdir");
+        let history = History::beside(&directory.path().join("io.addonce"));
+        Self { directory, history, stats: Stats::default(), now: 1000 * MS }
     }
 
     fn requests(&mut self, requests: u64, duplicates: u64) -> &mut Self {
@@ -306,7 +311,9 @@ impl Told {
             load: took * MS,
             pulled_in_by: None,
         };
-        self.history.add(&record, self.now);
+        let mut ended = add_once(&record, false);
+        ended["ended_us"] = json!(self.now.as_micros() as u64);
+        self.history.add(&ended);
         self
     }
 
@@ -377,4 +384,12 @@ fn what_is_kept_and_what_is_told_is_bounded() {
     let bins: Vec<u64> = serde_json::from_value(storm["requests"].clone()).expect("numbers");
     assert!(bins.len() <= 257, "{}", bins.len());
     assert_eq!(bins.iter().sum::<u64>(), MOST as u64);
+    let lines = |told: &Told| {
+        std::fs::read_to_string(told.directory.path().join(LOADS)).expect(LOADS).lines().count()
+    };
+    assert!((MOST..=2 * MOST).contains(&lines(&told)), "{}", lines(&told));
+    // The next daemon goes on with as many.
+    told.history = History::beside(&told.directory.path().join("io.addonce"));
+    told.load("b", 0, 0);
+    assert_eq!(lines(&told), MOST);
 }

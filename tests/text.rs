@@ -83,10 +83,18 @@ fn a_table_has_its_columns_whatever_is_in_them() {
 #[test]
 fn every_link_of_a_document_leads_to_a_file_or_a_heading() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    for document in ["README.md", "NEWS.md", "docs/DESIGN.md", "docs/initramfs.md", "docs/requests.md", "docs/PERFORMANCE.md"] {
+    for document in [
+        "README.md",
+        "NEWS.md",
+        "docs/DESIGN.md",
+        "docs/initramfs.md",
+        "docs/requests.md",
+        "docs/PERFORMANCE.md",
+    ] {
         let text = std::fs::read_to_string(root.join(document)).expect(document);
         let headings: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
-        let headings = headings.iter().map(|heading| heading.to_lowercase().replace(' ', "-")).collect::<Vec<_>>();
+        let headings =
+            headings.iter().map(|heading| heading.to_lowercase().replace(' ', "-")).collect::<Vec<_>>();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let directory = root.join(document).parent().expect("a directory").to_owned();
             let leads = match link.strip_prefix('#') {

@@ -26,8 +26,9 @@ use crate::once::{
 use crate::replay::{Replayed, Simulation};
 use crate::uevent::sysfs::modaliases;
 
-/// Show which modules a name or a device stands for and, for each, whether it is loaded, who asked for it, why it is not, what to
-/// type, and the steps that loading it takes. Nothing is loaded, and no daemon is needed.
+/// Say of a module, a MODALIAS or a device what is loaded for it, who asked, and why not.
+///
+/// It also says what to type, and the steps that loading takes. Nothing is loaded, and no daemon is needed.
 #[derive(Args, Debug)]
 pub struct Command {
     /// A module, a modalias, a path below /sys, a device node, a network interface, or a PCI address.
@@ -121,8 +122,7 @@ fn modalias_of(place: &Path, what: &Path) -> Result<(PathBuf, Vec<u8>), Fatal> {
         // Of several udev keeps the last.
         Some((device.to_owned(), modaliases(device, true).ok()?.pop()?))
     });
-    let none =
-        "neither this device nor one that it is a part of has a MODALIAS, so no module is looked up for it";
+    let none = "this has no MODALIAS, nor has a device that it is a part of: no module is looked up for it";
     found.next().ok_or_else(|| unreadable(what)(none))
 }
 

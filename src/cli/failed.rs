@@ -13,7 +13,9 @@ use crate::format::{count, duration, row, wrapped};
 
 const MORE: &str = "`addonce failed MODULE` says why and what helps, `addonce retry` tries all again now.\n";
 
-/// List the modules that are remembered as failed: the error and where it occurred, who asked, and when they would be tried again.
+/// List the modules that are remembered as failed.
+///
+/// A line for each: the error and where it occurred, who asked, and when it is tried again.
 #[derive(Args, Debug)]
 pub struct Command {
     /// Say all that is known of these.

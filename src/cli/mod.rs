@@ -54,9 +54,13 @@ enum Command {
     Settle(settle::Command),
     Status(status::Command),
     Failed(failed::Command),
-    /// List the loads since the boot, the longest first: how long they took, what they came to, and who asked. No daemon is needed.
+    /// List the loads since the boot, the longest first.
+    ///
+    /// How long they took, what they came to, and who asked. No daemon is needed.
     Blame(Query),
-    /// Print each load as it ends, until interrupted: a line of a table, or with --json an object per line.
+    /// Print each load as it ends.
+    ///
+    /// Until interrupted: a line of a table for each, or with --json an object.
     Monitor(Query),
     Plot(plot::Command),
     Record(record::Command),

@@ -244,13 +244,14 @@ impl LabResult {
     fn untold(&self) -> impl Iterator<Item = &str> {
         let told = |module: &str, errnos: &ByErrno| match &self.failed {
             None => true,
-            Some(lines) => lines.iter().zip(lines.iter().skip(1)).any(|(line, next)| {
-                let rest =
-                    line.split_once(module).filter(|(before, _)| before.is_empty()).map(|(_, rest)| rest);
-                rest.is_some_and(|rest| {
-                    errnos.keys().any(|e| rest.contains(e) || rest.is_empty() && next.contains(e))
+            Some(lines) => {
+                let has = |line: &str| errnos.keys().any(|errno| line.contains(errno));
+                lines.iter().zip(lines.iter().skip(1)).any(|(line, next)| match line.strip_prefix(module) {
+                    Some("") => has(next),
+                    Some(rest) => rest.starts_with(' ') && has(rest),
+                    None => false,
                 })
-            }),
+            }
         };
         let failed = self.attempts.iter().filter(|(module, _)| !self.live.contains(module));
         failed.filter(move |(module, errnos)| !told(module, errnos)).map(|(module, _)| module.as_str())

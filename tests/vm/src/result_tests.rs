@@ -137,14 +137,19 @@ fn a_module_that_failed_and_is_not_spoken_of_is_a_fault() {
     let mut run = with(&["evdev"], &[("evdev", 1), ("acpi_cpufreq", 1)]);
     run.attempts.insert("acpi_cpufreq".into(), ByErrno::from([("ENODEV".into(), 1)]));
     assert_eq!(run.faults_against(&stock), [""; 0], "a scenario that does not ask");
-    run.failed = Some(vec![
-        "acpi_cpufreq          ENODEV       insert".into(),
-        "pcc_cpufreq".into(),
-        "    EBUSY".into(),
-    ]);
-    assert_eq!(run.faults_against(&stock), [""; 0]);
-    run.failed = Some(vec!["acpi_cpufreq: Input/output error (EIO)".into()]);
-    assert!(run.faults_against(&stock)[0].contains("silent about acpi_cpufreq"));
+    let told =
+        |lines: &[&str]| Some(lines.iter().map(|line| (*line).into()).chain(["and more".into()]).collect());
+    for lines in [&["acpi_cpufreq   ENODEV  insert"][..], &["acpi_cpufreq", "               ENODEV  insert"]]
+    {
+        run.failed = told(lines);
+        assert_eq!(run.faults_against(&stock), [""; 0]);
+    }
+    for lines in
+        [&["acpi_cpufreq   EIO     read"][..], &["acpi_cpufreq_x ENODEV  insert"], &["acpi_cpufreq", "x"]]
+    {
+        run.failed = told(lines);
+        assert!(run.faults_against(&stock)[0].contains("silent about acpi_cpufreq"), "{lines:?}");
+    }
 }
 
 #[test]

@@ -31,4 +31,5 @@ fn without_a_daemon_and_where_none_can_be_started_it_says_so() {
     // Here are no modules to load, or we may not: what is told is no way that ends in the same.
     assert_eq!(output.status.code(), Some(5), "{output:?}");
     assert!(!text(&output.stderr).contains("start one with"), "{output:?}");
+    assert!(text(&output.stderr).lines().count() > 1, "it says why, too: {output:?}");
 }

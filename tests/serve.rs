@@ -94,6 +94,26 @@ fn what_is_at_its_path_and_no_socket_is_left_alone() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
 
+/// A lock, say: it outlives whoever started it.
+#[test]
+fn what_its_starter_has_open_it_does_not_keep() {
+    alone("what_its_starter_has_open_it_does_not_keep", || {
+        let place = Place::new();
+        let theirs = place.directory.path().join("theirs");
+        let serve = place.serve();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec 9>$0 \"$@\""]).arg(&theirs).arg(serve.get_program()).args(serve.get_args());
+        let mut serve =
+            shell.env_remove("SEQNUM").stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        place.wait_for_socket();
+        let open = std::fs::read_dir(format!("/proc/{}/fd", serve.id())).unwrap();
+        let open: Vec<_> = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+        assert!(open.len() > 5 && !open.contains(&theirs), "{open:?}");
+        serve.kill().unwrap();
+        serve.wait().unwrap();
+    });
+}
+
 #[test]
 fn whatever_umask_it_is_started_with_everybody_may_read_its_status_and_nobody_else_may_write_beside_it() {
     for umask in ["000", "077"] {

@@ -17,6 +17,7 @@ use crate::control::lock;
 use crate::control::process::has_capability;
 use crate::control::protocol::Load;
 use crate::control::server::Bounds;
+use crate::daemon::fork::close_inherited;
 use crate::daemon::modprobe::Switch;
 use crate::daemon::{Config, Daemon};
 use crate::escape::escape;
@@ -102,6 +103,8 @@ pub fn daemon(command: &Command) -> Result<ExitCode, Fatal> {
 pub fn serve(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
     // Of whoever started us neither the end nor the terminal is ours. It fails where we lead a group already.
     let _ = nix::unistd::setsid();
+    // A lock of his, say, or a pipe that somebody reads to its end.
+    close_inherited();
     // As udev has it in the environment of a program, which hands it down to us.
     let variable = |name| std::env::var_os(name).map(|value| escape(value.as_bytes()));
     let starter = Load {

@@ -80,9 +80,10 @@ fn ask(socket: &Path, method: &'static str, parameters: Value) -> Result<Value, 
             Err(why) if Instant::now() > deadline => return Err(Fatal::NoDaemon(why)),
             Err(_) => {}
         }
-        // It has said why, and `addonce daemon` would say the same.
         let status = serve.try_wait().map_err(Fatal::at(SERVE))?;
         if let Some(status) = status.filter(|status| !status.success()) {
+            // Why, and `addonce daemon` would say the same.
+            let _ = serve.stderr.take().map(|mut said| std::io::copy(&mut said, &mut std::io::stderr()));
             return Err(Fatal::System(format!("{SERVE}: {status}: nothing can be loaded here")));
         }
         std::thread::sleep(PAUSE);
@@ -91,9 +92,11 @@ fn ask(socket: &Path, method: &'static str, parameters: Value) -> Result<Value, 
 
 fn start_daemon(socket: &Path) -> std::io::Result<Child> {
     let mut serve = Command::new(std::env::current_exe()?);
-    serve.args(["--log=warn", "serve", "--socket"]).arg(socket);
+    serve.args(["--log=warn", "serve", "--socket"]).arg(std::path::absolute(socket)?);
     // It is not for a device that we ask, should we run for one.
-    serve.env_remove("MODALIAS").stdin(Stdio::null()).stdout(Stdio::null()).spawn()
+    serve.env_remove("MODALIAS").current_dir("/");
+    // It outlives us: who reads what we say to its end, or unmounts the directory, is not to wait for it.
+    serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
 }
 
 /// Prints what became of the modules that were asked for, a line for each. The exit code is 1 where one of them failed, or where there

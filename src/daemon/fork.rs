@@ -85,10 +85,25 @@ fn run(name: &str, mut report: File, work: impl FnOnce() -> Vec<u8>) -> ! {
 }
 
 fn close_others(keep: RawFd) {
+    close_those(|descriptor| descriptor != keep);
+}
+
+/// Closes what whoever started us has left open: all of ours closes on exec.
+pub fn close_inherited() {
+    close_those(|descriptor| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & libc::O_CLOEXEC == 0)
+    });
+}
+
+/// But for standard input, output and error.
+fn close_those(is_meant: impl Fn(RawFd) -> bool) {
     let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let descriptors: Vec<RawFd> =
         names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for descriptor in descriptors.into_iter().filter(|&descriptor| descriptor > 2 && descriptor != keep) {
+    for descriptor in descriptors.into_iter().filter(|&descriptor| descriptor > 2 && is_meant(descriptor)) {
         // The one that read the directory is closed already.
         let _ = close(descriptor);
     }

@@ -28,6 +28,8 @@ pub const AGAIN_STALL: Duration = Duration::from_millis(20);
 /// The program of an event should have come by then; else another event is written, and what was announced is in doubt: an
 /// udevd that was restarted has lost it. Events before it in the queue may take their time.
 pub const START: Duration = Duration::from_secs(30);
+/// After this it is asked whether the udevd that ran the last program is there at all.
+pub const DOUBT: Duration = Duration::from_secs(1);
 /// What is asked of udev again is outstanding so many at a time; fewer where these were too many for the socket's buffer.
 pub const AGAIN_AT_ONCE: usize = 64;
 /// So often in a row everything is asked of udev again in vain, over the lives of daemons that die of it, too; then once more without
@@ -205,12 +207,21 @@ impl Hold {
     /// is taken for the loss of its queue, the system is asked whether it lives, or whichever there is: one whose workers are all busy
     /// with slow rules says nothing either, nor does one that was told to wait.
     pub fn drained(&mut self, is_alive: impl FnOnce(Option<Process>) -> bool, now: Time) {
+        let is_doubtful =
+            self.udevd.is_some() && matches!(self.program, Program::Pending(since) if now >= since + DOUBT);
         let is_late = matches!(self.program, Program::Pending(since) if now >= since + START);
-        if (is_late || self.outstanding.is_silent(now)) && is_alive(self.udevd) {
-            self.outstanding.alive = now;
-            if let Program::Pending(since) = &mut self.program {
-                *since = now;
+        let is_silent = is_late || self.outstanding.is_silent(now);
+        if (is_doubtful || is_silent) && is_alive(self.udevd) {
+            if is_silent {
+                self.outstanding.alive = now;
+                if let Program::Pending(since) = &mut self.program {
+                    *since = now;
+                }
             }
+        } else if is_doubtful {
+            // It took the event along.
+            self.outstanding.doubt(now);
+            self.lose(now);
         }
         match self.outstanding.tick(now) {
             GivenUp::Nothing => {}

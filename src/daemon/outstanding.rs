@@ -168,8 +168,10 @@ impl Outstanding {
 
     /// What is on its way now may have been lost by udevd.
     pub fn doubt(&mut self, now: Time) {
-        self.doubtful.extend(std::mem::take(&mut self.certain).into_keys());
-        self.doubt_progress = now;
+        if !self.certain.is_empty() {
+            self.doubtful.extend(std::mem::take(&mut self.certain).into_keys());
+            self.doubt_progress = now;
+        }
     }
 
     /// Nothing is known any more of what is on its way: all of it is asked for again.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use addonce::control::process::Process;
-use addonce::daemon::hold::{Action, Hold, RECOVERIES, STALL, number, uuid};
+use addonce::daemon::hold::{Action, DOUBT, Hold, RECOVERIES, STALL, number, uuid};
 use addonce::daemon::outstanding::{GIVE_UP, Outstanding};
 use addonce::once::Time;
 
@@ -258,4 +258,24 @@ fn an_event_that_udevd_does_not_finish_is_waited_for_no_longer_where_its_device_
     assert_eq!(outstanding.len(), 1);
     outstanding.gone(5);
     assert!(outstanding.is_empty());
+}
+
+#[test]
+fn a_hold_whose_event_went_with_its_udevd_ends_after_a_second() {
+    let udevd = Process { pid: 500, started: 0 };
+    for is_alive in [true, false] {
+        let mut hold = Hold::new(1, None, 100, NOW);
+        hold.outstanding.announced(7, b"/d", None, NOW);
+        act(&mut hold, None, NOW);
+        hold.hold(1, Some(101), Some(udevd), NOW);
+        let renewed = NOW + STALL;
+        assert!(act(&mut hold, None, renewed).contains(&Action::WriteEvent(102)));
+        let drained = |hold: &mut Hold, at| {
+            hold.drained(|asked| is_alive && asked == Some(udevd), at);
+            act(hold, None, at)
+        };
+        assert_eq!(drained(&mut hold, renewed + DOUBT / 2), []);
+        let is_ended = drained(&mut hold, renewed + DOUBT).contains(&Action::Unpublish);
+        assert_eq!(is_ended, !is_alive);
+    }
 }

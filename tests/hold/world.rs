@@ -385,6 +385,12 @@ impl World {
         self.socket.as_ref().is_none_or(Vec::is_empty) && self.calls.is_empty()
     }
 
+    /// Whether this udevd is there, or whichever is.
+    fn is_alive(&self) -> impl FnOnce(Option<Process>) -> bool + use<> {
+        let (udevd, is_busy) = (process(self.udevd), !self.queue.is_empty() || !self.running.is_empty());
+        move |doubted| doubted.map_or(is_busy, |doubted| doubted == udevd)
+    }
+
     fn triggered(&self) -> Set {
         self.all & !self.todo
     }
@@ -706,7 +712,7 @@ impl World {
         }
         if socket.is_empty() && self.calls.is_empty() || case.wrong == Some(Wrong::NotDrained) {
             let mut world = self.clone();
-            world.daemons[at].hold.drained(|_| false, self.now);
+            world.daemons[at].hold.drained(self.is_alive(), self.now);
             if world.daemons[at].hold != daemon.hold {
                 world.daemons[at].is_news = true;
                 steps.push((("drained", 0), world));
@@ -936,9 +942,7 @@ impl World {
         world.ticks += 1;
         for at in 0..world.daemons.len() {
             if world.is_taken_in() {
-                let (now, udevd) = (world.now, process(world.udevd));
-                let is_busy = !world.queue.is_empty() || !world.running.is_empty();
-                let is_alive = |doubted: Option<_>| doubted.map_or(is_busy, |doubted| doubted == udevd);
+                let (now, is_alive) = (world.now, world.is_alive());
                 world.daemons[at].hold.drained(is_alive, now);
             }
             world.update(at);
@@ -956,7 +960,7 @@ impl World {
         let is_quiet = self.is_taken_in();
         for (at, daemon) in self.daemons.iter().enumerate() {
             let mut drained = daemon.hold.clone();
-            drained.drained(|_| false, self.now);
+            drained.drained(self.is_alive(), self.now);
             let is_quiet = is_quiet && !daemon.is_busy() && daemon.walk.is_none() && drained == daemon.hold;
             if case.on_demand && is_idle && is_quiet {
                 // Three seconds after udevd's last event it kills what it finds in its control group.

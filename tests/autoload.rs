@@ -125,7 +125,7 @@ fn asks(socket: &Path, is_over: &AtomicBool) -> Vec<Duration> {
     took
 }
 
-/// 10 000 names; ADDONCE_FLOOD=1000000 makes it a million, which takes minutes.
+/// 100 000 names; ADDONCE_FLOOD=1000000 makes it a million, which takes minutes.
 #[test]
 fn hostile_names_cost_a_mebibyte_at_the_most_and_no_device_is_kept_waiting() {
     alone("hostile_names_cost_a_mebibyte_at_the_most_and_no_device_is_kept_waiting", || {
@@ -141,7 +141,7 @@ fn hostile_names_cost_a_mebibyte_at_the_most_and_no_device_is_kept_waiting() {
         // What is paid once.
         (0..1000).for_each(&mut ask);
         let idle = peak_memory(running.id());
-        let count = std::env::var("ADDONCE_FLOOD").map_or(10_000, |count| count.parse().expect("a number"));
+        let count = std::env::var("ADDONCE_FLOOD").map_or(100_000, |count| count.parse().expect("a number"));
         let (is_over, socket) = (AtomicBool::new(false), running.socket().as_path());
         let took = std::thread::scope(|scope| {
             let device = scope.spawn(|| asks(socket, &is_over));
@@ -150,11 +150,12 @@ fn hostile_names_cost_a_mebibyte_at_the_most_and_no_device_is_kept_waiting() {
             device.join().expect("thread")
         });
         let peak = peak_memory(running.id());
-        let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+        // Of a hundred, one may meet a machine that is busy with something else.
+        let (most, slowest) = (took[took.len() * 99 / 100], took[took.len() - 1]);
         println!("{count} names: {idle} KiB idle, {peak} KiB at the peak");
-        println!("{} devices meanwhile: answered within {median:?}, the slowest {slowest:?}", took.len());
+        println!("{} devices meanwhile: 99 % answered within {most:?}, the slowest {slowest:?}", took.len());
         assert!(peak - idle <= MEMORY, "{idle} KiB idle, {peak} KiB at the peak");
-        assert!(median < Duration::from_millis(10), "{median:?}");
+        assert!(most < Duration::from_millis(10), "{most:?}");
         let status = running.settled();
         assert_eq!(status["kernel"]["requests"], 1000 + count);
         assert_eq!(status["no_module"], 0);

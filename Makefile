@@ -249,6 +249,7 @@ check-guest-long: build lab
 	$(LAB) run strangers --cpus 8 --timeout 600 --addonce $(ADDONCE) --out target/check/strangers.json
 	$(LAB) run request --cpus 2 --timeout 900 --addonce $(ADDONCE) --out target/check/request.json
 	$(LAB) request target/check/request.json
+	$(LAB) run names --cpus 2 --timeout 600 --addonce $(ADDONCE) --out target/check/names.json
 
 # Newer Debians: it is built there with their own Rust, and what was built here meets their kernel, udev and kmod.
 RELEASES = trixie

@@ -622,6 +622,42 @@ fn a_client_is_answered_when_the_soft_dependencies_of_its_module_are_there_too()
 }
 
 #[test]
+fn a_client_is_answered_when_a_soft_dependency_is_there_that_a_circle_put_behind_its_module() {
+    let mut s = world("a pre b\nb pre a\nb takes 1000");
+    s.client(1, "a");
+    s.pass(Duration::from_millis(900));
+    assert!(s.world.live.contains("a") && s.answers.is_empty(), "{:?}", s.answers);
+    s.pass(Duration::from_millis(200));
+    assert_eq!(s.answers.len(), 1);
+}
+
+#[test]
+fn a_blacklist_does_not_end_what_was_promised_to_who_named_a_module_or_needs_it() {
+    // Where another one has it loaded first, the blacklist of its own modalias does not matter.
+    for (declaration, alias) in [("x -> a b\na pre b\nb => ENOMEM", "x"), ("b => ENOMEM", "b")] {
+        let mut s = world(declaration);
+        s.client(1, alias);
+        s.pass(Duration::from_millis(300));
+        s.world.module("b").blacklisted = true;
+        s.world.changed = true;
+        s.pass(seconds(4));
+        assert_eq!(s.attempts_of("b"), 3 * 3, "{alias}: at once, after a second, and after two more");
+    }
+}
+
+#[test]
+fn that_another_module_needed_it_is_known_after_what_an_administrator_had_attempted() {
+    let mut s = world("x -> a\na pre b\nb => ENODEV");
+    s.replay("/devices/0", "x");
+    s.settle();
+    s.core.retry(&mut s.world, None, &["b".into()], s.now);
+    s.act();
+    s.settle();
+    let (_, failure) = s.core.failures().next().expect("a failure");
+    assert!(failure.pulled_in && failure.attempts == 2, "{failure:?}");
+}
+
+#[test]
 fn what_was_blacklisted_since_is_not_attempted_for_a_promise() {
     for errno in ["ENOMEM", "ENODEV"] {
         let mut s = world(&format!("x -> a\na => {errno}"));
@@ -806,6 +842,13 @@ fn the_next_driver_does_not_overtake_what_comes_after_the_first() {
         |name: &str| s.attempts.iter().find(|(_, attempted)| &**attempted == name).expect("it began").0;
     assert_eq!(began("b") - began("q"), Duration::from_millis(1500));
     assert_eq!(began("d") - began("r"), seconds(5), "r is old by then");
+    let mut s = world("x:q -> q\nq takes 60000\nx:a -> a b\na post q");
+    s.replay("/devices/0", "x:q");
+    s.world.coming.insert("a".into());
+    s.pass(seconds(10));
+    s.replay("/devices/1", "x:a");
+    s.loaded_by_hand("a");
+    assert_eq!(s.attempts_of("b"), 1, "q was old before");
 }
 
 #[test]
@@ -813,8 +856,8 @@ fn what_needs_a_module_waits_for_what_comes_after_that_unless_it_is_waited_for_i
     let mut s = world("x:a -> a\na needs d\nd post q r\nq takes 100\nq => ENODEV\nr needs a");
     s.replay("/devices/0", "x:a");
     s.settle();
-    let order: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
-    assert_eq!(order, ["d", "q", "a", "r"]);
+    let order: Vec<_> = s.attempts.iter().map(|(at, name)| (at.as_millis(), &**name)).collect();
+    assert_eq!(order, [(0, "d"), (0, "q"), (100, "a"), (100, "r")]);
 }
 
 #[test]
@@ -829,6 +872,15 @@ fn an_unload_while_a_load_runs_ends_the_conflict_that_it_comes_to() {
     s.replay("/devices/2", "x:a");
     s.settle();
     assert_eq!(s.attempts_of("a"), 2, "once");
+    // And one that came before it began ends none.
+    let mut s = world("x:a -> a\na => ENODEV\na needs d\nd takes 500\nb is live");
+    s.replay("/devices/0", "x:a");
+    s.pass(Duration::from_millis(200));
+    s.unloaded("b");
+    s.settle();
+    s.replay("/devices/1", "x:a");
+    s.settle();
+    assert_eq!(s.attempts_of("a"), 1);
 }
 
 #[test]

@@ -759,7 +759,12 @@ impl Scheduler {
                 }
                 _ => {
                     let edge = if edge == Edge::Order { edge } else { Edge::Soft };
-                    soft.iter().for_each(|soft| _ = self.loads.wait(&waiter, soft, edge));
+                    for soft in &soft {
+                        // Its time may have passed already.
+                        if edge == Edge::Soft || !self.loads.is_overtaken(soft, now) {
+                            let _ = self.loads.wait(&waiter, soft, edge);
+                        }
+                    }
                     self.loads.enqueue(&waiter);
                 }
             }

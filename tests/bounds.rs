@@ -301,7 +301,7 @@ fn every_bound_of_the_design_that_is_a_flag_is_one_of_the_daemon_with_this_defau
     flags.sort();
     assert_eq!(
         flags,
-        ["aliases", "clients", "jobs", "patience", "processes", "receive-buffer", "stop-timeout"]
+        ["aliases", "client-timeout", "clients", "jobs", "processes", "receive-buffer", "stop-timeout"]
     );
 }
 

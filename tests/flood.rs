@@ -72,7 +72,7 @@ fn hostile_modaliases_cost_bounded_memory_and_nobody_is_kept_waiting() {
         let mut files: Vec<_> = files.map(|entry| entry.file_name()).collect();
         files.sort();
         // The processes of loads are the only ones there are; a shell would have made one more file.
-        assert_eq!(files, ["io.addonce", "lock", "state.json", "status.json"], "{TRACE}");
+        assert_eq!(files, ["io.addonce", "loads", "lock", "state.json", "status.json"], "{TRACE}");
         let log = running.stop();
         for module in ["fx_hidden", "fx_opt", "fx_dash"] {
             let landing = format!("addonce: add_once {module} live");

@@ -219,7 +219,7 @@ fn step(plan: &Plan) -> Option<String> {
 }
 
 fn page(told: &Value, directory: &Path, failures: &[Value]) -> String {
-    let (mut lines, modules, alias) = (Vec::new(), list(told, "/modules"), head(text(told, "/alias"), 48));
+    let (mut lines, modules, alias) = (Vec::new(), list(told, "/modules"), head(text(told, "/alias"), 70));
     if let Some(device) = told["device"].as_str() {
         let driver =
             told["driver"].as_str().map_or("no driver has it".into(), |name| format!("driver {name}"));

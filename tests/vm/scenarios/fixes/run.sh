@@ -12,9 +12,10 @@ phase() { echo "lab: $CASE $1" >$T/trace_marker; }
 observe() { echo "$CASE $*" >>/run/lab/cases; }
 narrow() { must udevadm trigger --type=devices --action=add "$@"; }
 ask() { narrow --subsystem-match=addonce --sysname-match="$CASE.*"; }
-# Requests that joined a load: the first number of that name, which is a kind of duplicates.
-waiting() { number loading | head -n 1; }
-number() { addonce status --json | sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p"; }
+# Requests that joined a load, a kind of duplicates.
+waiting() { addonce status --json | sed -n '/"duplicates":/,/}/s/^ *"loading": \([0-9]*\).*/\1/p'; }
+# By the indentation: those of the kernel's own requests have a place of their own.
+number() { addonce status --json | sed -n "s/^  \"$1\": \([0-9]*\).*/\1/p"; }
 
 # As many devices as the machine has CPUs, all with one MODALIAS.
 devices() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the two programs share: how the daemon is reached, asked and heard. They are small and static, and parse no JSON.
+//! What addonce has for it already is addonce's own file.
 
 use std::env;
 use std::fs::{self, File};
@@ -13,6 +14,8 @@ use nix::fcntl::OFlag;
 #[allow(dead_code)]
 #[path = "../../src/escape.rs"]
 mod escape;
+#[path = "../../src/uevent/sysfs.rs"]
+pub mod sysfs;
 #[path = "../../src/control/wire.rs"]
 pub mod wire;
 

@@ -25,6 +25,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use addonce_load::sysfs::Scan;
 use addonce_load::wire::{left, reach, receive};
 use addonce_load::{ENDS, MODPROBE, call, cannot_answer, json};
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -300,24 +301,12 @@ fn modprobe(alias: &[u8]) -> io::Result<()> {
     Err(ErrorKind::NotFound.into())
 }
 
-/// Writes an event of each device with a MODALIAS, for which our rule has udev load by itself. What `uevent` files say is believed of
-/// buses only, and where there is no `modalias`: reading a battery's asks the hardware.
+/// Writes an event of each device with a MODALIAS, for which our rule has udev load by itself.
 fn hand_back(sysfs: &Path) {
-    let list = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let on_buses =
-        list(sysfs.join("bus")).flat_map(|bus| list(bus.join("devices"))).map(|device| (device, true));
-    let in_classes = list(sysfs.join("class")).flat_map(list).map(|device| (device, false));
-    for (device, is_on_a_bus) in on_buses.chain(in_classes) {
-        let uevent = device.join("uevent");
-        let names_one =
-            || fs::read(&uevent).is_ok_and(|text| text.windows(9).any(|part| part == b"MODALIAS="));
-        if device.join("modalias").exists() || is_on_a_bus && names_one() {
-            // One that fails is of a device that is gone.
-            let _ = fs::OpenOptions::new()
-                .write(true)
-                .open(uevent)
-                .and_then(|mut file| file.write_all(HAND_BACK));
-        }
+    for device in Scan::new(sysfs).flatten() {
+        let uevent = sysfs.join(OsStr::from_bytes(&device.devpath[1..])).join("uevent");
+        // One that fails is of a device that is gone.
+        let _ = File::options().write(true).open(uevent).and_then(|mut file| file.write_all(HAND_BACK));
     }
 }
 

@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -567,9 +567,13 @@ fn a_hold_that_nobody_takes_over_is_handed_back_to_udev_with_all_devices() {
             ("class/input/input0", "NAME=x\n", true),
             ("class/power_supply/BAT0", "MODALIAS=what it does not have\n", false),
         ];
-        for (device, uevent, has_modalias) in devices {
-            let device = sys.join(device);
+        for (link, uevent, has_modalias) in devices {
+            let (link, device) = (sys.join(link), sys.join("devices").join(link));
             fs::create_dir_all(&device).expect("mkdir");
+            fs::create_dir_all(link.parent().expect("a place")).expect("mkdir");
+            let up = if link.starts_with(sys.join("bus")) { "../../.." } else { "../.." };
+            let device_below = device.strip_prefix(&sys).expect("below");
+            symlink(Path::new(up).join(device_below), &link).expect("symlink");
             fs::write(device.join("uevent"), uevent).expect("write");
             if has_modalias {
                 fs::write(device.join("modalias"), "x").expect("write");

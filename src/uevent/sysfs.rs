@@ -20,6 +20,8 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
+
 /// The most links looked at: room for more than a hundred per CPU on a machine with 8192.
 pub const LINKS_MAX: usize = 1 << 20;
 /// The most bytes read of a file: the kernel gives a page at most.
@@ -94,7 +96,7 @@ impl Scan {
 
     /// What vanished (ENOENT, or ENODEV from an open file) is no fault; everything else is counted.
     fn count(&mut self, error: &io::Error) {
-        let gone = error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV);
+        let gone = error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32);
         self.unreadable += usize::from(!gone && error.kind() != ErrorKind::NotADirectory);
     }
 }

@@ -74,7 +74,7 @@ pub(super) struct Loads {
 }
 
 impl Load {
-    /// Whether the kernel waits for it: the asker may be the init of a module that is being loaded, and has a slot.
+    /// Whether the kernel waits for it: who asks may be the init of a module that is being loaded, and has a slot.
     pub fn is_urgent(&self) -> bool {
         self.requesters.kernel > 0
     }

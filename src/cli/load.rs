@@ -73,7 +73,10 @@ fn ask(socket: &Path, method: &'static str, parameters: Value) -> Result<Value, 
         let why = "no daemon runs, and to start one takes root and CAP_SYS_MODULE";
         return Err(Fatal::System(why.into()));
     }
-    let (mut serve, deadline) = (start_daemon(socket).map_err(Fatal::at(SERVE))?, Instant::now() + START);
+    let start = |stderr| start_daemon(socket, stderr).map_err(Fatal::at(SERVE));
+    // It outlives us: who reads what we say to its end is not to wait for it, nor is an install command to die of a pipe that
+    // nobody reads any more. Why it cannot is said by another one.
+    let (mut serve, mut is_heard, deadline) = (start(Stdio::null())?, false, Instant::now() + START);
     loop {
         match ask() {
             Ok(reply) => return reply,
@@ -82,21 +85,22 @@ fn ask(socket: &Path, method: &'static str, parameters: Value) -> Result<Value, 
         }
         let status = serve.try_wait().map_err(Fatal::at(SERVE))?;
         if let Some(status) = status.filter(|status| !status.success()) {
-            // Why, and `addonce daemon` would say the same.
-            let _ = serve.stderr.take().map(|mut said| std::io::copy(&mut said, &mut std::io::stderr()));
+            if !std::mem::replace(&mut is_heard, true) {
+                serve = start(Stdio::inherit())?;
+                continue;
+            }
             return Err(Fatal::System(format!("{SERVE}: {status}: nothing can be loaded here")));
         }
         std::thread::sleep(PAUSE);
     }
 }
 
-fn start_daemon(socket: &Path) -> std::io::Result<Child> {
+fn start_daemon(socket: &Path, stderr: Stdio) -> std::io::Result<Child> {
     let mut serve = Command::new(std::env::current_exe()?);
     serve.args(["--log=warn", "serve", "--socket"]).arg(std::path::absolute(socket)?);
-    // It is not for a device that we ask, should we run for one.
+    // It is not for a device that we ask, should we run for one; and our directory may be unmounted.
     serve.env_remove("MODALIAS").current_dir("/");
-    // It outlives us: who reads what we say to its end, or unmounts the directory, is not to wait for it.
-    serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn()
 }
 
 /// Prints what became of the modules that were asked for, a line for each. The exit code is 1 where one of them failed, or where there

@@ -115,7 +115,8 @@ fn with_modprobe(test: &str, script: &str, body: impl FnOnce(&Place)) {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         return namespace::again(test, &["--user", "--map-root-user", "--mount"], "1");
     }
-    let place = Place::new(test, script);
+    // Nothing else is of this process: a name as long as the test's may be more than the address of a socket has room for.
+    let place = Place::new("modprobe", script);
     place.script("modprobe", "");
     let theirs = fs::canonicalize("/sbin/modprobe").expect("this test needs modprobe (kmod)");
     mount(&["--bind".as_ref(), &place.path("modprobe"), &theirs]);

@@ -288,7 +288,7 @@ fn a_live_module_is_an_answer_without_a_daemon() {
     if namespace::depth().is_none() {
         return namespace::again(test, &["--user", "--map-root-user", "--mount"], "1");
     }
-    let place = Place::new(test);
+    let place = Place::new("live");
     let status = Command::new("mount").args(["-t", "tmpfs", "none", "/sys/module"]).status();
     assert!(status.expect("this test needs the program mount (util-linux)").success());
     let declare = |name: &str, state: &str| {

@@ -204,6 +204,7 @@ BENCH_ROUNDS ?= 3
 BENCH_CPUS ?= 8,64,255
 BENCHES = target/bench
 GUESTS = $(BENCHES)/guests.json
+NEWER = $(BENCHES)/trixie.json
 bench: check-root
 	@tools/alone bench $(THIS_MAKE) --no-print-directory bench-alone
 
@@ -213,13 +214,14 @@ bench-alone:
 	$(LAB) run exec --cpus 2 --addonce $(ADDONCE) --out $(BENCHES)/exec.json
 	$(LAB) bench --rounds $(BENCH_ROUNDS) --cpus $(BENCH_CPUS) --addonce $(ADDONCE) \
 		--deb target/packages/addonce_*.deb --out $(GUESTS)
+	$(LAB) bench --rounds $(BENCH_ROUNDS) --cpus $(BENCH_CPUS) --release trixie --addonce $(ADDONCE) --out $(NEWER)
 	ADDONCE_TREE="$$($(LAB) tree)" \
 		$(CARGO) bench --locked --bench duplicate --bench once --bench memory --bench clients
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
-	$(LAB) report $(GUESTS) --benches $(BENCHES) >$(BENCHES)/PERFORMANCE.md
-	$(LAB) curves $(GUESTS) >$(BENCHES)/memory.json
-	$(CARGO) run --locked --quiet --example curves <$(BENCHES)/memory.json >$(BENCHES)/memory.svg
-	cp $(BENCHES)/PERFORMANCE.md $(BENCHES)/memory.svg docs/
+	$(LAB) report $(GUESTS) $(NEWER) --benches $(BENCHES) >$(BENCHES)/PERFORMANCE.md
+	$(LAB) curves $(GUESTS) >$(BENCHES)/scale.json
+	$(CARGO) run --locked --quiet --example curves <$(BENCHES)/scale.json >$(BENCHES)/scale.svg
+	cp $(BENCHES)/PERFORMANCE.md $(BENCHES)/scale.svg docs/
 
 # At once, and not when the first Debian is to boot.
 check-root:

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Draws what `lab curves` prints: something over time, a curve for each who was measured.
+//! Draws what `lab curves` prints: one quantity over another in each panel, a curve for each who was measured.
 //!
 //! ```text
-//! lab curves target/bench/guests.json | cargo run --release --example curves >docs/memory.svg
+//! lab curves target/bench/guests.json | cargo run --release --example curves >docs/scale.svg
 //! ```
 //!
-//! In the look of `addonce plot`, and of the same parts. Owns where the curves and their legend are. Pure but for `main`:
-//! the same figures are the same text, byte by byte.
+//! In the look of `addonce plot`, and of the same parts. Panels stand beside each other, with the legend of the first one on the
+//! right. The same figures are the same text, byte by byte.
 
+use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -17,11 +18,16 @@ use serde::Deserialize;
 const HEIGHT: f64 = 560.0;
 const TOP: f64 = 124.0;
 const BOTTOM: f64 = HEIGHT - 74.0;
-const LEFT: f64 = 96.0;
+/// What the levels of a panel's axis need on its left.
+const LEVELS: f64 = 68.0;
+/// Between two panels.
+const GAP: f64 = 28.0;
 /// The legend's room is behind it.
 const RIGHT: f64 = WIDTH - 330.0;
 /// How high an entry of the legend is.
-const ENTRY: f64 = 76.0;
+const ENTRY: f64 = 96.0;
+/// Of so few points each is marked, and else the last one.
+const MARKED: usize = 10;
 /// How long a sample is.
 const SAMPLE: f64 = 34.0;
 
@@ -47,6 +53,11 @@ const CLASSES: [&str; 2] = ["first", "second"];
 struct Picture {
     title: String,
     facts: String,
+    panels: Vec<Panel>,
+}
+
+#[derive(Deserialize)]
+struct Panel {
     x: Quantity,
     y: Quantity,
     curves: Vec<Curve>,
@@ -82,7 +93,7 @@ fn draw(text: &str) -> Result<String, String> {
     let picture: Picture =
         serde_json::from_str(text).map_err(|error| format!("this is not what lab curves prints: {error}"))?;
     let mut names: Vec<&str> = Vec::new();
-    for curve in &picture.curves {
+    for curve in picture.panels.iter().flat_map(|panel| &panel.curves) {
         if !names.contains(&curve.name.as_str()) {
             names.push(&curve.name);
         }
@@ -96,53 +107,77 @@ fn draw(text: &str) -> Result<String, String> {
     }
     let class =
         |curve: &Curve| names.iter().position(|name| *name == curve.name).map_or("", |nth| CLASSES[nth]);
-    let points = || picture.curves.iter().flat_map(|curve| &curve.points);
-    let x = Axis::new(LEFT, RIGHT, points().map(|(x, _)| *x).fold(0.0, f64::max), 12);
-    let y = Axis::round(BOTTOM, TOP, points().map(|(_, y)| *y).fold(0.0, f64::max), 6);
 
     let name = format!("{}: {}", picture.title, picture.facts);
     let mut svg = Svg::new(WIDTH, HEIGHT, &name, &format!("{STYLE}{CURVES}"));
     svg.rect("paper", 0.5, 0.5, WIDTH - 1.0, HEIGHT - 1.0);
     svg.text("title", MARGIN, 42.0, &picture.title);
     svg.text("facts", MARGIN, 65.0, &picture.facts);
-    axes(&mut svg, &picture, &x, &y);
-    let at = |(right, up): &(f64, f64)| (x.at(*right), y.at(*up));
-    for curve in &picture.curves {
-        let line: Vec<_> = curve.points.iter().map(at).collect();
-        let (class, Some((end_x, end_y))) = (class(curve), line.last().copied()) else { continue };
-        if curve.says.is_empty() {
-            svg.path(&format!("curve faint {class}"), &line);
-            continue;
-        }
-        let closed: Vec<_> =
-            [(line[0].0, BOTTOM)].into_iter().chain(line.clone()).chain([(end_x, BOTTOM)]).collect();
-        svg.path(&format!("under {class}"), &closed);
-        svg.path(&format!("drop {class}"), &[(end_x, end_y), (end_x, BOTTOM)]);
-        svg.path(&format!("curve {class}"), &line);
-        svg.rect(&format!("end {class}"), end_x - 5.0, end_y - 5.0, 10.0, 10.0);
+    let wide = (RIGHT - MARGIN + GAP) / picture.panels.len() as f64;
+    for (nth, panel) in picture.panels.iter().enumerate() {
+        let left = MARGIN + wide * nth as f64;
+        panel.draw(&mut svg, left, left + wide - GAP, class);
     }
-    legend(&mut svg, &picture, class);
+    if let Some(first) = picture.panels.first() {
+        legend(&mut svg, first, class);
+    }
     Ok(svg.finish())
 }
 
-fn axes(svg: &mut Svg, picture: &Picture, x: &Axis, y: &Axis) {
-    svg.text("head", MARGIN, TOP - 22.0, &format!("{}, {}", picture.y.head, picture.y.unit));
-    for tick in y.ticks() {
-        svg.path("grid", &[(LEFT, tick.0), (RIGHT, tick.0)]);
-        svg.text("level", LEFT - 10.0, tick.0 + 4.0, &tick.1);
+impl Panel {
+    fn draw<'a>(&'a self, svg: &mut Svg, left: f64, right: f64, class: impl Fn(&'a Curve) -> &'static str) {
+        let points = || self.curves.iter().flat_map(|curve| &curve.points);
+        let x = Axis::new(left + LEVELS, right, points().map(|(x, _)| *x).fold(0.0, f64::max), 12);
+        let y = Axis::round(BOTTOM, TOP, points().map(|(_, y)| *y).fold(0.0, f64::max), 6);
+        self.axes(svg, left, right, &x, &y);
+        for curve in &self.curves {
+            let line: Vec<_> = curve.points.iter().map(|&(right, up)| (x.at(right), y.at(up))).collect();
+            let (class, Some((end_x, end_y))) = (class(curve), line.last().copied()) else { continue };
+            if curve.says.is_empty() {
+                svg.path(&format!("curve faint {class}"), &line);
+                continue;
+            }
+            let closed: Vec<_> =
+                [(line[0].0, BOTTOM)].into_iter().chain(line.clone()).chain([(end_x, BOTTOM)]).collect();
+            svg.path(&format!("under {class}"), &closed);
+            svg.path(&format!("drop {class}"), &[(end_x, end_y), (end_x, BOTTOM)]);
+            svg.path(&format!("curve {class}"), &line);
+            let marked = if line.len() <= MARKED { line.as_slice() } else { &[(end_x, end_y)] };
+            for (x, y) in marked {
+                svg.rect(&format!("end {class}"), x - 5.0, y - 5.0, 10.0, 10.0);
+            }
+        }
     }
-    svg.path("axis", &[(LEFT, BOTTOM), (RIGHT, BOTTOM)]);
-    for tick in x.ticks() {
-        svg.path("axis", &[(tick.0, BOTTOM), (tick.0, BOTTOM + 5.0)]);
-        svg.text("tick", tick.0, BOTTOM + 21.0, &format!("{} {}", tick.1, picture.x.unit));
+
+    fn axes(&self, svg: &mut Svg, left: f64, right: f64, x: &Axis, y: &Axis) {
+        let zero = left + LEVELS;
+        svg.text("head", left, TOP - 22.0, &self.y.to_string());
+        for tick in y.ticks() {
+            svg.path("grid", &[(zero, tick.0), (right, tick.0)]);
+            svg.text("level", zero - 10.0, tick.0 + 4.0, &tick.1);
+        }
+        svg.path("axis", &[(zero, BOTTOM), (right, BOTTOM)]);
+        for tick in x.ticks() {
+            svg.path("axis", &[(tick.0, BOTTOM), (tick.0, BOTTOM + 5.0)]);
+            svg.text("tick", tick.0, BOTTOM + 21.0, &tick.1);
+        }
+        svg.text("head", zero, BOTTOM + 46.0, &self.x.to_string());
     }
-    svg.text("head", LEFT, BOTTOM + 46.0, &picture.x.head);
 }
 
-/// Those that are not faint.
-fn legend<'a>(svg: &mut Svg, picture: &'a Picture, class: impl Fn(&'a Curve) -> &'static str) {
+impl Display for Quantity {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.unit.as_str() {
+            "" => f.write_str(&self.head),
+            unit => write!(f, "{}, {unit}", self.head),
+        }
+    }
+}
+
+/// Of those that are not faint.
+fn legend<'a>(svg: &mut Svg, panel: &'a Panel, class: impl Fn(&'a Curve) -> &'static str) {
     let left = RIGHT + 36.0;
-    let entries = picture.curves.iter().filter(|curve| !curve.says.is_empty());
+    let entries = panel.curves.iter().filter(|curve| !curve.says.is_empty());
     for (nth, curve) in entries.enumerate() {
         let (middle, class) = (TOP + 8.0 + ENTRY * nth as f64, class(curve));
         svg.path(&format!("curve {class}"), &[(left, middle), (left + SAMPLE, middle)]);
@@ -158,11 +193,13 @@ fn legend<'a>(svg: &mut Svg, picture: &'a Picture, class: impl Fn(&'a Curve) -> 
 mod tests {
     use super::*;
 
-    const TWO: &str = r#"{"title": "<Memory>", "facts": "of & by", "x": {"head": "since", "unit": "s"},
-        "y": {"head": "taken", "unit": "MB"}, "curves": [
-        {"name": "stock", "says": [], "points": [[0, 0], [9.5, 30], [12, 36]]},
-        {"name": "stock", "says": ["settled", "36 MB"], "points": [[0, 0], [11, 34]]},
-        {"name": "addonce", "says": ["settled"], "points": [[0, -0.1], [5, 20]]}]}"#;
+    const TWO: &str = r#"{"title": "<Memory>", "facts": "of & by", "panels": [
+        {"x": {"head": "since", "unit": "s"}, "y": {"head": "taken", "unit": "MB"}, "curves": [
+            {"name": "stock", "says": [], "points": [[0, 0], [9.5, 30], [12, 36]]},
+            {"name": "stock", "says": ["settled", "36 MB"], "points": [[0, 0], [11, 34]]},
+            {"name": "addonce", "says": ["settled"], "points": [[0, -0.1], [5, 20]]}]},
+        {"x": {"head": "CPUs", "unit": ""}, "y": {"head": "calls", "unit": ""}, "curves": [
+            {"name": "addonce", "says": ["75"], "points": [[8, 75], [64, 75]]}]}]}"#;
 
     #[test]
     fn a_curve_is_a_line_and_who_is_bold_is_in_the_legend_once() {
@@ -175,13 +212,14 @@ mod tests {
         assert_eq!(class("curve faint first").len(), 1);
         assert_eq!(
             class("curve first").len() + class("curve second").len(),
-            2 * 2,
-            "each in the legend, too"
+            3 + 2,
+            "three are drawn, and two of them are in the legend"
         );
         assert_eq!(class("who"), ["stock", "addonce"]);
         assert_eq!(class("what"), ["settled", "36 MB", "settled"]);
         assert_eq!(class("title"), ["<Memory>"]);
-        assert_eq!(class("tick").last().map(String::as_str), Some("12 s"));
+        assert_eq!(class("head"), ["taken, MB", "since, s", "calls", "CPUs"]);
+        assert_eq!(class("tick").last().map(String::as_str), Some("60"));
     }
 
     #[test]

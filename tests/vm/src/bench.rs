@@ -2,9 +2,8 @@
 //! All that is measured beside each other: every way to load modules, at every number of CPUs, several times; and, with a
 //! package, a whole Debian that boots without and with it.
 //!
-//! Owns the list of ways, the order of the turns and the file they are kept in. It promises that each way has its turn before
-//! any has its next, so that what the host does meets all; that the file is whole after every guest, and what is in it is
-//! not run again; and that it never holds the runs of two machines, kernels, addonces or packages.
+//! Each way has its turn before any has its next, so that what the host does meets all. The file is whole after every guest, and
+//! what is in it is not run again; it never holds the runs of two machines, releases, addonces or packages.
 
 use crate::boots::{self, BOOTS};
 use crate::machine::Machine;
@@ -19,6 +18,9 @@ use std::time::{Duration, Instant};
 /// By turns. The floor inserts what stock did before it.
 pub const WAYS: [&str; 6] = ["stock", "service", "program", "floor", "scan", "oneliner"];
 
+/// So many of them also with another release: stock, and addonce.
+const RELEASE_WAYS: usize = 3;
+
 /// What is asked of it on the command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -27,6 +29,8 @@ pub struct Asked {
     pub addonce: PathBuf,
     /// Its package, to be booted with.
     pub deb: Option<PathBuf>,
+    /// Of Debian: whose kernel, udev and kmod the guests have, if not this host's. Only [`RELEASE_WAYS`] have their turn then.
+    pub release: Option<String>,
     pub out: PathBuf,
     pub seconds: Option<u32>,
 }
@@ -39,6 +43,8 @@ pub struct Measured {
     /// The same of its package, once that is booted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deb: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     pub results: Vec<LabResult>,
 }
 
@@ -66,10 +72,15 @@ impl Measured {
         self.results.iter().filter(|result| result.boot.is_none())
     }
 
-    /// Whether both are of one machine and one addonce, and of one package, if each has one.
-    pub fn goes_with(&self, other: &Self) -> bool {
-        let debs = self.deb.as_ref().zip(other.deb.as_ref());
+    pub fn is_of_the_same(&self, other: &Self) -> bool {
         (&self.machine, &self.addonce) == (&other.machine, &other.addonce)
+    }
+
+    /// Whether both are of one machine, release and addonce, and of one package, if each has one.
+    fn goes_with(&self, other: &Self) -> bool {
+        let debs = self.deb.as_ref().zip(other.deb.as_ref());
+        self.is_of_the_same(other)
+            && self.release == other.release
             && debs.is_none_or(|(own, other)| own == other)
     }
 }
@@ -136,7 +147,7 @@ fn one(
         asked.seconds.map_or_else(|| default_timeout(command, turn.cpus), |s| Duration::from_secs(s.into()));
     let addonce = Some(asked.addonce.clone());
     let run = Run {
-        release: None,
+        release: asked.release.clone(),
         scenario: turn.way.into(),
         cpus: turn.cpus,
         addonce,
@@ -153,7 +164,8 @@ fn one(
 fn resumed(asked: &Asked) -> Result<Measured, String> {
     let print = |path: &PathBuf| tools::read(path).map(|bytes| format!("{:016x}", host::fingerprint(&bytes)));
     let (addonce, deb) = (print(&asked.addonce)?, asked.deb.as_ref().map(print).transpose()?);
-    let measured = Measured { machine: Machine::read()?, addonce, deb, results: Vec::new() };
+    let release = asked.release.clone();
+    let measured = Measured { machine: Machine::read()?, addonce, deb, release, results: Vec::new() };
     if !asked.out.exists() {
         return Ok(measured);
     }
@@ -161,7 +173,7 @@ fn resumed(asked: &Asked) -> Result<Measured, String> {
     if !before.goes_with(&measured) {
         let out = asked.out.display();
         return Err(format!(
-            "{out} holds runs of another addonce, package or machine: remove it, or name another file"
+            "{out} holds runs of another addonce, package, release or machine: remove it, or name another file"
         ));
     }
     Ok(Measured { deb: measured.deb.or(before.deb), ..before })
@@ -169,8 +181,10 @@ fn resumed(asked: &Asked) -> Result<Measured, String> {
 
 fn turns(asked: &Asked, measured: &Measured) -> Vec<Turn> {
     let mut turns = Vec::new();
+    let ways = if asked.release.is_some() { &WAYS[..RELEASE_WAYS] } else { &WAYS[..] };
     for round in 1..=asked.rounds {
-        let storms = asked.cpus.iter().flat_map(|&cpus| WAYS.map(|way| Turn { round, cpus, way }));
+        let all = |&cpus| ways.iter().map(move |&way| Turn { round, cpus, way });
+        let storms = asked.cpus.iter().flat_map(all);
         let at = |cpus| BOOTS.map(|way| Turn { round, cpus, way });
         let boots = asked.deb.iter().flat_map(|_| boots::CPUS.into_iter().flat_map(at));
         let missing = |turn: &Turn| measured.of(turn.way, turn.cpus).len() < round as usize;

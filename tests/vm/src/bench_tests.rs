@@ -8,11 +8,20 @@ fn asked(name: &str, rounds: u32) -> Asked {
     let dir = std::env::temp_dir().join(format!("addonce-lab-bench-{name}-{}", std::process::id()));
     let addonce = dir.join("addonce");
     tools::write(&addonce, "an addonce").expect("written");
-    Asked { rounds, cpus: vec![8, 64], addonce, deb: None, out: dir.join("out.json"), seconds: None }
+    let (cpus, out) = (vec![8, 64], dir.join("out.json"));
+    Asked { rounds, cpus, addonce, deb: None, release: None, out, seconds: None }
 }
 
 fn result(way: &str, cpus: u32) -> LabResult {
     LabResult { scenario: way.into(), cpus, order: vec!["usbcore".into()], ..LabResult::default() }
+}
+
+#[test]
+fn with_another_release_stock_and_addonce_have_their_turns() {
+    let asked = Asked { release: Some("trixie".into()), ..asked("release", 1) };
+    let ways: Vec<_> = turns(&asked, &Measured::default()).iter().map(|turn| (turn.cpus, turn.way)).collect();
+    let three = |cpus| ["stock", "service", "program"].map(|way| (cpus, way));
+    assert_eq!(ways, [three(8), three(64)].concat());
 }
 
 #[test]
@@ -52,6 +61,7 @@ fn a_file_may_get_its_boots_later_but_never_those_of_another_package() {
     assert!(with(Some("a")).goes_with(&with(Some("a"))));
     assert!(!with(Some("a")).goes_with(&with(Some("b"))));
     assert!(!with(None).goes_with(&Measured { addonce: "another".into(), ..with(None) }));
+    assert!(!with(None).goes_with(&Measured { release: Some("trixie".into()), ..with(None) }));
 }
 
 #[test]

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the daemon itself costs in a storm, at each number of CPUs.
-//!
-//! Owns the table. It promises to tell apart what the daemon does (its main thread) and what is done in its loading threads,
-//! most of it by the kernel and for whoever loads.
+//! What the daemon itself costs in a storm, at each number of CPUs, without the processes that load.
 
 use crate::bench::Measured;
 use crate::figure::{Figure, ranged};
@@ -12,9 +9,9 @@ use crate::table;
 pub fn table(measured: &Measured, sizes: &[u32]) -> String {
     let head = [
         "CPUs",
-        "main thread, s",
-        "loading threads, s",
-        "the storm, s",
+        "the daemon, CPU s",
+        "the storm, CPU s",
+        "share",
         "highest resident memory, KiB",
         "private, KiB",
     ];
@@ -25,12 +22,14 @@ pub fn table(measured: &Measured, sizes: &[u32]) -> String {
             let daemons = runs.iter().filter_map(|run| run.daemon.as_ref());
             ranged(Figure::of(&daemons.map(read).collect::<Vec<_>>()), decimals)
         };
+        let of_daemons = runs.iter().filter_map(|run| run.daemon.as_ref());
+        let own: Vec<f64> = of_daemons.map(|daemon| daemon.jiffies as f64 / 100.0).collect();
         let storm: Vec<f64> = runs.iter().map(|run| run.cpu_jiffies as f64 / 100.0).collect();
         rows.push(vec![
             cpus.to_string(),
-            show(&|daemon| daemon.main_jiffies as f64 / 100.0, 2),
-            show(&|daemon| (daemon.jiffies - daemon.main_jiffies) as f64 / 100.0, 2),
+            show(&|daemon| daemon.jiffies as f64 / 100.0, 2),
             ranged(Figure::of(&storm), 1),
+            ranged(Figure::ratio(&own, &storm), 3),
             show(&|daemon| daemon.peak_kb as f64, 0),
             show(&|daemon| daemon.private_kb as f64, 0),
         ]);
@@ -44,8 +43,8 @@ mod tests {
     use crate::result::LabResult;
 
     #[test]
-    fn loads_are_told_apart_from_what_the_daemon_does() {
-        let daemon = Some(Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996, private_kb: 928 });
+    fn the_daemon_has_a_share_in_what_the_storm_costs() {
+        let daemon = Some(Daemon { jiffies: 30, peak_kb: 5996, private_kb: 928 });
         let run = LabResult {
             scenario: "service".into(),
             cpus: 8,
@@ -56,6 +55,6 @@ mod tests {
         let table = table(&Measured { results: vec![run], ..Measured::default() }, &[8]);
         let row: Vec<_> =
             table.lines().last().unwrap().split_whitespace().filter(|word| *word != "|").collect();
-        assert_eq!(row, ["8", "0.30", "2.10", "10.0", "5996", "928"]);
+        assert_eq!(row, ["8", "0.30", "10.0", "0.030", "5996", "928"]);
     }
 }

@@ -83,9 +83,9 @@ fn perform(command: Command) -> Result<(), String> {
         Command::Demo { reference, runs } => demo(reference, &runs),
         Command::Fixes(run) => fixes(&run),
         Command::Bench(asked) => bench::run(&asked, measure_in, write),
-        Command::Report { results, benches } => {
-            let measured = results.iter().map(|path| bench::read(path)).collect::<Result<Vec<_>, _>>()?;
-            print!("{}", report::render(&measured, &benches)?);
+        Command::Report { result, newer, benches } => {
+            let newer = newer.as_deref().map(bench::read).transpose()?;
+            print!("{}", report::render(&bench::read(&result)?, newer.as_ref(), &benches)?);
             Ok(())
         }
         Command::Curves(path) => print_json(&curves::of(&bench::read(&path)?)?),

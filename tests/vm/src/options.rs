@@ -12,12 +12,15 @@ pub const USAGE: &str = "\
 usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT.json] [--release RELEASE]
                [--out FILE.json] [--timeout SECONDS]
                                                 --after: the modules that are inserted (floor)
-       lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--deb FILE] [--timeout SECONDS]
+       lab bench --rounds N --cpus N,... --addonce BINARY --out FILE.json [--deb FILE] [--release RELEASE]
+               [--timeout SECONDS]
                                                 what is measured beside its peers, by turns; what FILE has of this
                                                 addonce already is not run again; --deb: a whole Debian boots, too,
                                                 as root, stock and with that package
-       lab report FILE.json... --benches DIR    docs/PERFORMANCE.md, of what was measured and docs/PERFORMANCE.in.md
-       lab curves FILE.json                     memory over time, for the example `curves` to draw
+       lab report FILE.json [NEWER.json] --benches DIR
+                                                docs/PERFORMANCE.md, of what was measured and docs/PERFORMANCE.in.md;
+                                                NEWER: with --release
+       lab curves FILE.json                     insert calls and seconds over CPUs, for the example `curves` to draw
        lab demo [SCENARIO...] --cpus N --addonce BINARY [--release RELEASE] [--out FILE.json] [--timeout SECONDS]
                                                 stock and then each scenario (service, if none is named): table,
                                                 check of each against stock, all results
@@ -71,7 +74,8 @@ pub enum Command {
     Fixes(Run),
     Bench(bench::Asked),
     Report {
-        results: Vec<PathBuf>,
+        result: PathBuf,
+        newer: Option<PathBuf>,
         benches: PathBuf,
     },
     Curves(PathBuf),
@@ -122,7 +126,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
             "--deb" if matches!(command.as_str(), "run" | "boot" | "bench") => {
                 deb = Some(PathBuf::from(value()?))
             }
-            "--release" if may_run && command != "bench" => release = Some(word(&arg, value()?)?),
+            "--release" if may_run => release = Some(word(&arg, value()?)?),
             "--out" if may_run => out = Some(PathBuf::from(value()?)),
             "--cpus" if may_run => cpus = Some(number(&arg, &value()?, MOST_CPUS)?),
             "--timeout" if may_run => seconds = Some(number(&arg, &value()?, 86_400)?),
@@ -164,15 +168,19 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
                 cpus: Some(several).filter(|several| !several.is_empty()).ok_or("--cpus N,... is missing")?,
                 addonce: addonce.ok_or("--addonce BINARY is missing")?,
                 deb,
+                release,
                 out: out.ok_or("--out FILE.json is missing")?,
                 seconds,
             }))
         }),
-        "report" if words.is_empty() => Err("report needs at least one FILE.json".into()),
-        "report" => Ok(Command::Report {
-            results: words.into_iter().map(PathBuf::from).collect(),
-            benches: benches.ok_or("--benches DIR is missing")?,
-        }),
+        "report" => match words.as_slice() {
+            [result, newer @ ..] if newer.len() <= 1 => Ok(Command::Report {
+                result: result.into(),
+                newer: newer.first().map(PathBuf::from),
+                benches: benches.ok_or("--benches DIR is missing")?,
+            }),
+            _ => Err("report needs FILE.json, and at most one more of a newer release".into()),
+        },
         "curves" => only(&words, "FILE.json").map(|file| Command::Curves(file.into())),
         "fixtures" => none(&words).map(|()| Command::Fixtures),
         "tree" => none(&words).map(|()| Command::Tree),
@@ -301,7 +309,8 @@ mod tests {
             ("report one.json", "--benches"),
             ("run floor --cpus 8 --rounds 3", "--rounds"),
             ("run stock --cpus 8 --release ../x", "../x"),
-            ("bench --cpus 8 --release sid", "--release"),
+            ("bench --cpus 8 --rounds 3 --addonce a --out b --release ../x", "../x"),
+            ("report one.json two.json three.json --benches dir", "FILE.json"),
             ("check one.json", "RESULT.json"),
         ] {
             let message = parsed(line).expect_err(line);

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The report: what was measured, in the places that `docs/PERFORMANCE.in.md` has for it.
-//!
-//! Owns the names of those places. It promises the same text for the same figures, and that several files of the guests'
-//! are of one machine, one addonce and one kernel. Storms are of one udev and kmod; so are boots, of those in their Debian.
+//! The report: what was measured, in the places that `docs/PERFORMANCE.in.md` has for it. The same figures are the same text.
 
 use crate::bench::Measured;
 use crate::figure::plain;
@@ -14,60 +11,63 @@ use std::path::Path;
 
 const TEMPLATE: &str = include_str!("../../../docs/PERFORMANCE.in.md");
 
-pub fn render(measured: &[Measured], benches: &Path) -> Result<String, String> {
+/// `newer` is what was measured with the kernel, udev and kmod of a later release.
+pub fn render(measured: &Measured, newer: Option<&Measured>, benches: &Path) -> Result<String, String> {
     let mut figures = benches::tables(benches)?;
-    figures.extend(of_the_guests(&joined(measured)?)?);
+    figures.extend(of_the_guests(measured, newer)?);
     template::fill(TEMPLATE, &figures)
 }
 
-fn joined(measured: &[Measured]) -> Result<Measured, String> {
-    let (first, others) = measured.split_first().ok_or("nothing was measured")?;
-    let mut joined = first.clone();
-    for other in others {
-        if !joined.goes_with(other) {
-            return Err("these files are of different machines, addonces or packages".into());
+/// Storms are of one kernel, udev and kmod; so are boots, of those in their Debian.
+fn must_be_one(measured: &Measured) -> Result<(), String> {
+    let world = |result: &LabResult| {
+        (
+            result.boot.is_some(),
+            format!("Linux {}, udev {}, kmod {}", result.kernel, result.udev, result.kmod),
+        )
+    };
+    let worlds: BTreeSet<_> = measured.results.iter().map(world).collect();
+    let of = |boots: bool| {
+        let worlds: Vec<_> =
+            worlds.iter().filter(|(is_boot, _)| *is_boot == boots).map(|(_, world)| &**world).collect();
+        if worlds.len() <= 1 {
+            return Ok(());
         }
-        joined.deb = joined.deb.or_else(|| other.deb.clone());
-        joined.results.extend(other.results.iter().cloned());
-    }
-    let boots = || joined.results.iter().filter(|result| result.boot.is_some());
-    let programs = |result: &LabResult| format!("udev {}, kmod {}", result.udev, result.kmod);
-    let kernel = |result: &LabResult| format!("Linux {}, QEMU {}", result.kernel, result.qemu);
-    must_be_one(joined.storms().map(programs))?;
-    must_be_one(boots().map(programs))?;
-    must_be_one(joined.results.iter().map(kernel))?;
-    Ok(joined)
+        Err(format!("these runs are of different kernels, udevs or kmods: {}", worlds.join("; ")))
+    };
+    of(false).and_then(|()| of(true))
 }
 
-fn must_be_one(worlds: impl Iterator<Item = String>) -> Result<(), String> {
-    let worlds: Vec<_> = worlds.collect::<BTreeSet<_>>().into_iter().collect();
-    if worlds.len() <= 1 {
-        return Ok(());
+fn of_the_guests(measured: &Measured, newer: Option<&Measured>) -> Result<BTreeMap<String, String>, String> {
+    must_be_one(measured)?;
+    newer.map_or(Ok(()), must_be_one)?;
+    if newer.is_some_and(|newer| !newer.is_of_the_same(measured)) {
+        return Err("these files are of different machines or addonces".into());
     }
-    Err(format!("these runs are of different kernels, udevs or kmods: {}", worlds.join("; ")))
-}
-
-fn of_the_guests(measured: &Measured) -> Result<BTreeMap<String, String>, String> {
     let sizes = sizes(measured);
     let (Some(&most), Some(any)) = (sizes.last(), measured.storms().next()) else {
         return Err("the files hold no storm".into());
     };
-    let tables = sizes
-        .iter()
-        .rev()
-        .map(|&cpus| format!("### {cpus} CPUs\n\n{}", side_by_side::figures(measured, cpus)));
+    let tables = |of: &Measured| {
+        let table = |&cpus: &u32| format!("{cpus} CPUs:\n\n{}", side_by_side::figures(of, cpus));
+        side_by_side::sizes(of).iter().rev().map(table).collect::<Vec<_>>().join("\n")
+    };
+    let not_measured = || String::from("Not measured.");
     let calls = |way: &str| plain(figure(measured, way, most, CALLS), 0);
-    let guests = format!("Linux {}, systemd {}, kmod {}", any.kernel, any.udev, any.kmod);
+    let guests = |of: &LabResult| format!("Linux {}, systemd {}, kmod {}", of.kernel, of.udev, of.kmod);
     let places = [
         ("machine", measured.machine.sentence()),
-        ("guests", guests),
+        ("guests", guests(any)),
+        ("newer.guests", newer.and_then(|newer| newer.storms().next()).map_or_else(not_measured, guests)),
+        ("newer.ratios", newer.map_or_else(not_measured, side_by_side::ratios)),
+        ("newer.figures", newer.map_or_else(not_measured, tables)),
         ("rounds", rounds(measured)),
         ("most", most.to_string()),
         ("calls.stock", calls("stock")),
         ("calls.service", calls("service")),
-        ("goals", goals::table(measured, most)),
+        ("goals", goals::table(measured, newer, most)),
         ("ratios", side_by_side::ratios(measured)),
-        ("figures", tables.collect::<Vec<_>>().join("\n")),
+        ("figures", tables(measured)),
         ("boots", boots::table(measured)),
         ("daemon", daemon::table(measured, &sizes)),
     ];
@@ -97,30 +97,25 @@ mod tests {
 
     #[test]
     fn the_template_has_a_place_for_every_figure_and_no_other() {
-        let mut figures = of_the_guests(&run("stock", "6.1")).unwrap();
-        figures.extend(benches::PLACES.map(|name| (name.to_string(), String::new())));
-        template::fill(TEMPLATE, &figures).unwrap();
+        for newer in [None, Some(&run("stock", "6.12"))] {
+            let mut figures = of_the_guests(&run("stock", "6.1"), newer).unwrap();
+            figures.extend(benches::PLACES.map(|name| (name.to_string(), String::new())));
+            template::fill(TEMPLATE, &figures).unwrap();
+        }
     }
 
     #[test]
-    fn files_are_joined_if_they_are_of_one_kernel() {
-        let joined = |other| joined(&[run("stock", "6.1"), run("stock", other)]);
-        assert_eq!(rounds(&joined("6.1").unwrap()), "2");
-        assert!(joined("6.12").unwrap_err().contains("6.12"));
-    }
-
-    #[test]
-    fn a_debian_that_boots_has_an_udev_of_its_own_but_no_kernel() {
-        let boot = |udev: &str, kernel| {
-            let mut measured = run("boot-stock", kernel);
-            measured.results[0].udev = udev.into();
-            measured.results[0].boot = Some(Boot::default());
-            measured
+    fn a_file_is_of_one_kernel_and_both_are_of_one_addonce() {
+        let with = |kernel: &str, boots: bool| {
+            let (mut measured, mut other) = (run("stock", "6.1"), run("stock", kernel));
+            other.results[0].boot = boots.then(Boot::default);
+            measured.results.append(&mut other.results);
+            of_the_guests(&measured, None)
         };
-        let beside = |boots: [Measured; 2]| joined(&[&[run("stock", "6.1")], &boots[..]].concat());
-        let both = beside([boot("252", "6.1"), boot("252", "6.1")]).unwrap();
-        assert_eq!((rounds(&both), sizes(&both)), ("1".into(), vec![8]), "boots are no storms");
-        assert!(beside([boot("252", "6.1"), boot("257", "6.1")]).unwrap_err().contains("udev 257"));
-        assert!(beside([boot("252", "6.12"), boot("252", "6.12")]).unwrap_err().contains("6.12"));
+        assert_eq!(with("6.1", false).unwrap()["rounds"], "2");
+        assert!(with("6.12", false).unwrap_err().contains("6.12"));
+        assert_eq!(with("6.12", true).unwrap()["rounds"], "1", "boots are no storms");
+        let other = Measured { addonce: "another".into(), ..run("stock", "6.12") };
+        assert!(of_the_guests(&run("stock", "6.1"), Some(&other)).unwrap_err().contains("addonces"));
     }
 }

@@ -5,7 +5,7 @@
 //! Owns the lines `storm CASE WHO key=value ...` and `memory CASE WHO HUNDREDTHS:KB ...` of a scenario's log, one of each
 //! for a storm. It promises medians over all turns, and an error for a line nobody can read.
 
-use crate::curves::{Axis, Curve, Picture};
+use crate::curves::{Axis, Curve, Panel, Picture};
 use crate::figure::Figure;
 use crate::result::LabResult;
 use crate::table;
@@ -227,9 +227,11 @@ pub fn curves(result: &LabResult) -> Result<Picture, String> {
              the turn of median memory",
             result.kernel, result.kmod
         ),
-        x: Axis { head: "since the storm began", unit: "s" },
-        y: Axis { head: "memory taken", unit: "MB" },
-        curves,
+        panels: vec![Panel {
+            x: Axis { head: "since the storm began", unit: "s" },
+            y: Axis { head: "memory taken", unit: "MB" },
+            curves,
+        }],
     })
 }
 
@@ -277,7 +279,8 @@ mod tests {
     #[test]
     fn the_curves_are_those_of_0009() {
         let picture = curves(&result("modprobes=0 inserts=none jiffies=130")).unwrap();
-        let tops: Vec<_> = picture.curves.iter().map(|curve| (curve.name, curve.points[1])).collect();
+        let tops: Vec<_> =
+            picture.panels[0].curves.iter().map(|curve| (curve.name, curve.points[1])).collect();
         assert_eq!(tops, [("/sbin/modprobe", (0.2, 100.0)), ("addonce-modprobe", (0.2, 20.0))]);
     }
 }

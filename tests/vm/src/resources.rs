@@ -12,11 +12,8 @@ pub type Sample = (i64, i64);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// User and system time of the process, in hundredths of a second: what the kernel did in the threads that loaded
-    /// is in it.
+    /// User and system time in hundredths of a second, without the processes that load.
     pub jiffies: i64,
-    /// Of its main thread alone, which does everything but load.
-    pub main_jiffies: i64,
     /// The most memory that was ever resident.
     pub peak_kb: i64,
     /// Of what is resident in the end, that which no file has: the rest is shared with whoever else maps it.
@@ -31,7 +28,6 @@ impl Daemon {
         }
         Ok(Some(Self {
             jiffies: raw.number("daemon_jiffies")?,
-            main_jiffies: raw.number("daemon_main_jiffies")?,
             peak_kb: raw.number("daemon_peak_kb")?,
             private_kb: raw.number("daemon_private_kb")?,
         }))
@@ -66,10 +62,10 @@ mod tests {
     fn a_daemon_that_was_there_is_described_whole_or_not_at_all() {
         let read = |text: &str| Daemon::read(&Raw::parse(&format!("{text}@@done\n")).unwrap());
         assert_eq!(read(""), Ok(None));
-        let (all, main) = ("@@fact daemon_jiffies 240\n", "@@fact daemon_main_jiffies 30\n");
-        let expected = Daemon { jiffies: 240, main_jiffies: 30, peak_kb: 5996, private_kb: 928 };
+        let jiffies = "@@fact daemon_jiffies 30\n";
+        let expected = Daemon { jiffies: 30, peak_kb: 5996, private_kb: 928 };
         let memory = "@@fact daemon_peak_kb 5996\n@@fact daemon_private_kb 928\n";
-        assert_eq!(read(&format!("{all}{main}{memory}")), Ok(Some(expected)));
-        assert!(read(all).is_err());
+        assert_eq!(read(&format!("{jiffies}{memory}")), Ok(Some(expected)));
+        assert!(read(jiffies).is_err());
     }
 }

@@ -20,7 +20,7 @@ pub const CALLS: Quantity = ("insert calls", |result| f64::from(result.calls.tot
 /// Modules that came in or failed.
 pub const TRIED: Quantity = ("modules", |result| result.attempts.len() as f64);
 
-/// Starts of addonce-load for each device with a MODALIAS.
+/// Programs that udev runs for each device with a MODALIAS: starts of addonce-load.
 pub const PROGRAMS: Quantity = ("programs", |result| f64::from(result.asked()) / result.modaliases as f64);
 
 pub fn title(way: &str) -> &str {
@@ -80,6 +80,7 @@ pub fn figures(measured: &Measured, cpus: u32) -> String {
     let head = [
         "",
         "insert calls",
+        "programs / device",
         "refused",
         "live",
         "not live, but with stock",
@@ -95,6 +96,7 @@ pub fn figures(measured: &Measured, cpus: u32) -> String {
         rows.push(vec![
             title(way).into(),
             show(CALLS, 0),
+            show(PROGRAMS, 2),
             refused(&runs),
             ranged(Figure::of(&live), 0),
             missing(measured, &runs, cpus),
@@ -103,7 +105,7 @@ pub fn figures(measured: &Measured, cpus: u32) -> String {
             show(MEMORY, 1),
         ]);
     }
-    table::align(rows, &[0, 2, 4])
+    table::align(rows, &[0, 3, 5])
 }
 
 /// The insert calls in vain, by errno.
@@ -148,6 +150,8 @@ mod tests {
             seconds,
             cpu_jiffies: (seconds * 200.0) as i64,
             mem_drop_kb: 2048,
+            modaliases: 40,
+            programs: [("addonce-load".to_string(), 10)].into(),
             calls: Calls { total: busy + 3, by_errno, ..Calls::default() },
             live: live.iter().map(ToString::to_string).collect(),
             ..LabResult::default()
@@ -181,7 +185,7 @@ mod tests {
     fn figures_stand_with_their_range_and_every_refusal() {
         let table = figures(&measured(), 8);
         let stock = cells(&table, "stock udev");
-        assert_eq!(stock[2..7], ["103", "100 EBUSY, 1 ENODEV", "2", "–", "20.0 (10.0–40.0)"]);
-        assert_eq!(cells(&table, "the one-liner")[3..6], ["1 ENODEV", "1", "evdev"]);
+        assert_eq!(stock[2..8], ["103", "0.25", "100 EBUSY, 1 ENODEV", "2", "–", "20.0 (10.0–40.0)"]);
+        assert_eq!(cells(&table, "the one-liner")[4..7], ["1 ENODEV", "1", "evdev"]);
     }
 }

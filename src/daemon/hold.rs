@@ -28,7 +28,7 @@ pub const AGAIN_STALL: Duration = Duration::from_millis(20);
 /// The program of an event should have come by then; else another event is written, and what was announced is in doubt: an
 /// udevd that was restarted has lost it. Events before it in the queue may take their time.
 pub const START: Duration = Duration::from_secs(30);
-/// After this it is asked whether the udevd that ran the last program is there at all.
+/// After this, and again after this, it is asked whether the udevd that ran the last program is there at all.
 pub const DOUBT: Duration = Duration::from_secs(1);
 /// What is asked of udev again is outstanding so many at a time; fewer where these were too many for the socket's buffer.
 pub const AGAIN_AT_ONCE: usize = 64;
@@ -127,8 +127,8 @@ enum Program {
     /// None is expected.
     #[default]
     None,
-    /// Its event is in udevd's queue since then.
-    Pending(Time),
+    /// Its event is in udevd's queue `since` then, and udevd was there when it was last `looked` for, or the event was written.
+    Pending { since: Time, looked: Time },
     /// It waits since then.
     Here(ClientId, Time),
 }
@@ -184,7 +184,7 @@ impl Hold {
         let is_news = self.outstanding.broadcast(seqnum, now);
         self.revive(now);
         self.unasked |= is_news && is_request;
-        if own == Some(self.newest) && matches!(self.program, Program::Pending(_)) {
+        if own == Some(self.newest) && matches!(self.program, Program::Pending { .. }) {
             // Its program was killed before it came, or there is none.
             self.lose(now);
         }
@@ -207,14 +207,18 @@ impl Hold {
     /// is taken for the loss of its queue, the system is asked whether it lives, or whichever there is: one whose workers are all busy
     /// with slow rules says nothing either, nor does one that was told to wait.
     pub fn drained(&mut self, is_alive: impl FnOnce(Option<Process>) -> bool, now: Time) {
-        let is_doubtful =
-            self.udevd.is_some() && matches!(self.program, Program::Pending(since) if now >= since + DOUBT);
-        let is_late = matches!(self.program, Program::Pending(since) if now >= since + START);
+        // Not in each turn: in a storm there are thousands, and a look costs as much as all the rest of one.
+        let is_doubtful = self.udevd.is_some()
+            && matches!(self.program, Program::Pending { looked, .. } if now >= looked + DOUBT);
+        let is_late = matches!(self.program, Program::Pending { since, .. } if now >= since + START);
         let is_silent = is_late || self.outstanding.is_silent(now);
         if (is_doubtful || is_silent) && is_alive(self.udevd) {
             if is_silent {
                 self.outstanding.alive = now;
-                if let Program::Pending(since) = &mut self.program {
+            }
+            if let Program::Pending { since, looked } = &mut self.program {
+                *looked = now;
+                if is_silent {
                     *since = now;
                 }
             }
@@ -316,7 +320,7 @@ impl Hold {
         if !self.actions.is_empty() {
             return;
         }
-        if matches!(self.program, Program::Pending(since) if now >= since + START) {
+        if matches!(self.program, Program::Pending { since, .. } if now >= since + START) {
             // Nor has what was announced before it, it may be.
             self.outstanding.doubt(now);
             self.program = Program::None;
@@ -416,7 +420,7 @@ impl Hold {
             // Only to see whether udevd lives, and runs its program.
             return self.back_off(now);
         }
-        self.program = Program::Pending(now);
+        self.program = Program::Pending { since: now, looked: now };
         if self.phase != Phase::Held && !self.is_lost {
             self.publish();
         }
@@ -454,7 +458,7 @@ impl Hold {
                 let loads = self.youngest_load.map(|began| began + Limits::HOLD);
                 let program = match self.program {
                     Program::None => None,
-                    Program::Pending(since) => at(since + START),
+                    Program::Pending { since, .. } => at(since + START),
                     Program::Here(..) => self.renewal().and_then(|due| at(due.max(self.not_before))),
                 };
                 let publishes = self.phase != Phase::Held && (self.program == Program::None || !self.is_lost);

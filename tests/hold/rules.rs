@@ -279,3 +279,27 @@ fn a_hold_whose_event_went_with_its_udevd_ends_after_a_second() {
         assert_eq!(is_ended, !is_alive);
     }
 }
+
+#[test]
+fn udevd_is_looked_for_once_a_second_and_not_in_each_turn_of_the_loop() {
+    let udevd = Process { pid: 500, started: 0 };
+    let mut hold = Hold::new(1, None, 100, NOW);
+    hold.outstanding.announced(7, b"/d", None, NOW);
+    act(&mut hold, None, NOW);
+    hold.hold(1, Some(101), Some(udevd), NOW);
+    let renewed = NOW + STALL;
+    assert!(act(&mut hold, None, renewed).contains(&Action::WriteEvent(102)));
+    let mut looks = 0;
+    let turns = 400;
+    for turn in 1..=turns {
+        let now = renewed + DOUBT * 4 * turn / turns;
+        hold.drained(
+            |_| {
+                looks += 1;
+                true
+            },
+            now,
+        );
+    }
+    assert_eq!(looks, 4);
+}

@@ -22,6 +22,8 @@ const QEMU: &str = "qemu-system-x86_64";
 const STARTS: u32 = 3;
 /// From QEMU's start to init's first word: 13 s on an idle host with 64 CPUs, 20 s with 255.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
+/// From the guest's last word to QEMU's end, which does not always come.
+const SWITCH_OFF: Duration = Duration::from_secs(20);
 const TAIL_BYTES: usize = 8192;
 const TAIL_LINES: usize = 25;
 
@@ -123,6 +125,13 @@ impl Guest {
         Ok(tools::read(&self.raw())?.windows(FIRST_WORD.len()).any(|window| window == FIRST_WORD.as_bytes()))
     }
 
+    /// Whether the guest has said its last word, and only has to be switched off.
+    fn is_over(&self) -> Result<bool, String> {
+        let raw = tools::read(&self.raw())?;
+        let tail = String::from_utf8_lossy(&raw[raw.len().saturating_sub(TAIL_BYTES)..]).into_owned();
+        Ok(tail.lines().any(|line| line.starts_with("@@done") || line.starts_with("@@fail")))
+    }
+
     fn once(&self) -> Result<End, String> {
         // Whatever becomes of QEMU, what is read here was written by this start.
         for file in [self.console(), self.raw()] {
@@ -147,15 +156,19 @@ impl Guest {
             .spawn()
             .map_err(|e| format!("{QEMU}: {e}"))?;
         let began = Instant::now();
-        let mut ended = wait(&mut qemu, began, BOOT_LIMIT.min(self.timeout))?;
+        let mut ended = wait(&mut qemu, began, BOOT_LIMIT.min(self.timeout), || Ok(false))?;
         if ended.is_none() && self.init_ran()? {
-            ended = wait(&mut qemu, began, self.timeout)?;
+            ended = wait(&mut qemu, began, self.timeout, || self.is_over())?;
         }
         if ended.is_none() {
             let _ = qemu.kill();
             let _ = qemu.wait();
         }
         match ended {
+            None if self.is_over()? => {
+                eprintln!("lab: QEMU went on after its guest had ended, and was killed");
+                Ok(End::PoweredOff)
+            }
             None if self.init_ran()? => Ok(End::TimedOut),
             None => Ok(End::HungBeforeInit),
             Some(status) if status.success() && self.init_ran()? => Ok(End::PoweredOff),
@@ -175,13 +188,26 @@ impl Guest {
     }
 }
 
-/// How the process ended, or nothing if it still runs when the time is up.
-fn wait(child: &mut Child, began: Instant, limit: Duration) -> Result<Option<ExitStatus>, String> {
+/// How the process ended, or nothing if it still runs when the time is up, or some time after it is over.
+fn wait(
+    child: &mut Child,
+    began: Instant,
+    limit: Duration,
+    is_over: impl Fn() -> Result<bool, String>,
+) -> Result<Option<ExitStatus>, String> {
     let mut told = began.elapsed().as_secs() / 30;
+    let (mut looked, mut switched_off) = (Instant::now(), None);
     loop {
         if let Some(status) = child.try_wait().map_err(|e| format!("{QEMU}: {e}"))? {
             return Ok(Some(status));
         }
+        if looked.elapsed() >= Duration::from_secs(1) {
+            looked = Instant::now();
+            if switched_off.is_none() && is_over()? {
+                switched_off = Some(began.elapsed() + SWITCH_OFF);
+            }
+        }
+        let limit = switched_off.map_or(limit, |at| at.min(limit));
         let seconds = began.elapsed().as_secs();
         if began.elapsed() >= limit {
             return Ok(None);
@@ -282,6 +308,16 @@ mod tests {
     fn a_guest_that_died_before_its_init_is_started_again() {
         let second = "[ $start -eq 1 ] || echo @@init >$raw";
         assert_eq!(end_of(guest("dead", second)), Ok("@@init\n".into()));
+    }
+
+    #[test]
+    fn a_guest_that_has_said_its_last_word_is_over_though_qemu_goes_on() {
+        let hangs = |words: &str| {
+            let script = format!("echo @@init >$raw; echo {words} >>$raw; exec sleep 60");
+            Guest { timeout: Duration::from_secs(2), ..guest("hangs", &script) }
+        };
+        assert_eq!(end_of(hangs("@@done")), Ok("@@init\n@@done\n".into()));
+        assert!(end_of(hangs("@@mark")).unwrap_err().contains("not done within 2 s"));
     }
 
     #[test]

@@ -75,12 +75,14 @@ fn a_helper_that_has_gone_is_forgotten_and_its_load_goes_on() {
 
 #[test]
 fn the_answer_is_that_of_the_last_module_which_policy_allows() {
-    let failed =
-        || Status::Failed { error: LoadError { errno: libc::ENODEV, stage: Stage::Insert }, retry_at: None };
+    let with = |errno, stage| Status::Failed { error: LoadError { errno, stage }, retry_at: None };
+    let failed = || with(libc::ENODEV, Stage::Insert);
     let cases = [
         (vec![], "failed"),
         (vec![Status::Live], "done"),
         (vec![failed(), Status::Builtin], "done"),
+        // modprobe cannot tell it from a module that is live.
+        (vec![with(libc::EEXIST, Stage::Init)], "done"),
         (vec![failed(), Status::Blacklisted], "done"),
         (vec![Status::Live, failed()], "failed"),
         (vec![Status::RuledOut], "failed"),

@@ -112,7 +112,7 @@ fn hint(error: &str, stage: &str) -> &'static str {
         ("died", "EFAULT") => {
             ": its init crashed in the kernel; what it had taken stays taken until the next boot"
         }
-        ("insert", "EEXIST" | "EBUSY") => ": another driver has what it wants",
+        ("insert" | "init", "EEXIST" | "EBUSY") => ": another driver has what it wants",
         _ => "",
     }
 }

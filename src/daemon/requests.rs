@@ -14,7 +14,7 @@ use serde_json::json;
 use super::Daemon;
 use crate::control::protocol::Reply;
 use crate::escape::{escape, unescape};
-use crate::once::{Answer, ClientId, Origin, Request, Status, Time};
+use crate::once::{Answer, ClientId, LoadError, Origin, Request, Stage, Status, Time};
 
 /// A refused name is logged once in this time, and so many names are at the most.
 const REFUSAL: (Duration, usize) = (Duration::from_secs(60), 64);
@@ -59,6 +59,8 @@ impl CameTo {
     /// By what became of the modules.
     pub fn of(answers: &[Answer]) -> Self {
         match answers.iter().rfind(|(_, status)| *status != Status::RuledOut) {
+            // modprobe takes it for that of a module that is live.
+            Some((_, Status::Failed { error: LoadError { stage: Stage::Init, .. }, .. })) => Self::Done,
             Some((_, Status::Failed { .. })) => Self::Failed,
             Some(_) => Self::Done,
             None if answers.is_empty() => Self::NoModule,

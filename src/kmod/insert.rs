@@ -2,7 +2,7 @@
 //! One load, performed: a plan goes in, and the kernel's answer, or that of the [install command](install), comes out.
 //!
 //! This runs in a process of its own, since it may not end at all. libkmod hands the file over, as it does for modprobe, and unpacks
-//! it where the kernel cannot. EEXIST is success only where sysfs says that the module is live.
+//! it where the kernel cannot. EEXIST is success only where sysfs says that the module is live; [`what_exists`] tells the rest apart.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
@@ -17,8 +17,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::once::{InitState, LoadError, Plan, Stage, Work};
 
-use super::sys::Ctx;
 pub use super::sys::refuse_compressed_files;
+use super::sys::{Ctx, Module};
 use super::tree::initstate;
 
 /// What a supervisor says to the process it started and to no other: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
@@ -69,11 +69,7 @@ impl Loader {
 }
 
 fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
-    // No configuration is read (an empty list of places): the options are known.
-    let insert = || {
-        Ctx::new(Path::new("/nonexistent"), Some(&[]))
-            .and_then(|ctx| ctx.module_from_path(file)?.insert(options))
-    };
+    let insert = || by_libkmod(file, |module| module.insert(options));
     let mut inserted = insert();
     // What the kernel unpacks is less than what libkmod does (of xz no CRC64, no large dictionary), and nobody says whether it
     // was that. kmod 30 unpacks everything itself and then hears the same answer again.
@@ -98,7 +94,25 @@ fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
         }
         log::warn!("{module}: EPERM: {}", why_not_permitted(module));
     }
-    Err(LoadError { errno: errno as i32, stage: Stage::Insert })
+    let stage = if errno == Errno::EEXIST { what_exists(module, file) } else { Stage::Insert };
+    Err(LoadError { errno: errno as i32, stage })
+}
+
+/// No configuration is read (an empty list of places): the options are known.
+fn by_libkmod<T>(file: &Path, f: impl FnOnce(&Module<'_>) -> Result<T, Errno>) -> Result<T, Errno> {
+    let ctx = Ctx::new(Path::new("/nonexistent"), Some(&[]))?;
+    f(&ctx.module_from_path(file)?)
+}
+
+/// Who said EEXIST where no module of this name is live: the kernel, if the file holds one of another name, which is, or somebody
+/// else has just begun with it; or else the module's init function, as those of cpufreq drivers do where there is a driver. modprobe
+/// takes either for a success.
+fn what_exists(module: &str, file: &Path) -> Stage {
+    let state = |name: &str| initstate(Path::new("/sys"), name);
+    let inside = by_libkmod(file, |module| module.name_inside().ok_or(Errno::ENOENT));
+    let is_there = state(module) != InitState::Absent
+        || inside.is_ok_and(|inside| *inside != *module && state(&inside) == InitState::Live);
+    if is_there { Stage::Insert } else { Stage::Init }
 }
 
 /// The likely cause of an EPERM of finit_module(2), other than kernel.modules_disabled: `load_module()` and

@@ -40,6 +40,8 @@ pub enum Stage {
     Read,
     /// The kernel refused it: at linking, at verification, or the module's own init function did.
     Insert,
+    /// The module's init function refused, with EEXIST: another driver has what it wants. Of other errnos nobody can tell.
+    Init,
     /// The install command of modprobe.d exited with this status (128 + signal if it was killed).
     Install(i32),
     /// The process that performed the load ended without a report, by this signal (0: by none). EINTR where somebody killed it,
@@ -57,6 +59,7 @@ impl Stage {
             Stage::Dependency(_) => "dependency",
             Stage::Read => "read",
             Stage::Insert => "insert",
+            Stage::Init => "init",
             Stage::Install(_) => "install",
             Stage::Died(_) => "died",
             Stage::Disabled => "disabled",
@@ -112,7 +115,7 @@ impl fmt::Display for LoadError {
                 write!(f, "its dependency {dependency} failed: {words} ({name})")
             }
             Stage::Read => write!(f, "its file cannot be read: {words} ({name})"),
-            Stage::Insert => write!(f, "{words} ({name})"),
+            Stage::Insert | Stage::Init => write!(f, "{words} ({name})"),
             Stage::Install(status) => write!(f, "its install command exited with status {status}"),
             Stage::Died(signal) => {
                 write!(f, "the process that loaded it died (signal {signal}): see dmesg ({name})")

@@ -98,6 +98,9 @@ pub fn all(kernel_unpacks: bool) -> Vec<Case> {
         fix("enodev", "the conflicting module unloaded (ENODEV)", [1, 1, 1]).by_hand("enodev_rival"),
         // A transient errno is worth three tries each time.
         fix("ebusy", "the conflicting module unloaded (EBUSY)", [3, 3, 1]).by_hand("ebusy_rival"),
+        fix("eexist", "the conflicting module unloaded (its init says EEXIST)", [1, 1, 1])
+            .by_hand("eexist_rival")
+            .fact("said", "EEXIST init", "a failure, and not a module that is live"),
         fix("hand", "the module loaded by hand", [1, 1, 0]).by_hand("hand").fact(
             "forgotten",
             "0",

@@ -88,6 +88,12 @@ fix_directory() {
 }
 fix_enodev() { must modprobe -r addonce_enodev_rival; }
 fix_ebusy() { must modprobe -r addonce_ebusy_rival; }
+# modprobe would say that it is live.
+fix_eexist() {
+    # shellcheck disable=SC2046 # two words
+    observe said $(addonce failed --json | sed -n '/"error": "EEXIST"/,/"stage"/s/^ *"\(error\|stage\)": "\(.*\)",*$/\2/p')
+    must modprobe -r addonce_eexist_rival
+}
 fix_hand() {
     must modprobe addonce_hand error=0
     must addonce settle
@@ -229,6 +235,8 @@ storm() {
     fix enodev ask
     rival ebusy
     fix ebusy ask
+    rival eexist
+    fix eexist ask
     fix hand ask
     fix failing ask
     fix hotplug :

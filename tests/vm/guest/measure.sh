@@ -108,8 +108,10 @@ arm_trace() {
     # The name is read where the kernel already holds its own copy (struct filename begins with the pointer to it): in user
     # memory it may not be resident yet, and a probe cannot wait for it. Who opens it is in the event, too: the name in front of
     # each line is one that the kernel notes in passing and, where two CPUs do so at a time, leaves out.
-    # shellcheck disable=SC2016 # the kernel's $arg2 and $comm
-    echo 'p:lab/ko_open do_filp_open by=$comm file=+0(+0($arg2)):string' >$T/kprobe_events || fail "the kernel took no kprobe event"
+    # The function has the second name since 7.0.
+    for opens in do_filp_open do_file_open; do
+        echo "p:lab/ko_open $opens by=\$comm file=+0(+0(\$arg2)):string" >$T/kprobe_events && break
+    done || fail "the kernel took no kprobe event"
     echo 'file ~ "*.ko*"' >$T/events/lab/ko_open/filter || fail "the kernel took no filter on the kprobe event"
     for event in lab/ko_open syscalls/sys_enter_finit_module syscalls/sys_exit_finit_module \
         syscalls/sys_enter_init_module syscalls/sys_exit_init_module; do

@@ -101,6 +101,12 @@ pub fn all(kernel_unpacks: bool) -> Vec<Case> {
         fix("eexist", "the conflicting module unloaded (its init says EEXIST)", [1, 1, 1])
             .by_hand("eexist_rival")
             .fact("said", "EEXIST init", "a failure, and not a module that is live"),
+        // The kernel is asked again, since /sys has nothing of the file's name.
+        ask("inner", "in a file of another name, as nvidia-current.ko has nvidia; unloaded by hand")
+            .tried("inner_current", &[1, 1, 1])
+            .by_hand("inner_current")
+            .fact("failed-before", "0", "no failure meanwhile")
+            .live("inner"),
         fix("hand", "the module loaded by hand", [1, 1, 0]).by_hand("hand").fact(
             "forgotten",
             "0",

@@ -88,6 +88,16 @@ fix_directory() {
 }
 fix_enodev() { must modprobe -r addonce_enodev_rival; }
 fix_ebusy() { must modprobe -r addonce_ebusy_rival; }
+# Loaded before anybody asks, by the kernel's name for it.
+inner() {
+    CASE=inner
+    phase before
+    must insmod $EXTRA/addonce_inner_current.ko
+}
+fix_inner() {
+    observe failed-before "$(addonce failed | grep -c inner)"
+    must rmmod addonce_inner
+}
 # modprobe would say that it is live.
 fix_eexist() {
     # shellcheck disable=SC2046 # two words
@@ -202,6 +212,7 @@ prepare() {
     CPUS=$(find /sys/devices/system/cpu -maxdepth 1 -name 'cpu[0-9]*' | wc -l)
     must insmod $EXTRA/addonce_bus.ko
     mv $EXTRA/addonce_unindexed_dep.ko /lab
+    mv $EXTRA/addonce_inner.ko $EXTRA/addonce_inner_current.ko
     must depmod 2>/dev/null
     mv $EXTRA/addonce_missing_dep.ko /lab
     # libkmod leaves it to the kernel since version 31, where the kernel can.
@@ -237,6 +248,8 @@ storm() {
     fix ebusy ask
     rival eexist
     fix eexist ask
+    inner
+    fix inner ask
     fix hand ask
     fix failing ask
     fix hotplug :

@@ -155,7 +155,15 @@ storm() {
     listening --kernel-requests
     sleep 0.5
     helper_is $OURS "another daemon is ready"
-    kill -9 $DAEMON
+    # Stopped in the middle of a storm, and then killed.
+    (
+        sleep 0.05
+        kill -STOP $DAEMON
+        sleep 0.3
+        kill -9 $DAEMON
+    ) &
+    measure died addonce selftest 0008
+    wait $!
     wait $DAEMON 2>/dev/null
     DAEMON=
     helper_is $OURS "nobody could put it back"

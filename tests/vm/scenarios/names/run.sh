@@ -12,7 +12,7 @@ NAMES=1000
 MEMORY=1024
 peak() { sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB$/\1/p' /proc/$DAEMON/status; }
 requests() { addonce status --json | sed -n '/"kernel":/,/}/s/^ *"requests": \([0-9]*\).*/\1/p'; }
-names() { /usr/bin/perl /lab/names.pl "$1" >>$LOG 2>&1 || fail "names.pl: $(tail -n 1 $LOG)"; }
+names() { /usr/bin/perl /lab/names.pl "$1" $DAEMON >>$LOG 2>&1 || fail "names.pl: $(tail -n 1 $LOG)"; }
 
 storm() {
     # Each would be a line.

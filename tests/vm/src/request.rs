@@ -20,9 +20,9 @@ const CASES: [(&str, &str); 10] = [
     ("live", "58 requests, the module is live"),
     ("nope", "58 requests, no such module"),
     ("enodev", "58 requests, the module says ENODEV"),
-    ("stopped", "0008, the daemon is stopped meanwhile"),
-    ("died", "0008, the daemon is stopped and killed meanwhile"),
-    ("killed", "0008, the daemon was killed before"),
+    ("stopped", "0008 without kmod.sh, the daemon is stopped in the middle"),
+    ("died", "0008 without kmod.sh, it is stopped in the middle and then killed"),
+    ("killed", "0008 without kmod.sh, it was killed before"),
 ];
 
 #[derive(Debug, Default, PartialEq)]
@@ -122,7 +122,7 @@ pub fn render(result: &LabResult) -> Result<(String, Vec<String>), String> {
     ];
     let mut rows = vec![head.map(String::from).to_vec()];
     for (case, title) in CASES {
-        for who in ["stock", "addonce"] {
+        for who in ["stock", "addonce", "least"] {
             let Some(of) = storms.get(&(case, who)) else { continue };
             let each = of.len() as f64;
             let sum = |read: fn(&Storm) -> i64| of.iter().map(read).sum::<i64>();
@@ -145,13 +145,17 @@ pub fn render(result: &LabResult) -> Result<(String, Vec<String>), String> {
     Ok((table::align(rows, &[0, 1, 6]) + &cpu_goals(&storms), missed(&storms)))
 }
 
-/// How much of stock's CPU time two cases were to take, and take. Told and not judged: it depends on what emulates the guest.
+/// How much of stock's CPU time two cases were to take, take, and take at the least, whatever the helper. Told and not judged: it
+/// depends on what emulates the guest.
 fn cpu_goals(storms: &Storms<'_>) -> String {
     let goal = |(case, most): (&str, f64)| {
         let cpu = |who| Some(median(storms.get(&(case, who))?, |storm| storm.cpu_seconds));
         let ratio = cpu("addonce")? / cpu("stock")?;
         let verdict = if ratio <= most { "reached" } else { "missed" };
-        Some(format!("CPU time of {case}: {ratio:.3} of stock's, at most {most:.2} wanted: {verdict}\n"))
+        let least = cpu("least")? / cpu("stock")?;
+        Some(format!(
+            "CPU time of {case}: {ratio:.3} of stock's, at most {most:.2} wanted: {verdict}; any helper takes {least:.3}\n"
+        ))
     };
     let goals = [("0008", 0.20), ("0008-alone", 0.20), ("0009", 0.12), ("0009-alone", 0.12)];
     goals.into_iter().filter_map(goal).collect()
@@ -199,7 +203,7 @@ fn missed(storms: &Storms<'_>) -> Vec<String> {
         !of("enodev", "addonce").iter().any(too_often),
         "enodev: inserted more often than once a second".into(),
     );
-    let stock = seconds("0008", "stock");
+    let stock = seconds("0008-alone", "stock");
     for (case, most) in [("stopped", stock + 1.0), ("died", stock + 1.0), ("killed", 1.25 * stock + 0.1)] {
         let ours = seconds(case, "addonce");
         goal(ours <= most, format!("{case}: {ours:.1} s are more than {most:.1}"));
@@ -252,6 +256,7 @@ mod tests {
             log.push(format!("memory {case} stock 0:0 20:102400"));
             log.push(line(case, "addonce", 90, ours));
             log.push(format!("memory {case} addonce 0:0 20:20480"));
+            log.push(line(case, "least", 80, "modprobes=1 inserts=0x0:2, jiffies=117"));
         }
         LabResult { log: Some(log), ..LabResult::default() }
     }
@@ -261,10 +266,9 @@ mod tests {
         let (text, missed) = render(&result("modprobes=0 inserts=0x0:2, jiffies=130")).unwrap();
         assert_eq!(missed, [""; 0], "{text}");
         assert!(text.contains("0: 2.0, EEXIST: 53.0"), "{text}");
-        assert!(
-            text.ends_with("CPU time of 0009: 0.100 of stock's, at most 0.12 wanted: reached\n"),
-            "{text}"
-        );
+        let cpu =
+            "CPU time of 0009: 0.100 of stock's, at most 0.12 wanted: reached; any helper takes 0.090\n";
+        assert!(text.ends_with(cpu), "{text}");
     }
 
     #[test]
@@ -272,7 +276,7 @@ mod tests {
         let (text, missed) =
             render(&result("modprobes=1 inserts=0xffffffffffffffef:1, jiffies=900")).unwrap();
         assert_eq!(missed.len(), 4, "{missed:#?}");
-        assert!(text.ends_with("wanted: missed\n"), "{text}");
+        assert!(text.ends_with("wanted: missed; any helper takes 0.090\n"), "{text}");
         assert!(render(&LabResult::default()).is_err());
         assert!(storms(&["storm 0008 stock failed=0".to_string()]).is_err());
     }

@@ -7,12 +7,15 @@
 # The kernel's own requests, many at once: /sbin/modprobe and addonce-modprobe by turns. Cases 0008 and 0009 are those of the
 # kernel's own kmod.sh, unchanged: 58 requests by name for a module that is not loaded, 62 times get_fs_type(). Then the same without
 # that script, whose own programs cost about as much as a storm of ours; and 58 requests for a module that is live, for a name without
-# one, and for a module that says ENODEV. The log has a line for each storm, and one with its memory, read by src/request.rs. Afterwards: the same exit codes, a fix, a daemon that is stopped, ended, killed.
+# one, and for a module that says ENODEV. The third by turns is a program that exits at once, and one modprobe after it: no helper
+# costs less. The log has a line for each storm, and one with its memory, read by src/request.rs. Afterwards: the same exit codes, a
+# fix, a daemon that is stopped, ended, killed.
 
 ROUNDS=5
 SYSCTL=/proc/sys/kernel/modprobe
 STOCK=/sbin/modprobe
 OURS=/usr/bin/addonce-modprobe
+FLOOR=/lab/no-modprobe
 KMOD=/sys/devices/virtual/misc/test_kmod0
 
 set_helper() { echo "$1" >$SYSCTL || fail "kernel.modprobe cannot be set to $1"; }
@@ -33,6 +36,24 @@ file_systems() {
     echo -n 62 >$KMOD/config_num_threads
     echo -n 1 >$KMOD/trigger_config
     [ "$(cat $KMOD/test_result)" = 0 ]
+}
+# A program of two instructions: elf(5), then exit(0) of x86-64.
+make_floor() {
+    {
+        printf '\177ELF\002\001\001\0\0\0\0\0\0\0\0\0\002\0\076\0\001\0\0\0\170\0\100\0\0\0\0\0'
+        printf '\100\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\100\0\070\0\001\0\0\0\0\0\0\0'
+        printf '\001\0\0\0\005\0\0\0\0\0\0\0\0\0\0\0\0\0\100\0\0\0\0\0\0\0\100\0\0\0\0\0'
+        printf '\201\0\0\0\0\0\0\0\201\0\0\0\0\0\0\0\0\020\0\0\0\0\0\0\061\377\270\074\0\0\0\017\005'
+    } >$FLOOR
+    chmod +x $FLOOR
+    $FLOOR || fail "$FLOOR does not run"
+}
+# What nobody does, and then one modprobe: least MODULE COMMAND...
+least() {
+    module=$1
+    shift
+    "$@"
+    $STOCK -q -- "$module"
 }
 given_up() { dmesg | grep -c 'cannot be processed, kmod busy'; }
 # Twenty times a second: hundredths since $FROM, kB below $FREE.
@@ -70,7 +91,7 @@ measure() {
     jiffies=$((BUSY - jiffies - JIFFIES))
     kill $samples
     wait $samples 2>/dev/null
-    helpers=$(grep -c "sched_process_exec: filename=$OURS " $T/trace)
+    helpers=$(grep -cE "sched_process_exec: filename=($OURS|$FLOOR) " $T/trace)
     modprobes=$(grep -c "sched_process_exec: filename=$STOCK " $T/trace)
     inserts=$(grep -oE 'sys_f?init_module -> 0x[0-9a-f]+' $T/trace |
         sed 's/.*-> //' | sort | uniq -c | while read -r n value; do printf '%s:%s,' "$value" "$n"; done)
@@ -90,6 +111,15 @@ turn() {
     measure nope "$1" requests lab-no-such-module 256
     measure enodev "$1" requests addonce_directory 256
 }
+least_turn() {
+    set_helper $FLOOR
+    measure 0008 least least test_module selftest 0008
+    measure 0009 least least xfs selftest 0009
+    must modprobe -r test_module xfs
+    measure 0008-alone least least test_module requests test_module 0
+    measure 0009-alone least least xfs file_systems
+    must modprobe -r test_module xfs
+}
 # Both are called as the kernel calls them, for what is not live.
 same_exit_code() {
     $STOCK -q -- "$1"
@@ -104,6 +134,7 @@ storm() {
     mkfifo /run/lab/nobody
     exec 7<>/run/lab/nobody
     echo 'filename ~ "*modprobe"' >$T/events/sched/sched_process_exec/filter || fail "no filter on sched_process_exec"
+    make_floor
     udevd
     udev_settled
     helper_is $STOCK "nobody has changed it"
@@ -117,6 +148,7 @@ storm() {
     must udevadm settle --timeout=100
     for round in $(seq $ROUNDS); do
         turn stock $STOCK
+        least_turn
         turn addonce $OURS
         mark "round $round"
     done
@@ -135,15 +167,17 @@ storm() {
     must_be_live addonce_directory
     mark fixed
 
-    # In the middle of a storm.
+    # In the middle of a storm, which takes two tenths of a second here.
     for round in 1 2 3; do
+        modprobe -r test_module
         (
             sleep 0.05
             kill -STOP $DAEMON
         ) &
-        measure stopped addonce selftest 0008
+        stopper=$!
+        measure stopped addonce requests test_module 0
+        wait $stopper
         kill -CONT $DAEMON
-        wait $!
         must addonce settle --timeout 60
     done
     mark stopped
@@ -152,22 +186,30 @@ storm() {
     kill $DAEMON
     wait $DAEMON
     helper_is $STOCK "the daemon has ended"
-    listening --kernel-requests
-    sleep 0.5
-    helper_is $OURS "another daemon is ready"
-    # Stopped in the middle of a storm, and then killed.
-    (
-        sleep 0.05
-        kill -STOP $DAEMON
-        sleep 0.3
-        kill -9 $DAEMON
-    ) &
-    measure died addonce selftest 0008
-    wait $!
-    wait $DAEMON 2>/dev/null
-    DAEMON=
-    helper_is $OURS "nobody could put it back"
-    for round in 1 2 3; do measure killed addonce selftest 0008; done
+    # Stopped in the middle, and then killed.
+    for round in 1 2 3; do
+        rm -f /run/addonce/io.addonce
+        listening --kernel-requests
+        must addonce settle --timeout 60
+        helper_is $OURS "another daemon is ready"
+        modprobe -r test_module
+        (
+            sleep 0.05
+            kill -STOP $DAEMON
+            sleep 0.3
+            kill -9 $DAEMON
+        ) &
+        stopper=$!
+        measure died addonce requests test_module 0
+        wait $stopper
+        wait $DAEMON 2>/dev/null
+        DAEMON=
+        helper_is $OURS "nobody could put it back"
+    done
+    for round in 1 2 3; do
+        modprobe -r test_module
+        measure killed addonce requests test_module 0
+    done
     set_helper $STOCK
     mark killed
 }

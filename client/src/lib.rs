@@ -3,8 +3,8 @@
 //! What addonce has for it already is addonce's own file.
 
 use std::env;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -42,14 +42,21 @@ pub fn lock(socket: &Path) -> Option<File> {
 /// The daemon, and why, if it answers nobody: its loads may take minutes, and the next one is not there before it is gone. A service
 /// manager may listen for it, so it is who has the lock. A daemon that is only traced is in state t now and then, too.
 pub fn cannot_answer(socket: &Path) -> Option<(u32, &'static str)> {
-    let words = io::read_to_string(lock(socket)?).ok()?;
+    let words = head(lock(socket)?)?;
     let (pid, ends) = words.split_once('\n')?;
     let pid = pid.parse().ok()?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = head(File::open(format!("/proc/{pid}/stat")).ok()?)?;
     match stat.split_once(" (addonce) ")?.1.chars().next()? {
         'T' | 't' => Some((pid, "is stopped (SIGSTOP, or by a debugger)")),
         state => (!ends.is_empty() && state != 'Z').then_some((pid, ENDS)),
     }
+}
+
+/// The beginning of a file, in one call: who waits looks often.
+fn head(mut file: File) -> Option<String> {
+    let mut bytes = [0; 64];
+    let size = file.read(&mut bytes).ok()?;
+    String::from_utf8(bytes[..size].into()).ok()
 }
 
 /// A message of io.addonce.varlink.

@@ -6,25 +6,32 @@
 //! same arguments. iptables and others come with arguments of their own.
 //!
 //! At most 50 of these run at a time in the whole system, and PID 1 may wait for one. So no daemon is started, none is waited for
-//! that gives no sign of life, and a supervisor's socket without a daemon behind it is left alone. There are no open descriptors;
-//! std opens /dev/null for the first three.
+//! that gives no sign of life, and a supervisor's socket without a daemon behind it is left alone.
+//!
+//! What it costs is nearly all exec to exit, so std's own start is left out: a signal stack, for which it reads /proc/self/maps;
+//! SIGPIPE ignored; and /dev/null as the first three descriptors. The kernel runs it without any, so what is opened here may be
+//! the standard error; nothing of it is open any more when there is something to say.
 //!
 //! Exit codes: 0 and 1, as modprobe · 127 no modprobe can be executed.
 
+#![no_main]
+
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsString, c_int};
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use addonce_load::wire::{reach, receive};
 use addonce_load::{MODPROBE, call, cannot_answer, json, lock, socket};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{MsgFlags, send};
 
 /// The daemon's first reply comes within this time.
 const ACCEPT: Duration = Duration::from_secs(1);
@@ -39,13 +46,14 @@ const LONGEST_NAME: usize = 55;
 /// The family of the socket by which the daemon is asked: where that is a module, asking asks for it.
 const OUR_SOCKET: &[u8] = b"net-pf-1";
 
-fn main() -> ExitCode {
+// SAFETY: it is the only function of this name. The C library has told std of the arguments before it is called.
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+extern "C" fn main() -> c_int {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let socket = socket();
-    match name(&arguments).and_then(|name| if is_live(name) { Some(0) } else { ask(&socket, name) }) {
-        Some(code) => ExitCode::from(code),
-        None => execute(&socket, &arguments),
-    }
+    let answer = name(&arguments).and_then(|name| if is_live(name) { Some(0) } else { ask(&socket, name) });
+    answer.unwrap_or_else(|| execute(&socket, &arguments))
 }
 
 /// The name, where this is the kernel's request and one that can be asked.
@@ -63,7 +71,7 @@ fn is_live(name: &[u8]) -> bool {
 }
 
 /// What modprobe would exit with; none where there is no daemon, or it cannot say.
-fn ask(socket: &Path, name: &[u8]) -> Option<u8> {
+fn ask(socket: &Path, name: &[u8]) -> Option<c_int> {
     // Who has the lock is a daemon, or is becoming one.
     let is_held =
         matches!(Flock::lock(lock(socket)?, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)));
@@ -73,7 +81,8 @@ fn ask(socket: &Path, name: &[u8]) -> Option<u8> {
     let begin = Instant::now();
     let (mut read, mut until) = (Vec::new(), begin + ACCEPT);
     let mut stream = reach(socket, until).ok()?;
-    stream.write_all(&call("Autoload", &format!("\"name\":{}", json(name)))).ok()?;
+    let call = call("Autoload", &format!("\"name\":{}", json(name)));
+    send(stream.as_raw_fd(), &call, MsgFlags::MSG_NOSIGNAL).ok()?;
     loop {
         let reply = match receive(&mut stream, &mut read, Some(until.min(Instant::now() + LOOK))) {
             Ok(reply) => String::from_utf8(reply).ok()?,
@@ -95,7 +104,7 @@ fn ask(socket: &Path, name: &[u8]) -> Option<u8> {
 }
 
 /// Becomes modprobe: the one that stood in kernel.modprobe before, if the daemon has left its name.
-fn execute(socket: &Path, arguments: &[OsString]) -> ExitCode {
+fn execute(socket: &Path, arguments: &[OsString]) -> c_int {
     let before = fs::read_link(socket.with_file_name("modprobe")).ok();
     let ours = fs::canonicalize("/proc/self/exe").ok();
     for program in before.into_iter().chain(MODPROBE.map(PathBuf::from)) {
@@ -105,5 +114,5 @@ fn execute(socket: &Path, arguments: &[OsString]) -> ExitCode {
             eprintln!("addonce-modprobe: {}: {error}", program.display());
         }
     }
-    ExitCode::from(127)
+    127
 }

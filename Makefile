@@ -253,11 +253,16 @@ check-guest-long: build lab
 	$(LAB) request target/check/request.json
 	$(LAB) run names --cpus 2 --timeout 600 --addonce $(ADDONCE) --out target/check/names.json
 
-# Newer Debians: it is built there with their own Rust, and what was built here meets their kernel, udev and kmod.
+# Newer Debians: it is built there with their own Rust, and what was built here is installed there, gets into their images, and meets
+# their kernel, udev and kmod. Their udev may have new rules.
 RELEASES = trixie
-check-releases: check-root build lab
+check-releases: check-root deb rpm lab
 	set -e; for release in $(RELEASES); do \
+		ADDONCE_STOCK_RULES="$$(tools/debian-root $$release)/usr/lib/udev/rules.d/80-drivers.rules" \
+			$(CARGO) test --locked --test rules everything_else; \
 		tools/check-build $$release; \
+		tools/check-packages $(THIS_MAKE) $$release; \
+		tools/check-initramfs $(THIS_MAKE) $$release; \
 		on="--release $$release --addonce $(ADDONCE)"; \
 		$(LAB) demo $(CHECK_WAYS) --cpus 64 $$on --out target/check/storm-$$release.json; \
 		$(LAB) run singles --cpus 8 $$on --out target/check/singles-$$release.json; \

@@ -675,6 +675,40 @@ fn what_was_blacklisted_since_is_not_attempted_for_a_promise() {
 }
 
 #[test]
+fn what_was_blacklisted_since_is_not_retried_and_is_no_failure_any_more() {
+    for by_retry in [true, false] {
+        let mut s = world("x -> a\na => ENODEV");
+        s.appear("/devices/0", "x");
+        s.settle();
+        s.world.module("a").blacklisted = true;
+        s.world.changed = true;
+        match by_retry {
+            true => {
+                s.core.retry(&mut s.world, Some(1), &[], s.now);
+                s.act();
+                assert_eq!(s.answers, [(1, vec![("a".into(), Status::Blacklisted)])]);
+            }
+            false => s.replay("/devices/0", "x"),
+        }
+        s.settle();
+        assert_eq!((s.attempts_of("a"), s.core.failures().count()), (1, 0), "{by_retry}");
+    }
+}
+
+#[test]
+fn a_retry_of_what_has_not_failed_loads_nothing() {
+    let mut s = world("x -> a\nb takes 0");
+    s.appear("/devices/0", "x");
+    s.settle();
+    s.core.retry(&mut s.world, Some(1), &["a".into(), "b".into(), "x".into()], s.now);
+    s.act();
+    s.settle();
+    let unknown = |name: &str| (name.into(), Status::Unknown);
+    assert_eq!(s.answers, [(1, vec![("a".into(), Status::Live), unknown("b"), unknown("x")])]);
+    assert_eq!(s.attempts_of("b"), 0);
+}
+
+#[test]
 fn soft_dependencies_in_a_circle_load_once_each() {
     let mut s = world("x:* -> a\na pre b\nb pre c\nc pre a\na takes 1\nb takes 1\nc takes 1");
     s.replay("/devices/x", "x:y");

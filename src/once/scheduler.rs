@@ -57,7 +57,7 @@ pub enum Status {
     },
     /// It is being loaded: not known yet.
     Loading,
-    /// Nothing is known by this name, which stands in the module's place.
+    /// No failure is known by this name, which stands in the module's place, and it is not live.
     Unknown,
 }
 
@@ -186,6 +186,11 @@ impl Scheduler {
                 answers.push((candidate.module.clone(), status));
             }
         }
+        // What a blacklist keeps out is no failure any more.
+        let is_out = |found: &&Candidate| {
+            found.verdict == Verdict::Blacklisted && !is_name(request.alias, &found.module)
+        };
+        candidates.iter().filter(is_out).for_each(|found| _ = self.forget(&found.module));
         let changed = (self.stats.loads, self.stats.deferred) != (before.loads, before.deferred);
         // All else that is counted on the way is a duplicate.
         let duplicate = by.kind != Kind::Admin && !changed && self.stats != before;
@@ -195,7 +200,8 @@ impl Scheduler {
         self.start_loads(modules, now);
     }
 
-    /// An administrator wants these modules attempted now; where none is named, all that are remembered as failed.
+    /// An administrator wants these modules that have failed attempted now; where none is named, all that are remembered. What has not
+    /// failed is not loaded; what a blacklist or policy has ruled out since is forgotten.
     pub fn retry(
         &mut self,
         modules: &mut dyn Modules,
@@ -206,22 +212,23 @@ impl Scheduler {
         self.refresh(modules);
         let by = self.requester(&Origin::Admin);
         let failed: Vec<Name> = self.failures().map(|(name, _)| name.clone()).collect();
-        let all: Vec<String> = failed.iter().map(|name| (**name).into()).collect();
+        let named = names.iter().map(|name| name.replace('-', "_").as_str().into());
+        let names = if names.is_empty() { failed.clone() } else { named.collect() };
         let mut answers = Vec::new();
-        for name in if names.is_empty() { &*all } else { names } {
-            let mut ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
+        for name in names {
             // What is remembered by this name is meant, whatever it may be an alias of.
-            if let Some(name) = failed.iter().find(|failed| is_name(name.as_bytes(), failed)) {
-                answers.push((name.clone(), self.want(modules, name, &ask, now)));
-                continue;
-            }
-            let candidates = self.resolve(modules, name.as_bytes(), false);
-            if candidates.is_empty() {
-                answers.push((name.as_str().into(), Status::Unknown));
-            }
-            for candidate in &*candidates {
-                answers.push((candidate.module.clone(), self.candidate(modules, candidate, &mut ask, now)));
-            }
+            let ask = Ask::new(by, name.as_bytes(), &Origin::Admin);
+            let is_live = modules.initstate(&name) == InitState::Live;
+            let status = match self.states.get(&name) {
+                None if is_live => Status::Live,
+                // A failure may have gone with what it is because of, which is live after all: that is attempted.
+                None if !failed.contains(&name) => Status::Unknown,
+                _ => match self.ruled_out(modules, &name).filter(|_| !is_live && self.forget(&name)) {
+                    Some(ruled_out) => ruled_out,
+                    None => self.want(modules, &name, &ask, now),
+                },
+            };
+            answers.push((name, status));
         }
         self.waiters.extend(client.map(|client| Waiter { client, answers, soft: Vec::new() }));
         self.answer();
@@ -435,6 +442,28 @@ impl Scheduler {
         }
         (ask.always, ask.options) = (policy.mode == Mode::Always, options.clone());
         self.want(modules, module, ask, now)
+    }
+
+    /// Whether a blacklist or policy rules a module out for who has not named it.
+    fn ruled_out(&self, modules: &mut dyn Modules, name: &Name) -> Option<Status> {
+        let candidate = modules.resolve(name.as_bytes()).into_iter().find(|found| found.module == *name)?;
+        match candidate.verdict {
+            Verdict::Blacklisted => Some(Status::Blacklisted),
+            _ => candidate.policy.rules_out(|path| modules.exists(path)).then_some(Status::RuledOut),
+        }
+    }
+
+    /// Forgets the failure of a module that is ruled out, unless another one needs it: neither holds for that. Whether it was.
+    fn forget(&mut self, name: &Name) -> bool {
+        let mut failures = self.states.values().filter_map(State::failed);
+        let is_needed = failures.any(|failure| failure.error.dependency() == Some(name));
+        let failure = self.states.get(name).and_then(State::failed);
+        let is_forgotten = failure.is_some_and(|failure| !failure.pulled_in && !is_needed);
+        if is_forgotten {
+            self.states.remove(name);
+            self.changes += 1;
+        }
+        is_forgotten
     }
 
     fn want(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {

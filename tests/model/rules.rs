@@ -14,7 +14,8 @@
 //! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
 //! * what the kernel announces of a module is kept, whoever has asked for it;
 //! * EEXIST of a module that is not in /sys is a success to all who ask, and a failure as far as attempts go;
-//! * what was accepted and is ruled out when its time comes, by a blacklist or policy, is forgotten, and so is the failure;
+//! * what was accepted and is ruled out when its time comes, by a blacklist or policy, is forgotten, and so is the failure; likewise
+//!   what an administrator would retry, and what a blacklist keeps from a request;
 //! * that a module goes which was not known to be live makes one look whether all others still are.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -298,6 +299,14 @@ impl Model {
         for m in 0..self.modules.len() {
             if self.modules[m].failure.as_ref().is_some_and(|failure| !failure.elsewhere) {
                 self.alias = name(m).to_string();
+                let module = &mut self.modules[m];
+                let ruled_out = module.of.mode == Mode::Never || (module.of.unless && self.path);
+                let out = module.load.is_none() && !module.live && (module.blacklisted || ruled_out);
+                if module.failure.take_if(|_| out).is_some() {
+                    let word = if module.blacklisted { Word::Blacklisted } else { Word::RuledOut };
+                    waiter.words.push((m, word));
+                    continue;
+                }
                 match self.want(m, by, Some(self.clients), false) {
                     Some(word) => waiter.words.push((m, word)),
                     None => waiter.waits += 1,
@@ -337,7 +346,7 @@ impl Model {
         by: By,
         client: Option<u64>,
     ) -> Option<Word> {
-        let module = &self.modules[m];
+        let module = &mut self.modules[m];
         let meant = own && by.who == Who::Administrator;
         let ruled_out = module.of.mode == Mode::Never || (module.of.unless && self.path);
         if module.of.builtin {
@@ -347,6 +356,7 @@ impl Model {
         } else if module.unloaded && matches!(by.who, Who::Scan(_)) {
             Some(Word::RuledOut)
         } else if blacklisted && !meant && !(own && by.who == Who::Kernel) {
+            module.failure.take_if(|_| module.load.is_none() && !own);
             Some(Word::Blacklisted)
         } else if ruled_out && !meant {
             Some(Word::RuledOut)

@@ -121,10 +121,10 @@ pub fn draw(mut storm: Timeline, about: &About) -> String {
 fn facts(storm: &Timeline) -> String {
     let failed = storm.bars.iter().filter(|bar| bar.error.is_some()).count();
     [
-        format!("began {} ago", duration(storm.began_ms_ago)),
+        format!("storm began {} ago", duration(storm.began_ms_ago)),
         format!("{} {}", if storm.over { "lasted" } else { "has lasted" }, duration(storm.lasted_ms)),
         count(storm.requests.iter().sum(), "request"),
-        format!("{} of them duplicates", number(storm.duplicates.iter().sum())),
+        format!("{} of them duplicate", number(storm.duplicates.iter().sum())),
         format!("{} live", count((storm.bars.len() - failed) as u64, "module")),
         format!("{} failed", number(failed as u64)),
     ]

@@ -8,7 +8,7 @@ mod common;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use addonce::cli::settings::Settings;
 use addonce::control::lock;
@@ -174,9 +174,9 @@ fn where_no_daemon_listens_the_way_to_one_is_told() {
         let output = run(&[command, "--socket=/nowhere/io.addonce"]);
         // Who is not root reads of these what the daemon writes beside its socket.
         if matches!(command, "status" | "failed") && !nix::unistd::geteuid().is_root() {
-            refused(&output, 3, &["/nowhere/status.json", "addonce daemon"]);
+            refused(&output, 3, &["/nowhere/io.addonce", "udev starts one", "addonce blame"]);
         } else {
-            refused(&output, 3, &["/nowhere/io.addonce", "addonce daemon", "--socket"]);
+            refused(&output, 3, &["/nowhere/io.addonce", "udev starts one", "addonce blame", "--socket"]);
         }
     }
 }
@@ -240,16 +240,23 @@ fn a_path_that_is_no_device_is_named() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
     let explain =
         |what: &str| addonce().args(["explain", what]).args(fixture.flags()).output().expect("addonce");
-    refused(&explain("/nowhere/device"), 2, &["/nowhere/device: it is no device's directory"]);
+    refused(&explain("/nowhere/device"), 1, &["/nowhere/device: it is no device's directory"]);
+    refused(&explain("/nowhere/fx-hyphen.ko.xz"), 1, &["give the module's name: fx_hyphen"]);
     refused(
         &explain("/etc/passwd"),
-        2,
+        1,
         &["/etc/passwd: it is no device's directory", "/etc/uevent: No such"],
     );
     refused(&run(&["load", "/sys/devices"]), 2, &["/sys/devices: it takes a modalias", "addonce explain"]);
     let directory = tempfile::tempdir().expect("tempdir");
     std::fs::write(directory.path().join("uevent"), "DRIVER=x\n").expect("write");
-    refused(&explain(directory.path().to_str().expect("text")), 2, &["no MODALIAS"]);
+    refused(&explain(directory.path().to_str().expect("text")), 1, &["no MODALIAS"]);
+    // The others are told all the same.
+    let mut both = addonce();
+    let output = both.args(["explain", "/nowhere/device", "fx_base"]).args(fixture.flags()).output();
+    let output = output.expect("addonce");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("fx_base: not loaded\n"), "{output:?}");
 }
 
 /// A machine with one network interface, `eth0`, on a PCI function that asks for `fxbus:topmost`, and with what a daemon has left of
@@ -270,6 +277,8 @@ fn machine() -> tempfile::TempDir {
         (format!("{function}/driver"), "../../../bus/pci/drivers/fx_top"),
         ("class/net/eth0".into(), "../../devices/pci0000:00/0000:00:03.0/net/eth0"),
         ("bus/pci/devices/0000:00:03.0".into(), "../../../devices/pci0000:00/0000:00:03.0"),
+        // Another name of it.
+        ("bus/virtio/devices/virtio7".into(), "../../../devices/pci0000:00/0000:00:03.0"),
         // The numbers of /dev/null.
         ("dev/char/1:3".into(), "../../devices/pci0000:00/0000:00:03.0"),
     ] {
@@ -292,15 +301,105 @@ fn machine() -> tempfile::TempDir {
     root
 }
 
+/// `addonce explain` on that machine, told of the configuration by a path that is the same each time.
+fn explain_on(machine: &tempfile::TempDir, fixture: &Fixture) -> Command {
+    let config = fixture.config();
+    let mut explain = addonce();
+    explain.arg("explain").current_dir(config.parent().expect("a directory")).arg("--config=modprobe.d");
+    explain.args(fixture.flags().iter().filter(|flag| !flag.starts_with("--config")));
+    explain.arg("--sysfs").arg(machine.path()).arg("--socket").arg(machine.path().join("run/io.addonce"));
+    explain
+}
+
+/// What it says of these, its lines as they were before they were wrapped.
+fn told_on(machine: &tempfile::TempDir, fixture: &Fixture, what: &[&str]) -> String {
+    let output = explain_on(machine, fixture).args(what).output().expect("addonce");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace(machine.path().to_str().expect("text"), "SYSFS")
+}
+
+#[test]
+fn explain_says_what_is_true_of_a_live_module_now() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let machine = machine();
+    for module in ["fx_twin", "fx_black"] {
+        let state = machine.path().join("module").join(module);
+        std::fs::create_dir_all(&state).expect("mkdir");
+        std::fs::write(state.join("initstate"), "live\n").expect("write");
+    }
+    // The daemon's file may be a second old.
+    let told = told_on(&machine, &fixture, &["eth0"]);
+    assert!(
+        told.contains("fx_twin: live fx_black: live, although blacklisted (modprobe.d/a.conf:10)"),
+        "{told}"
+    );
+    assert!(!told.contains("to load it") && !told.contains("in this order: fx"), "{told}");
+}
+
+#[test]
+fn explain_says_why_a_device_has_no_driver() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let machine = machine();
+    let function = machine.path().join("devices/pci0000:00/0000:00:03.0");
+    std::fs::remove_file(function.join("driver")).expect("remove");
+    std::os::unix::fs::symlink("../../../bus/pci", function.join("subsystem")).expect("link");
+    std::fs::write(machine.path().join("bus/pci/drivers_probe"), "").expect("write");
+    std::fs::write(function.join("driver_override"), "(null)\n").expect("write");
+    let told = told_on(&machine, &fixture, &["eth0"]);
+    let offer = "what is live has not taken this device: see dmesg; to offer it again: \
+                 echo 0000:00:03.0 > SYSFS/bus/pci/drivers_probe";
+    assert!(told.contains(&format!("no driver has it {offer} fxbus:topmost")), "{told}");
+    std::fs::write(function.join("driver_override"), "none\n").expect("write");
+    let told = told_on(&machine, &fixture, &["eth0"]);
+    assert!(
+        told.contains("driver_override is \"none\": only a driver of that name takes it fxbus"),
+        "{told}"
+    );
+    assert!(!told.contains("drivers_probe"), "{told}");
+}
+
+#[test]
+fn explain_says_what_a_module_waits_for() {
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let machine = machine();
+    let file = machine.path().join("run/status.json");
+    let mut published: Value = serde_json::from_slice(&std::fs::read(&file).expect("read")).expect("JSON");
+    published["status"] = json!({
+        "running": [{ "module": "fx_base", "ms": 41_200 }], "waiting": [{ "module": "fx_mid", "ms": 12_000 }],
+    });
+    std::fs::write(&file, published.to_string()).expect("write");
+    let told = told_on(&machine, &fixture, &["fx_base", "fx_mid", "fx_opt"]);
+    for line in [
+        "fx_base: being loaded, for 41.2 s",
+        "fx_mid: waiting to be loaded, for 12.0 s",
+        "fx_opt: not loaded",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    // fx_top was loaded, and is not there any more.
+    std::fs::remove_dir_all(machine.path().join("module/fx_top")).expect("remove");
+    let told = told_on(&machine, &fixture, &["fx_top"]);
+    assert!(told.contains("fx_top: not loaded was loaded 2.130 s after the kernel's start"), "{told}");
+    assert!(told.contains("for 0000:00:03.0 (2 requests), and unloaded since"), "{told}");
+    // A device whose request nobody heard.
+    std::fs::remove_file(machine.path().join("run/loads")).expect("remove");
+    let told = told_on(&machine, &fixture, &["eth0"]);
+    assert!(
+        told.contains("fx_top: not loaded to load it: addonce load fx_top nothing is recorded of it"),
+        "{told}"
+    );
+}
+
 #[test]
 fn explain_tells_modules_verdicts_and_steps() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
     let machine = machine();
     let explain = |what: &[&str]| {
-        let mut explain = addonce();
-        explain.arg("explain").args(what).args(fixture.flags());
-        explain.arg("--sysfs").arg(machine.path()).arg("--socket").arg(machine.path().join("run/io.addonce"));
-        explain.output().expect("addonce")
+        let mut explain = explain_on(&machine, &fixture);
+        explain.args(what).output().expect("addonce")
     };
     let told = |what: &[&str]| {
         let output = explain(what);
@@ -325,19 +424,20 @@ fn explain_tells_modules_verdicts_and_steps() {
         assert_eq!(shown, fixture.expected(case), "{case}");
     }
     let by_path = machine.path().join("class/net/eth0");
-    for name in ["0000:00:03.0", "00:03.0", "/dev/null", by_path.to_str().expect("text")] {
+    for name in ["0000:00:03.0", "00:03.0", "virtio7", "/dev/null", by_path.to_str().expect("text")] {
         assert_eq!(told(&[name]), fixture.expected("explain-eth0"), "{name}");
     }
     // A node that no device is known for, and what is no node.
     refused(
         &explain(&["/dev/zero"]),
-        2,
+        1,
         &["/dev/zero: it is no device's directory", "dev/char/1:5/uevent: No such"],
     );
-    refused(&explain(&["/dev"]), 2, &["/dev: it is no device node"]);
+    refused(&explain(&["/dev"]), 1, &["/dev: it is no device node"]);
     let output = explain(&["fxnone:1"]);
-    let none = &b"fxnone:1: no module\na request of the kernel's own fails: there is no module\n"[..];
-    assert_eq!((output.status.code(), &*output.stdout), (Some(1), none));
+    let none = "fxnone:1: no module, and no device of this name\n\
+                request_module(\"fxnone:1\") would fail: there is no module\n";
+    assert_eq!((output.status.code(), &*output.stdout), (Some(1), none.as_bytes()));
     assert_eq!(explain(&["fxnone:1", "fx_base"]).status.code(), Some(1));
     let json = explain(&["eth0", "fx_base", "--json"]).stdout;
     let told: Vec<Value> =
@@ -353,20 +453,35 @@ fn explain_tells_modules_verdicts_and_steps() {
 fn explain_says_what_a_request_of_the_kernels_own_would_come_to() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
     for (name, expected) in [
-        ("fx_base", "loads fx_base"),
-        ("fx_black", "loads fx_black"),
-        ("fx-black", "loads fx_black"),
-        ("fxblack:1", "succeeds, and loads nothing"),
-        ("fxbuiltin:x", "succeeds, and loads nothing"),
-        ("fx_inst", "is left to modprobe: an install command takes part, or there is no file"),
-        ("fx_needs_inst", "is left to modprobe: an install command takes part, or there is no file"),
-        ("fxoff", "is left to modprobe: an install command takes part, or there is no file"),
+        ("fx_base", "would load: fx_base"),
+        ("fx_black", "would load: fx_black"),
+        ("fx-black", "would load: fx_black"),
+        ("fxblack:1", "would succeed, and load nothing"),
+        ("fxbuiltin:x", "would succeed, and load nothing"),
+        ("fx_inst", "would be left to modprobe: an install command takes part, or there is no file"),
+        ("fx_needs_inst", "would be left to modprobe: an install command takes part, or there is no file"),
+        ("fxoff", "would be left to modprobe: an install command takes part, or there is no file"),
     ] {
-        let output = addonce().args(["explain", name]).args(fixture.flags()).output().expect("addonce");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.ends_with(&format!(" a request of the kernel's own {expected}")), "{name}: {text}");
+        let explain = |flags: &[&str]| {
+            let output = addonce().args(["explain", name]).args(fixture.flags()).args(flags).output();
+            output.expect("addonce").stdout
+        };
+        let told: Value = serde_json::from_slice(&explain(&["--json"])).expect("JSON");
+        assert_eq!(told["kernel"], expected, "{name}");
+        // Who asks for a module by its name, or for a device, has no use for that, unless the daemon answers the kernel.
+        let text = String::from_utf8(explain(&["--socket=/nowhere/io.addonce"])).expect("text");
+        assert_eq!(
+            text.contains("request_module("),
+            !name.starts_with("fx_") && name != "fx-black",
+            "{text}"
+        );
     }
+    let run = tempfile::tempdir().expect("tempdir");
+    std::os::unix::fs::symlink("/sbin/modprobe", run.path().join("modprobe")).expect("link");
+    let mut explain = addonce();
+    explain.args(["explain", "fx_base", "--socket"]).arg(run.path().join("io.addonce")).args(fixture.flags());
+    let text = String::from_utf8(explain.output().expect("addonce").stdout).expect("text");
+    assert!(text.ends_with("request_module(\"fx_base\") would load: fx_base\n"), "{text}");
 }
 
 #[test]
@@ -423,8 +538,22 @@ fn with_addonce_off_on_the_kernel_command_line_nothing_is_done() {
         assert_eq!((output.status.code(), error.lines().count()), (Some(0), 1), "{error}");
         assert!(error.contains("addonce=off"), "{error}");
     }
-    // Who asks for a module by hand is not the boot.
-    refused(&booted_with("addonce=off", &["settle", "--socket=/nowhere/x"]), 3, &["/nowhere/x"]);
+    // Who asks by hand is told that, and not how to start a daemon; nor is one started.
+    for command in
+        [&["settle"][..], &["status"], &["failed"], &["blame"], &["plot"], &["retry"], &["load", "x"]]
+    {
+        let began = Instant::now();
+        let output = booted_with("addonce=off", &[command, &["--socket=/nowhere/x"]].concat());
+        refused(&output, 3, &["addonce is off (addonce=off on the kernel command line)", "use modprobe"]);
+        assert!(began.elapsed() < Duration::from_secs(4), "{command:?}");
+    }
+    let Some(fixture) = Fixture::try_build("semantics") else { return };
+    let flags = fixture.flags();
+    let arguments: Vec<_> =
+        ["explain", "fx_base"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+    let output = booted_with("addonce=off", &arguments);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("to load it: modprobe fx_base\n"), "{told}");
 }
 
 #[test]

@@ -92,14 +92,20 @@ fn a_client_waits_for_the_outcome_and_hears_of_a_name_nobody_knows() {
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("no module is known for fxnone:1"));
         for nothing in [["load", ""], ["retry", ""]] {
-            assert_eq!(running.ask(&nothing).status.code(), Some(1), "{nothing:?}");
+            assert_eq!(running.ask(&nothing).status.code(), Some(2), "{nothing:?}");
         }
-        let output = running.ask(&["retry", "fx_top", "fxnone"]);
+        let output = running.ask(&["retry", "fx_top", "fx_opt", "fxnone"]);
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(said, "fx_top: live\nfxnone: no module is known by this name\n");
+        let others = ["fx_opt", "fxnone"];
+        let others = others.map(|name| format!("{name}: has not failed; to load it: addonce load {name}\n"));
+        assert_eq!(said, format!("fx_top: live\n{}", others.concat()), "neither is loaded");
         let answers = running.json(&["load", "--json", "fxblack:1"]);
         assert_eq!(answers["answers"][0]["state"], "blacklisted");
+        let said = running.ask(&["load", "fxblack:1"]).stdout;
+        let blacklisted =
+            "fx_black: blacklisted: left alone; to load it all the same: addonce load fx_black\n";
+        assert_eq!(String::from_utf8_lossy(&said), blacklisted);
     });
 }
 

@@ -189,12 +189,12 @@ fn what_was_loaded_is_known_without_a_daemon_and_the_next_one_goes_on_with_it() 
         let (code, shown) = blame(directory.path());
         assert_eq!((code, shown.lines().count()), (Some(0), 5), "{shown}");
         let line = |module: &str, rest: &str| {
-            let found = shown.lines().find(|line| line.split_whitespace().nth(2) == Some(module));
+            let found = shown.lines().find(|line| line.split_whitespace().nth(3) == Some(module));
             let found = found.unwrap_or_else(|| panic!("no {module} in {shown}"));
             assert!(found.ends_with(rest), "{found}");
         };
-        line("fx_top", "dry run      0000:00:03.0");
-        line("fx_base", "dry run      needed by fx_top");
+        line("fx_top", "dry run   0000:00:03.0");
+        line("fx_base", "dry run   needed by fx_top");
         // A line that was cut short is passed over, here and by the next daemon.
         let text = fs::read_to_string(&loads).expect("read");
         fs::write(&loads, format!("{text}{{\"module\":")).expect("write");
@@ -214,6 +214,33 @@ fn what_was_loaded_is_known_without_a_daemon_and_the_next_one_goes_on_with_it() 
         ended.for_each(|ended| {
             assert!((now - 60_000_000..=now + 1_000_000).contains(&ended), "{ended} {now}")
         });
+    });
+}
+
+#[test]
+fn what_failed_is_known_without_a_daemon_to_who_may_read_what_the_next_one_would() {
+    let name = "what_failed_is_known_without_a_daemon_to_who_may_read_what_the_next_one_would";
+    alone(name, || {
+        let fixture = Fixture::build("semantics");
+        let running = Running::start(&fixture.flags());
+        running.ask(&["load", "fx_gone"]);
+        let directory = running.end(Signal::SIGTERM);
+        let failed = || {
+            let socket = directory.path().join("io.addonce");
+            addonce().args(["failed", "--socket"]).arg(socket).output().expect("addonce")
+        };
+        // A dry run's is none of a daemon that loads.
+        let state = directory.path().join("state.json");
+        let text = fs::read_to_string(&state).expect("read");
+        assert_eq!(failed().status.code(), Some(3));
+        fs::write(&state, text.replace("\"dry_run\":true", "\"dry_run\":false")).expect("write");
+        let output = failed();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && shown.contains("\nfx_gone "), "{output:?}");
+        fs::remove_file(&state).expect("remove");
+        let output = failed();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(3) && error.contains("udev starts one"), "{error}");
     });
 }
 

@@ -134,8 +134,9 @@ pub fn scan(options: &ScanOptions) -> Result<ExitCode, Fatal> {
     let config = Config { linger: Some(idle), ..load.config(loader, netlink) };
     let core = Daemon::new(resolver, config)?.run()?;
     let stats = core.stats();
+    let came_in = if load.dry_run { "would be loaded" } else { "loaded" };
     log::info!(
-        "scan: {} requests, {} duplicates, {} modules came in, {} failed",
+        "scan: {} requests, {} duplicates, {} modules {came_in}, {} failed",
         stats.requests,
         stats.duplicates(),
         stats.live,

@@ -13,15 +13,17 @@ use serde_json::{Value, json};
 
 use super::blame::{asked_by, loads, time};
 use super::failed;
-use super::options::{SocketOption, unreadable};
+use super::options::{SocketOption, unreadable, word};
 use super::query::{list, number, published, show, text};
+use super::settings::Settings;
 use crate::daemon::requests::CameTo;
+use crate::daemon::state_file::left;
 use crate::escape::{escape, head};
 use crate::fatal::Fatal;
-use crate::format::wrapped;
+use crate::format::{duration, wrapped};
 use crate::kmod::{Resolver, Tree};
 use crate::once::{
-    Candidate, InitState, Limits, Modules, Origin, Plan, Request, Status, Time, Verdict, Work,
+    Candidate, InitState, Limits, Mode, Modules, Origin, Plan, Request, Status, Time, Verdict, Work,
 };
 use crate::replay::{Replayed, Simulation};
 use crate::uevent::sysfs::modaliases;
@@ -31,8 +33,8 @@ use crate::uevent::sysfs::modaliases;
 /// It also says what to type, and the steps that loading takes. Nothing is loaded, and no daemon is needed.
 #[derive(Args, Debug)]
 pub struct Command {
-    /// A module, a modalias, a path below /sys, a device node, a network interface, or a PCI address.
-    #[arg(value_name = "WHAT", required = true)]
+    /// A module, a modalias, a path below /sys, a device node, or a device's name: a network interface, a PCI address.
+    #[arg(value_name = "WHAT", required = true, value_parser = word())]
     what: Vec<OsString>,
     /// Print JSON, an object for each.
     #[arg(long)]
@@ -43,54 +45,89 @@ pub struct Command {
     tree: Tree,
 }
 
-/// What is remembered: the loads that have ended, and the failures.
+/// What is said of a device's module that nothing is known of.
+const UNHEARD: &str = "nothing is recorded of it: a udev rule may clear MODALIAS, which `udevadm test` with the device's path shows";
+
+/// What is remembered: the loads that have ended, the failures, and what goes on.
 struct Memory {
     loads: Vec<Value>,
     failures: Vec<Value>,
+    status: Value,
 }
 
 impl Command {
     /// Resolves and prints. The exit code is 1 where no module is known for one of them.
     pub fn run(self) -> Result<ExitCode, Fatal> {
         let socket = &self.socket.socket;
-        // Where neither is there, nothing is remembered.
-        let failures = published(socket).map(|published| list(&published, "/failures").to_vec());
-        let memory =
-            Memory { loads: loads(socket).unwrap_or_default(), failures: failures.unwrap_or_default() };
+        // Where none of it is there, nothing is remembered.
+        let (failures, status) = match published(socket) {
+            Ok(mut published) => (list(&published, "/failures").to_vec(), published["status"].take()),
+            Err(_) => (left(socket).unwrap_or_default(), Value::Null),
+        };
+        let memory = Memory { loads: loads(socket).unwrap_or_default(), failures, status };
+        let load = if Settings::of_this_boot().off.is_some() { "modprobe" } else { "addonce load" };
+        let answers_kernel = socket.with_file_name("modprobe").is_symlink();
         let mut code = ExitCode::SUCCESS;
         for (nth, what) in self.what.iter().enumerate() {
-            let mut resolver = Resolver::open(self.tree.clone())?;
-            let (mut alias, mut device) = (what.as_bytes().to_vec(), None);
-            let mut candidates = resolver.resolve(&alias);
-            if candidates.is_empty() {
-                if let Some(place) = place_of(&self.tree.sysfs, what)? {
-                    let (found, modalias) = modalias_of(&place, Path::new(what))?;
-                    candidates = resolver.resolve(&modalias);
-                    (alias, device) = (modalias, Some(found));
+            let resolver = Resolver::open(self.tree.clone())?;
+            let told = match self.told(resolver, what, &memory) {
+                Err(why @ Fatal::Usage(_)) => {
+                    log::error!("{why}");
+                    code = ExitCode::FAILURE;
+                    continue;
                 }
-            }
-            let modules: Vec<_> =
-                candidates.into_iter().map(|candidate| explain(&mut resolver, candidate, &memory)).collect();
-            if modules.is_empty() {
+                told => told?,
+            };
+            if list(&told, "/modules").is_empty() {
                 code = ExitCode::FAILURE;
             }
-            let (kernel, alias) = (kernels(resolver, &alias)?, escape(&alias));
-            let path = device.as_ref().map(|device| escape(device.as_os_str().as_bytes()));
-            let driver = device.and_then(|device| std::fs::read_link(device.join("driver")).ok());
-            let driver = driver.as_ref().and_then(|link| link.file_name()?.to_str());
-            let told = json!({ "alias": alias, "device": path, "driver": driver, "modules": modules, "kernel": kernel });
             show(self.json, &told, |told| {
-                let page = page(told, &self.tree.directory(), &memory.failures);
+                let page = page(told, &self.tree.directory(), &memory.failures, load, answers_kernel);
                 if nth > 0 { format!("\n{page}") } else { page }
             })?;
         }
         Ok(code)
     }
+
+    fn told(&self, mut resolver: Resolver, what: &OsStr, memory: &Memory) -> Result<Value, Fatal> {
+        let (mut alias, mut device) = (what.as_bytes().to_vec(), None);
+        let mut candidates = resolver.resolve(&alias);
+        if candidates.is_empty() {
+            if let Some(place) = place_of(&self.tree.sysfs, what)? {
+                let (found, modalias) = modalias_of(&place, Path::new(what))?;
+                candidates = resolver.resolve(&modalias);
+                (alias, device) = (modalias, Some(found));
+            }
+        }
+        let is_device = device.is_some();
+        let explain = |candidate| explain(&mut resolver, candidate, &alias, is_device, memory);
+        let modules: Vec<_> = candidates.into_iter().map(explain).collect();
+        let (kernel, alias) = (kernels(resolver, &alias)?, escape(&alias));
+        let mut told = json!({ "alias": alias, "device": null, "modules": modules, "kernel": kernel });
+        let Some(device) = device else { return Ok(told) };
+        let link = |name: &str| Some(device.join(name).read_link().ok()?.file_name()?.to_str()?.to_owned());
+        let (driver, subsystem) = (link("driver"), link("subsystem").unwrap_or_default());
+        let only = std::fs::read_to_string(device.join("driver_override")).unwrap_or_default();
+        let only = Some(only.trim_end()).filter(|only| !only.is_empty() && *only != "(null)");
+        // Of a class there is none.
+        let probe = self.tree.sysfs.join("bus").join(subsystem).join("drivers_probe");
+        let is_refused =
+            driver.is_none() && only.is_none() && modules.iter().any(|module| module["live"] == true);
+        let name = escape(device.file_name().unwrap_or_default().as_bytes());
+        let offer = (is_refused && probe.exists()).then(|| format!("echo {name} > {}", probe.display()));
+        told["device"] = json!(escape(device.as_os_str().as_bytes()));
+        (told["driver"], told["driver_override"], told["offer"]) = (json!(driver), json!(only), json!(offer));
+        Ok(told)
+    }
 }
 
-/// Where a device is that somebody names: by a path, by that of its node, or as network interfaces and PCI functions are called.
+/// Where a device is that somebody names: by a path, by that of its node, or by its name on a bus or in a class.
 fn place_of(sysfs: &Path, what: &OsStr) -> Result<Option<PathBuf>, Fatal> {
     let path = Path::new(what);
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if let Some((module, "" | ".gz" | ".xz" | ".zst")) = name.split_once(".ko") {
+        return Err(unreadable(path)(format!("give the module's name: {}", module.replace('-', "_"))));
+    }
     if path.starts_with("/dev") {
         let node = path.metadata().map_err(unreadable(path))?;
         let kind = match node.file_type() {
@@ -104,10 +141,14 @@ fn place_of(sysfs: &Path, what: &OsStr) -> Result<Option<PathBuf>, Fatal> {
     if path.is_absolute() {
         return Ok(Some(if path.is_file() { path.parent().unwrap_or(path).into() } else { path.into() }));
     }
-    let name = path.file_name().filter(|name| *name == what).and_then(OsStr::to_str).unwrap_or_default();
-    let places = ["class/net/", "bus/pci/devices/", "bus/pci/devices/0000:"];
-    let places = places.iter().map(|place| sysfs.join(format!("{place}{name}")));
-    Ok(places.filter(|_| !name.is_empty()).find(|place| place.exists()))
+    if name.is_empty() || *name != *what {
+        return Ok(None);
+    }
+    let entries = |top| std::fs::read_dir(sysfs.join(top)).into_iter().flatten().flatten();
+    let classes = entries("class").map(|class| class.path().join(name));
+    let buses = entries("bus").map(|bus| bus.path().join("devices").join(name));
+    let function = sysfs.join(format!("bus/pci/devices/0000:{name}"));
+    Ok(classes.chain(buses).chain([function]).find(|place| place.exists()))
 }
 
 /// The device there, or the nearest one that it is a part of, that has something to be looked up by; and that.
@@ -126,33 +167,71 @@ fn modalias_of(place: &Path, what: &Path) -> Result<(PathBuf, Vec<u8>), Fatal> {
     found.next().ok_or_else(|| unreadable(what)(none))
 }
 
-fn explain(resolver: &mut Resolver, candidate: Candidate, memory: &Memory) -> Value {
+fn explain(
+    resolver: &mut Resolver,
+    candidate: Candidate,
+    alias: &[u8],
+    is_device: bool,
+    memory: &Memory,
+) -> Value {
     let Candidate { module, verdict, policy, options } = candidate;
     let plans = resolver.plans(&module, options.as_deref(), &mut Default::default());
     let inside = resolver.name_inside(&module);
     let in_kernel = inside.as_deref().unwrap_or(&module);
-    let is_live = verdict == Verdict::Load && resolver.initstate(in_kernel) == InitState::Live;
-    let unless = policy.unless.as_deref();
+    let is_live = verdict != Verdict::Builtin && resolver.initstate(in_kernel) == InitState::Live;
+    let is_named = plans.iter().any(|plan| plan.module == module && plan.policy == policy);
+    let query = if is_named { format!("module:{module}") } else { format!("modalias:{}", escape(alias)) };
+    let mut rule = None;
     let verdict = match verdict {
         Verdict::Builtin => "builtin",
-        Verdict::Blacklisted => "blacklisted",
-        Verdict::Load if policy.rules_out(|path| resolver.exists(path)) => "ruled_out",
+        Verdict::Blacklisted => {
+            let place = blacklisted_by(&resolver.tree.config_places(), &module);
+            rule = Some(place.unwrap_or("modprobe.d or the kernel command line".into()));
+            "blacklisted"
+        }
+        Verdict::Load if policy.rules_out(|path| resolver.exists(path)) => {
+            let says = policy.unless.as_ref().filter(|_| policy.mode != Mode::Never);
+            let says = says.map_or("ADDONCE=never".into(), |path| format!("{} exists", path.display()));
+            rule = Some(format!("hwdb: {says}; see systemd-hwdb query 'addonce:{query}'"));
+            "ruled_out"
+        }
         Verdict::Load => "load",
     };
     let steps: Vec<_> = plans.iter().filter_map(step).collect();
-    let notes: Vec<_> =
+    let mut notes: Vec<_> =
         plans.iter().flat_map(|plan| notes(resolver, plan, *plan.module == *module)).collect();
     let is_it = |record: &&Value| record["module"] == *module;
+    let (load, failure) = (memory.loads.iter().rfind(is_it), memory.failures.iter().find(is_it));
+    let running = list(&memory.status, "/running").iter().find(is_it);
+    let waiting = list(&memory.status, "/waiting").iter().find(is_it);
+    let is_unheard_of = is_device && load.or(failure).or(running).or(waiting).is_none();
+    notes.extend((is_unheard_of && !is_live && verdict == "load").then(|| UNHEARD.into()));
     json!({
         "module": &*module,
         "name_inside": inside.as_deref(),
         "verdict": verdict,
         "live": is_live,
-        "unless": unless,
+        "rule": rule,
         "plan": steps,
         "notes": notes,
-        "add_once": memory.loads.iter().rfind(is_it),
-        "failure": memory.failures.iter().find(is_it),
+        "running": running,
+        "waiting": waiting,
+        "add_once": load,
+        "failure": failure,
+    })
+}
+
+/// The first line of modprobe.d that blacklists a module. There is none where the kernel command line does.
+fn blacklisted_by(places: &[PathBuf], module: &str) -> Option<String> {
+    let is_it = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("blacklist") && words.next().is_some_and(|name| name.replace('-', "_") == module)
+    };
+    let files = places.iter().flat_map(|place| std::fs::read_dir(place).into_iter().flatten().flatten());
+    let mut files = files.map(|file| file.path()).filter(|file| file.extension() == Some("conf".as_ref()));
+    files.find_map(|file| {
+        let nth = std::fs::read_to_string(&file).ok()?.lines().position(is_it)?;
+        Some(format!("{}:{}", file.display(), nth + 1))
     })
 }
 
@@ -194,15 +273,15 @@ fn kernels(resolver: Resolver, alias: &[u8]) -> Result<String, Fatal> {
     simulation.ask(Request { alias, origin: Origin::Kernel, client: Some(0) });
     simulation.pass(Time::ZERO);
     let Some((_, answers)) = simulation.answers.pop() else {
-        return Ok("is left to modprobe: an install command takes part, or there is no file".into());
+        return Ok("would be left to modprobe: an install command takes part, or there is no file".into());
     };
     let live = answers.iter().filter(|(_, status)| *status == Status::Live).map(|(name, _)| &**name);
     Ok(match (CameTo::of(&answers), live.collect::<Vec<_>>().join(" ")) {
-        (CameTo::NoModule, _) => "fails: there is no module".into(),
-        (CameTo::Refused, _) => "is refused: hwdb rules it out".into(),
-        (CameTo::Failed, _) => "fails".into(),
-        (CameTo::Done, loaded) if loaded.is_empty() => "succeeds, and loads nothing".into(),
-        (CameTo::Done, loaded) => format!("loads {loaded}"),
+        (CameTo::NoModule, _) => "would fail: there is no module".into(),
+        (CameTo::Refused, _) => "would be refused: hwdb rules it out".into(),
+        (CameTo::Failed, _) => "would fail".into(),
+        (CameTo::Done, loaded) if loaded.is_empty() => "would succeed, and load nothing".into(),
+        (CameTo::Done, loaded) => format!("would load: {loaded}"),
     })
 }
 
@@ -218,66 +297,94 @@ fn step(plan: &Plan) -> Option<String> {
     }
 }
 
-fn page(told: &Value, directory: &Path, failures: &[Value]) -> String {
+fn page(told: &Value, directory: &Path, failures: &[Value], load: &str, answers_kernel: bool) -> String {
     let (mut lines, modules, alias) = (Vec::new(), list(told, "/modules"), head(text(told, "/alias"), 70));
-    if let Some(device) = told["device"].as_str() {
+    let device = told["device"].as_str();
+    if let Some(device) = device {
         let driver =
             told["driver"].as_str().map_or("no driver has it".into(), |name| format!("driver {name}"));
         lines.push(format!("{device}: {driver}"));
+        if let Some(name) = told["driver_override"].as_str() {
+            lines.push(format!("  driver_override is \"{name}\": only a driver of that name takes it"));
+        }
+        lines.extend(told["offer"].as_str().map(|offer| {
+            format!("  what is live has not taken this device: see dmesg; to offer it again: {offer}")
+        }));
     }
     lines.push(match modules.len() {
+        0 if device.is_none() => format!("{alias}: no module, and no device of this name"),
         0 => format!("{alias}: no module"),
         1 => format!("{alias}: 1 module"),
         n => format!("{alias}: {n} modules, tried in this order"),
     });
     for module in modules {
         let (name, verdict) = (text(module, "/module"), text(module, "/verdict"));
-        let (word, why) = match (verdict, module["unless"].as_str()) {
-            ("blacklisted", _) => {
-                (verdict, " (modprobe.d or the kernel command line; loads by its own name only)".into())
-            }
-            ("builtin", _) => (verdict, " (part of the kernel image)".into()),
-            ("ruled_out", Some(path)) => ("ruled out", format!(" (hwdb: {path} exists)")),
-            ("ruled_out", None) => ("ruled out", " (hwdb: ADDONCE=never)".into()),
-            _ if module["live"] == true => ("live", String::new()),
-            _ => ("not loaded", String::new()),
+        let (is_live, is_out) = (module["live"] == true, verdict != "load");
+        let rule = format!("{} ({})", verdict.replace('_', " "), text(module, "/rule"));
+        let since = |key: &str| Some(duration(module[key]["ms"].as_u64()?));
+        let state = match (verdict, is_live) {
+            ("builtin", _) => "builtin (part of the kernel image)".into(),
+            ("load", true) => "live".into(),
+            (_, true) => format!(
+                "live, although {rule}: loaded by name, before that rule was made, or in the initramfs, which is \
+                 made anew by update-initramfs -u and the like"
+            ),
+            ("load", false) => match (since("running"), since("waiting")) {
+                (Some(time), _) => format!("being loaded, for {time}"),
+                (_, Some(time)) => format!("waiting to be loaded, for {time}"),
+                _ => "not loaded".into(),
+            },
+            _ => rule,
         };
-        lines.push(format!("{name}: {word}{why}"));
+        lines.push(format!("{name}: {state}"));
         if let Some(inside) = module["name_inside"].as_str() {
             lines.push(format!("  (the kernel will know it as {inside}: the file has another name)"));
         }
-        if !module["failure"].is_null() {
-            lines.extend(failed::lines(&module["failure"], failures).map(|line| format!("  {line}")));
+        // A blacklist or policy does not hold for what another module needs.
+        let failure = &module["failure"];
+        if !is_live && failure.is_object() && (!is_out || failure["pulled_in"] == true) {
+            lines.extend(failed::lines(failure, failures).map(|line| format!("  {line}")));
         } else {
-            lines.extend(Some(&module["add_once"]).filter(|load| !load.is_null()).map(loaded));
-            let all_the_same = if verdict == "load" { "" } else { " all the same" };
-            if word != "live" && verdict != "builtin" {
-                lines.push(format!("  to load it{all_the_same}: addonce load {name}"));
+            let last = Some(&module["add_once"]).filter(|load| load.is_object());
+            lines.extend(last.and_then(|load| loaded(load, is_live)));
+            if !is_live && verdict != "builtin" {
+                let all_the_same = if is_out { " all the same" } else { "" };
+                lines.push(format!("  to load it{all_the_same}: {load} {name}"));
             }
         }
+        if verdict == "blacklisted" && !is_live {
+            lines.push("  to end that: remove the line, then `udevadm trigger --action=add`".into());
+        }
         lines.extend(list(module, "/notes").iter().map(|note| format!("  {}", text(note, ""))));
-        lines.extend(list(module, "/plan").iter().map(|step| line(text(step, ""), directory)));
+        if !is_live && verdict != "builtin" && module["plan"] != json!([]) {
+            lines.push("  would load, in this order:".into());
+            lines.extend(list(module, "/plan").iter().map(|step| line(text(step, ""), directory)));
+        }
     }
-    lines.push(format!("a request of the kernel's own {}", text(told, "/kernel")));
+    let is_named = modules.iter().any(|module| module["module"] == *alias.replace('-', "_"));
+    if answers_kernel || (device.is_none() && !is_named) {
+        lines.push(format!("request_module(\"{alias}\") {}", text(told, "/kernel")));
+    }
     lines.iter().map(|line| wrapped(line, if line.starts_with("  ") { 4 } else { 2 })).collect()
 }
 
-/// Its last load.
-fn loaded(load: &Value) -> String {
-    let seconds = number(load, "/ended_us") as f64 / 1e6;
-    let came_to = match load["error"].as_str() {
-        Some(error) => format!("failed with {error} at stage {}", text(load, "/stage")),
-        None if load["dry_run"] == true => "would have been loaded".into(),
-        None => "loaded".into(),
+/// Its last load, if that is not what has been overtaken since: it failed, and the module is live all the same.
+fn loaded(load: &Value, is_live: bool) -> Option<String> {
+    let (seconds, time, who) = (number(load, "/ended_us") as f64 / 1e6, time(load), asked_by(load));
+    let (came_to, since) = match load["error"].as_str() {
+        Some(_) if is_live => return None,
+        Some(error) => (format!("failed with {error} at stage {}", text(load, "/stage")), ""),
+        None if load["dry_run"] == true => ("would have been loaded".into(), ""),
+        None if is_live => ("loaded".into(), ""),
+        None => ("was loaded".into(), ", and unloaded since"),
     };
-    let (time, who) = (time(load), asked_by(load));
-    format!("  {came_to} {seconds:.3} s after the kernel's start, in {time}; requests: {who}")
+    Some(format!("  {came_to} {seconds:.3} s after the kernel's start, in {time}, for {who}{since}"))
 }
 
-/// A step, the module's file as below the directory of modules, with a word on one that is not there.
+/// A step, a module's file as below the directory of modules, with a word on one that is not there.
 fn line(step: &str, directory: &Path) -> String {
-    let file = step.strip_prefix("insmod ").map(|step| step.split(' ').next().unwrap_or_default());
-    let missing = file.is_some_and(|file| !Path::new(file).exists());
-    let step = step.replace(&format!("{}/", directory.display()), "");
-    format!("  {step}{}", if missing { " (this file is missing)" } else { "" })
+    let Some(file) = step.strip_prefix("insmod ") else { return format!("    {step}") };
+    let is_missing = !Path::new(file.split(' ').next().unwrap_or_default()).exists();
+    let file = file.replace(&format!("{}/", directory.display()), "");
+    format!("    {file}{}", if is_missing { " (this file is missing)" } else { "" })
 }

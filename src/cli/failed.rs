@@ -11,7 +11,8 @@ use crate::escape::head;
 use crate::fatal::Fatal;
 use crate::format::{count, duration, row, wrapped};
 
-const MORE: &str = "`addonce failed MODULE` says why and what helps, `addonce retry` tries all again now.\n";
+const MORE: &str = "`addonce failed MODULE` says why and what helps, `addonce retry` tries all again now. ENODEV needs no \
+                    action: there is nothing here for that driver to drive.";
 
 /// List the modules that are remembered as failed.
 ///
@@ -63,14 +64,14 @@ fn table(failures: &[Value]) -> String {
         let next = match (failure["again_in_ms"].as_u64(), failure["because_of"].as_str()) {
             (Some(ms), _) => format!("in {}", duration(ms)),
             (None, Some(root)) => format!("with {root}"),
-            (None, None) => "on a change".into(),
+            (None, None) => "after a change".into(),
         };
         let [module, error, stage] = ["/module", "/error", "/stage"].map(|place| text(failure, place));
         line([module, error, stage, &number(failure, "/attempts").to_string(), &asked, &next])
     });
     line(["MODULE", "ERRNO", "STAGE", "TRIES", "ASKED BY", "NEXT TRY"])
         + &rows.collect::<String>()
-        + &wrapped(MORE.trim_end(), 0)
+        + &wrapped(MORE, 0)
 }
 
 fn entry(failure: &Value, all: &[Value]) -> String {
@@ -86,24 +87,34 @@ pub fn lines(failure: &Value, all: &[Value]) -> [String; 4] {
             .map(|(place, thing)| count(number(failure, place), thing));
     let kernel = match number(failure, "/by_kernel") {
         0 => String::new(),
-        requests => format!(" and {} of the kernel's own", count(requests, "request")),
+        requests => format!(", {} of the kernel's own", count(requests, "request")),
     };
     let why = text(failure, "/reason").to_owned() + hint(text(failure, "/error"), text(failure, "/stage"));
     let who = format!(
-        "{attempts}, the last {} ago; {asked} since{kernel}, {devices} in all, first for {}",
+        "{attempts}, the last {} ago; {asked}, {devices}{kernel}, first for {}",
         duration(number(failure, "/failed_ms_ago")),
         head(text(failure, "/alias"), 48)
     );
-    let retry = format!("to try it now: addonce retry {}", text(failure, "/module"));
+    let module = text(failure, "/module");
+    let alone = match (text(failure, "/stage"), text(failure, "/error")) {
+        ("insert", "ENODEV" | "ENXIO") => {
+            &format!("nothing to do; to have it left alone: `blacklist {module}` in /etc/modprobe.d; ")
+        }
+        _ => "",
+    };
+    let retry = format!("{alone}to try it now: addonce retry {module}");
     [why, who, next(failure, all), retry]
 }
 
 /// What the errno usually means, where its own words do not say it: for a driver that the kernel refused.
 fn hint(error: &str, stage: &str) -> &'static str {
     match (stage, error) {
-        ("insert", "ENODEV" | "ENXIO") => ": there is nothing here that it could drive",
+        ("insert", "ENODEV" | "ENXIO") => ": there is nothing here that it could drive: usual and harmless",
         ("insert", "ENOENT") => ": it wants a symbol or something else that is not there, see dmesg",
-        ("insert", "ENOEXEC") => ": it was built for another kernel, see dmesg",
+        ("insert", "ENOEXEC") => {
+            ": the file is damaged or cut short, or was built for another kernel: dmesg says which; \
+             reinstall the package that it is of"
+        }
         ("insert", "EINVAL") => ": an option or a symbol does not fit, see dmesg",
         ("insert", "EKEYREJECTED" | "ENOKEY") => ": it is not signed with a key that this kernel trusts",
         ("insert", "EPERM") => {
@@ -131,11 +142,11 @@ fn next(failure: &Value, all: &[Value]) -> String {
         return "tried again for a device of its own, or with a module that needs it and is not live".into();
     }
     let conflict = match text(failure, "/error") {
-        "EEXIST" | "EBUSY" | "ENODEV" => " when a module was unloaded,",
+        "EEXIST" | "EBUSY" | "ENODEV" => " or another module was unloaded",
         _ => "",
     };
     format!(
-        "tried again when its files, options or dependencies changed,{conflict} for new hardware, \
-         or at the next `udevadm trigger --action=add`"
+        "tried again at the next request after its file, options or dependencies changed{conflict}, for new \
+         hardware, or at the next `udevadm trigger --action=add`"
     )
 }

@@ -8,10 +8,13 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
+use super::options::word;
 use super::query::{Query, list, show, text};
+use super::settings::Settings;
 use crate::control::client::call;
 use crate::escape::escape;
 use crate::fatal::Fatal;
@@ -24,10 +27,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Load the modules of a modalias, or a module by its name, and wait for the outcome.
 ///
-/// It is an administrator's word, and always an attempt. Without a daemon one is started for the occasion.
+/// This is always an attempt, whatever failed before. Where no daemon runs, one is started.
 #[derive(Args, Debug)]
 pub struct Load {
     /// A modalias or a module's name.
+    #[arg(value_parser = word())]
     alias: OsString,
     #[command(flatten)]
     query: Query,
@@ -37,6 +41,7 @@ pub struct Load {
 #[derive(Args, Debug)]
 pub struct Retry {
     /// The modules [default: all that are remembered as failed].
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     modules: Vec<String>,
     #[command(flatten)]
     query: Query,
@@ -67,8 +72,12 @@ fn ask(socket: &Path, method: &'static str, parameters: Value) -> Result<Value, 
         Err(Fatal::NoDaemon(why)) => Err(why),
         reply => Ok(reply),
     };
-    if let Ok(reply) = ask() {
-        return reply;
+    let why = match ask() {
+        Ok(reply) => return reply,
+        Err(why) => why,
+    };
+    if Settings::of_this_boot().off.is_some() {
+        return Err(Fatal::NoDaemon(why));
     } else if !geteuid().is_root() {
         let why = "no daemon runs, and to start one takes root and CAP_SYS_MODULE";
         return Err(Fatal::System(why.into()));
@@ -113,7 +122,7 @@ fn told(query: &Query, reply: &Value, named: Option<&str>) -> Result<ExitCode, F
     }
     let unknown = named.filter(|_| answers.is_empty());
     if let Some(name) = unknown.filter(|_| !query.json) {
-        log::error!("no module is known for {name}: `addonce explain` shows how it is looked up");
+        log::error!("no module is known for {name}: should it be a device, see `addonce explain {name}`");
     }
     let failed = answers.iter().any(|answer| answer["state"] == "failed" || answer["state"] == "unknown");
     Ok(if failed || unknown.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -122,12 +131,14 @@ fn told(query: &Query, reply: &Value, named: Option<&str>) -> Result<ExitCode, F
 fn line(answer: &Value) -> String {
     let again = answer["again_in_ms"].as_u64();
     let again = again.map_or(String::new(), |ms| format!("; attempted again in {:.1} s", ms as f64 / 1e3));
+    let name = text(answer, "/module");
+    let all_the_same = format!("left alone; to load it all the same: addonce load {name}");
     let why = match text(answer, "/state") {
         "failed" => &format!("failed: {}{again}", text(answer, "/reason")),
-        "blacklisted" => "not loaded: blacklisted in modprobe.d or on the kernel command line",
-        "unknown" => "no module is known by this name",
-        "ruled_out" => "not loaded: ruled out by hwdb (ADDONCE, ADDONCE_UNLESS)",
+        "blacklisted" => &format!("blacklisted: {all_the_same}"),
+        "unknown" => &format!("has not failed; to load it: addonce load {name}"),
+        "ruled_out" => &format!("ruled out by hwdb: {all_the_same}"),
         state => state,
     };
-    format!("{}: {why}\n", text(answer, "/module"))
+    format!("{name}: {why}\n")
 }

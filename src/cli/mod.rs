@@ -33,8 +33,8 @@ use settings::Settings;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 80)]
 pub struct Cli {
-    /// What is said on standard error: error, warn, info, debug or trace [default: addonce.log of the kernel command line,
-    /// then info].
+    /// What is said on standard error: error, warn, info, debug or trace [default: info; daemon, serve and scan: addonce.log
+    /// of the kernel command line, then info].
     #[arg(long, global = true, value_name = "LEVEL", value_parser = settings::level)]
     log: Option<LevelFilter>,
     #[command(subcommand)]
@@ -83,7 +83,7 @@ pub fn run() -> Result<ExitCode, Fatal> {
         log::info!("kernel command line: {word}: nothing is done");
         return Ok(ExitCode::SUCCESS);
     }
-    match cli.command {
+    let done = match cli.command {
         Command::Daemon(command) => daemon::daemon(&command),
         Command::Serve(options) => daemon::serve(&options),
         Command::Scan(options) => daemon::scan(&options),
@@ -98,5 +98,6 @@ pub fn run() -> Result<ExitCode, Fatal> {
         Command::Plot(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Replay(command) => command.run(),
-    }
+    };
+    done.map_err(Settings::explaining)
 }

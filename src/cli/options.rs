@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Flags that several commands share: which module tree is meant, where the daemon listens, and bounds with their defaults.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::control::SOCKET;
 use crate::fatal::Fatal;
@@ -50,6 +52,11 @@ pub struct BufferOption {
     /// Bytes of uevents the kernel may queue for us; or in K, M or G.
     #[arg(long, value_name = "SIZE", default_value = "134217728", value_parser = size)]
     pub receive_buffer: usize,
+}
+
+/// What stands for something: a variable of a script that is empty does not.
+pub fn word() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|word| if word.is_empty() { Err("it is empty") } else { Ok(word) })
 }
 
 /// A number of things, of which there is room for so many in memory.

@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use super::options::SocketOption;
 use crate::control::STATUS;
-use crate::control::client::call;
+use crate::control::client::{call, no_daemon};
 use crate::control::process::Process;
-use crate::daemon::state_file::replace;
+use crate::daemon::state_file::{left, replace};
 use crate::fatal::Fatal;
 
 /// Which daemon is asked, and how its answer is printed.
@@ -44,10 +44,12 @@ impl Query {
         published(&self.socket.socket).map(read)
     }
 
-    /// What is remembered as failed.
+    /// What is remembered as failed; where no daemon runs, by the next one.
     pub fn failures(&self) -> Result<Vec<Value>, Fatal> {
-        let reply = self.look_or_read("Failures", |published| published)?;
-        Ok(list(&reply, "/failures").to_vec())
+        match self.look_or_read("Failures", |published| published) {
+            Err(Fatal::NoDaemon(why)) => left(&self.socket.socket).ok_or(Fatal::NoDaemon(why)),
+            reply => Ok(list(&reply?, "/failures").to_vec()),
+        }
     }
 }
 
@@ -55,15 +57,14 @@ impl Query {
 pub fn published(socket: &Path) -> Result<Value, Fatal> {
     let file = socket.with_file_name(STATUS);
     let path = file.display();
-    let no_daemon = || Fatal::NoDaemon(format!("{path}: no daemon runs: start one with `addonce daemon`"));
     let text = match std::fs::read(&file) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_daemon()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_daemon(socket)),
         text => text.map_err(Fatal::at(&path))?,
     };
     let strange = Fatal::at(format!("{path}: not addonce's"));
     let mut published: Value = serde_json::from_slice(&text).map_err(&strange)?;
     if !Process::deserialize(&published).map_err(&strange)?.is_alive() {
-        return Err(no_daemon());
+        return Err(no_daemon(socket));
     }
     // Since then nothing has happened but that time has passed.
     let written = file.metadata().and_then(|file| file.modified()).map_err(Fatal::at(&path))?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use log::LevelFilter;
 
 use crate::escape::escape;
+use crate::fatal::Fatal;
 
 /// What makes an initramfs one: os-release(5).
 const INITRAMFS: &str = "/etc/initrd-release";
@@ -28,6 +29,16 @@ impl Settings {
     pub(super) fn of_this_boot() -> Self {
         let line = std::fs::read("/proc/cmdline").unwrap_or_default();
         Self::parse(&String::from_utf8_lossy(&line), Path::new(INITRAMFS).exists())
+    }
+
+    /// What went wrong, and where addonce is off, that there is no daemon for that.
+    pub(super) fn explaining(error: Fatal) -> Fatal {
+        match (error, Self::of_this_boot().off) {
+            (Fatal::NoDaemon(_), Some(word)) => Fatal::NoDaemon(format!(
+                "addonce is off ({word} on the kernel command line): udev loads modules itself; use modprobe"
+            )),
+            (error, _) => error,
+        }
     }
 
     /// Those of a kernel command line.

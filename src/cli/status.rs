@@ -49,7 +49,7 @@ impl Command {
         }
         // A storm is what root may see: it is too large to be published all the time.
         let storm = match geteuid().is_root() {
-            true => timeline(&self.query.look("Storm", Value::Null)?["storm"], status["settled"] == true),
+            true => timeline(&self.query.look("Storm", Value::Null)?["storm"]),
             false => "only root is told".into(),
         };
         status["screen"] = json!({ "since": date(since), "uptime": duration(uptime), "storm": storm });
@@ -82,15 +82,16 @@ fn screen(mut status: Value) -> String {
         (false, _) => "not running when the daemon began".into(),
         (true, held) => {
             let outstanding = count(n("/outstanding"), "uevent");
-            let hold =
-                held.map_or("is not held up".into(), |ms| format!("has been held up for {}", duration(ms)));
+            let hold = held.map_or("has not to wait for addonce".into(), |ms| {
+                format!("has been waiting for addonce for {}", duration(ms))
+            });
             format!("{outstanding} outstanding; udevadm settle {hold}")
         }
     };
     let failed = match n("/failed") + n("/remembered") {
         0 => "nothing".into(),
         _ => format!(
-            "{}, with those of dependents; {} remembered: see `addonce failed`",
+            "{}, counting what needs a module that failed; {} remembered: see `addonce failed`",
             count(n("/failed"), "load"),
             count(n("/remembered"), "module")
         ),
@@ -117,19 +118,16 @@ fn screen(mut status: Value) -> String {
     lines.lines().map(|line| wrapped(line, 13)).collect()
 }
 
-/// The last storm. It is over when all it asked for is loaded, even if it may yet go on.
-fn timeline(storm: &Value, is_settled: bool) -> String {
+/// The last storm.
+fn timeline(storm: &Value) -> String {
     if storm.is_null() {
         return "none yet".into();
     }
     let [began, lasted] = ["/began_ms_ago", "/lasted_ms"].map(|place| number(storm, place));
-    let when = match is_settled || storm["over"] == true {
-        true => format!("over for {}", duration(began.saturating_sub(lasted))),
-        false => "going on".into(),
-    };
+    let when = duration(began.saturating_sub(lasted));
     let requests: u64 = list(storm, "/requests").iter().filter_map(Value::as_u64).sum();
     let what = if requests < STORM { "none yet; last came " } else { "" };
     let requests = count(requests, "request");
     let loads = count(list(storm, "/bars").len() as u64, "load");
-    format!("{what}{requests} in {}, {when}, {loads}: see `addonce plot`", duration(lasted))
+    format!("{what}{requests} and {loads} in {}, the last {when} ago: see `addonce plot`", duration(lasted))
 }

@@ -33,6 +33,19 @@ pub fn call(
     conversation.next(timeout)
 }
 
+/// That nobody listens at this socket, which is no mistake: without the units there is a daemon only while it has something to do.
+pub fn no_daemon(socket: &Path) -> Fatal {
+    let lasting = match Path::new("/run/systemd/system").exists() {
+        true => "systemctl start addonce.socket addonce.service",
+        false => "addonce daemon",
+    };
+    Fatal::NoDaemon(format!(
+        "{}: no daemon runs now, or --socket is another: udev starts one when there is something to load; \
+         `addonce blame` shows what was loaded; `{lasting}` starts one that stays",
+        socket.display()
+    ))
+}
+
 /// A connection, and the call that is being answered.
 #[derive(Debug)]
 pub struct Conversation {
@@ -47,11 +60,9 @@ impl Conversation {
     pub fn open(path: &Path) -> Result<Self, Fatal> {
         let at = path.display();
         let stream = reach(path, Instant::now() + PATIENCE).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Fatal::NoDaemon(format!(
-                "{at}: no daemon listens here: start one with `addonce daemon`, or name its socket with --socket"
-            )),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => no_daemon(path),
             ErrorKind::PermissionDenied => Fatal::System(format!(
-                "{at}: only root may ask the daemon; `addonce status` and `addonce failed` work for everybody"
+                "{at}: only root may ask the daemon; `addonce status`, `failed`, `blame` and `explain` work for everybody"
             )),
             ErrorKind::WouldBlock => Fatal::TimedOut(format!(
                 "{at}: the daemon accepts no connection within {} s: its log says why",

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::clock;
+use super::status::failures;
 use crate::fatal::Fatal;
 use crate::once::{Limits, Scheduler, Snapshot, Time};
 
@@ -119,6 +121,13 @@ impl StateFile {
         let Content { memory, .. } = serde_json::from_slice(&text)?;
         Ok(Some(memory))
     }
+}
+
+/// What the last daemon at this socket remembered as failed, as `Failures` replies it; none for who may not know.
+pub fn left(socket: &Path) -> Option<Vec<Value>> {
+    let snapshot = StateFile::beside(socket, false).ok()?.read().ok()??;
+    let now = clock();
+    Some(failures(&Scheduler::restore(Limits::default(), snapshot, now), now))
 }
 
 /// Reads such a file, if it is there.

@@ -25,9 +25,14 @@ impl Daemon {
         let stats = core.stats();
         let counters = events.netlink.as_ref().map(|netlink| netlink.counters).unwrap_or_default();
         let since = |then: Time| millis(now.saturating_sub(then));
-        let running = core.loads().filter_map(|load| Some((load.module, load.running.or(load.coming)?)));
-        let running: Vec<_> =
-            running.map(|(name, began)| json!({ "module": &**name, "ms": since(began) })).collect();
+        let loading = |name: &str, began| json!({ "module": name, "ms": since(began) });
+        let (mut running, mut waiting) = (Vec::new(), Vec::new());
+        for load in core.loads() {
+            match load.running.or(load.coming) {
+                Some(began) => running.push(loading(load.module, began)),
+                None => waiting.push(loading(load.module, load.since)),
+            }
+        }
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
@@ -44,6 +49,7 @@ impl Daemon {
             "held_ms": self.hold.as_ref().and_then(|(_, file)| file.held.as_ref()).map(|(_, then)| since(*then)),
             "loading": core.loads().count(),
             "running": running,
+            "waiting": waiting,
             "requests": stats.requests,
             "no_module": stats.no_module,
             "duplicates": {

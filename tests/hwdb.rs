@@ -13,7 +13,7 @@ use std::sync::Arc;
 use addonce::kmod::hwdb::{self, Policies, set};
 use addonce::once::{Mode, Policy};
 use common::fixture::Fixture;
-use common::namespace::allowed;
+use common::namespace::{again, allowed, depth};
 use common::tool::{have, tool};
 
 /// Compiles these files as `systemd-hwdb update --strict` does, and returns the directory it did that in; nothing where
@@ -72,6 +72,34 @@ fn what_hwdb_says_is_what_holds() {
     assert!(explain("fxopt:2").contains("fx_opt: not loaded"), "the modalias goes over the module");
     assert!(explain("fx_base").contains("fx_base: ruled out (hwdb: /proc/self exists)"));
     assert!(explain("fxbus:only").contains("fx_twin: not loaded"));
+}
+
+/// As that of an image may be, or one that was compiled before addonce was installed.
+#[test]
+#[cfg_attr(not(feature = "udev"), ignore = "hwdb is not read")]
+fn what_we_ship_holds_in_a_database_without_it_unless_that_says_otherwise() {
+    let test = "what_we_ship_holds_in_a_database_without_it_unless_that_says_otherwise";
+    if depth().is_none() {
+        return again(test, &["--user", "--map-root-user", "--mount"], "1");
+    }
+    let active = "/sys/devices/system/cpu/cpufreq/policy0";
+    for (text, unless) in [
+        ("test:others\n ID_OTHERS=1\n", active),
+        ("addonce:module:others\n ADDONCE=never\n", active),
+        ("addonce:module:pcc*\n ADDONCE_UNLESS=/nowhere\n", "/nowhere"),
+    ] {
+        let Some(hwdb) = compile(&[("90-local.hwdb", text)]) else { return };
+        // libudev looks in fixed places only.
+        let mount =
+            Command::new("mount").arg("--bind").arg(hwdb.path().join("etc/udev")).arg("/etc/udev").status();
+        assert!(mount.expect("mount").success());
+        let policies = Policies::open();
+        let policy = policies.lookup("pcc_cpufreq", Some(b"cpu:type:x86"));
+        assert_eq!(policy.unless.as_deref(), Some(Path::new(unless)), "{text}");
+        // It is mapped.
+        let umount = Command::new("umount").args(["--lazy", "/etc/udev"]).status();
+        assert!(umount.expect("umount").success());
+    }
 }
 
 #[test]

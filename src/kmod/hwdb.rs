@@ -3,8 +3,8 @@
 //! `ADDONCE_BACKOFF_SEC` under the keys `addonce:module:NAME` and `addonce:modalias:MODALIAS`. What a modalias says goes over
 //! what its module says. One that does not parse is named once and left at its default.
 //!
-//! libudev maps hwdb.bin when it is opened, so a changed one takes a new [`Policies`]. Where there is none, or without the feature
-//! `udev`, what we ship holds.
+//! libudev maps hwdb.bin when it is opened, so a changed one takes a new [`Policies`]. What we ship holds wherever hwdb does not say
+//! otherwise; without the feature `udev` that is all there is.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -61,25 +61,25 @@ impl Policies {
         if policy == *self.default { Arc::clone(&self.default) } else { Arc::new(policy) }
     }
 
+    /// What we ship, and then what hwdb says, which so goes over it: there are databases that were compiled without ours, as in an image.
     fn properties(&self, key: &str) -> Vec<(String, String)> {
+        // In each paragraph keys come before properties, and none of them has wildcards.
+        let is_meant = |paragraph: &&str| paragraph.lines().any(|line| line == key);
+        let lines = SHIPPED.split("\n\n").find(is_meant).into_iter().flat_map(str::lines);
+        let shipped = lines.filter_map(|line| line.strip_prefix(' ')?.split_once('='));
+        let mut properties: Vec<_> =
+            shipped.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         match &self.hwdb {
             // libudev takes C strings, and the crate panics on a NUL within.
-            Some(_) if key.contains('\0') => Vec::new(),
             #[cfg(feature = "udev")]
-            Some(hwdb) => {
+            Some(hwdb) if !key.contains('\0') => {
                 let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
-                hwdb.query(key).map(|property| (text(property.name()), text(property.value()))).collect()
+                properties
+                    .extend(hwdb.query(key).map(|property| (text(property.name()), text(property.value()))));
             }
-            #[cfg(not(feature = "udev"))]
-            Some(hwdb) => match *hwdb {},
-            // In each paragraph keys come before properties, and none of them has wildcards.
-            None => {
-                let is_meant = |paragraph: &&str| paragraph.lines().any(|line| line == key);
-                let lines = SHIPPED.split("\n\n").find(is_meant).into_iter().flat_map(str::lines);
-                let properties = lines.filter_map(|line| line.strip_prefix(' ')?.split_once('='));
-                properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-            }
+            _ => {}
         }
+        properties
     }
 }
 

@@ -455,15 +455,17 @@ impl Scheduler {
 
     /// Forgets the failure of a module that is ruled out, unless another one needs it: neither holds for that. Whether it was.
     fn forget(&mut self, name: &Name) -> bool {
+        let failure = self.states.get(name).and_then(State::failed);
+        if failure.is_none_or(|failure| failure.pulled_in) {
+            return false;
+        }
         let mut failures = self.states.values().filter_map(State::failed);
         let is_needed = failures.any(|failure| failure.error.dependency() == Some(name));
-        let failure = self.states.get(name).and_then(State::failed);
-        let is_forgotten = failure.is_some_and(|failure| !failure.pulled_in && !is_needed);
-        if is_forgotten {
+        if !is_needed {
             self.states.remove(name);
             self.changes += 1;
         }
-        is_forgotten
+        !is_needed
     }
 
     fn want(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {

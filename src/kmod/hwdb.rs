@@ -67,19 +67,17 @@ impl Policies {
         let is_meant = |paragraph: &&str| paragraph.lines().any(|line| line == key);
         let lines = SHIPPED.split("\n\n").find(is_meant).into_iter().flat_map(str::lines);
         let shipped = lines.filter_map(|line| line.strip_prefix(' ')?.split_once('='));
-        let mut properties: Vec<_> =
-            shipped.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let shipped = shipped.map(|(name, value)| (name.to_owned(), value.to_owned()));
         match &self.hwdb {
             // libudev takes C strings, and the crate panics on a NUL within.
             #[cfg(feature = "udev")]
             Some(hwdb) if !key.contains('\0') => {
                 let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
-                properties
-                    .extend(hwdb.query(key).map(|property| (text(property.name()), text(property.value()))));
+                let found = hwdb.query(key).map(|property| (text(property.name()), text(property.value())));
+                shipped.chain(found).collect()
             }
-            _ => {}
+            _ => shipped.collect(),
         }
-        properties
     }
 }
 

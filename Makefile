@@ -7,7 +7,7 @@
 #                 cores, the seconds of each step at the end; as root, for it boots whole Debians from a disk
 # make check-long all of that, and the same with more CPUs and more time: an hour more
 # make bench      what a duplicate, a storm, a client, a boot costs, beside its peers: writes docs/PERFORMANCE.md and its
-#                 picture. As root, for it boots a whole Debian. An hour and three quarters on 2 idle cores (of each round, 9
+#                 picture. As root, for it boots a whole Debian. Over two hours on 2 idle cores (of each round, 9
 #                 minutes are the boots); stopped and begun again it goes on where it was (BENCH_ROUNDS=1 for less)
 # make fuzz       long fuzzing (needs cargo-fuzz and a nightly toolchain)
 # make run        the daemon on this machine; dry-run where it may not or cannot load

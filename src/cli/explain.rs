@@ -17,7 +17,7 @@ use super::options::{SocketOption, unreadable, word};
 use super::query::{list, number, published, show, text};
 use super::settings::Settings;
 use crate::daemon::requests::CameTo;
-use crate::daemon::state_file::left;
+use crate::daemon::status::left;
 use crate::escape::{escape, head};
 use crate::fatal::Fatal;
 use crate::format::{duration, wrapped};

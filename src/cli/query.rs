@@ -16,7 +16,8 @@ use super::options::SocketOption;
 use crate::control::STATUS;
 use crate::control::client::{call, no_daemon};
 use crate::control::process::Process;
-use crate::daemon::state_file::{left, replace};
+use crate::daemon::state_file::replace;
+use crate::daemon::status::left;
 use crate::fatal::Fatal;
 
 /// Which daemon is asked, and how its answer is printed.

@@ -13,10 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::clock;
-use super::status::failures;
 use crate::fatal::Fatal;
 use crate::once::{Limits, Scheduler, Snapshot, Time};
 
@@ -111,7 +109,7 @@ impl StateFile {
     }
 
     /// What another process of ours has written; none where it has not, or was right not to write it for us.
-    fn read(&self) -> Result<Option<Snapshot>, Box<dyn Error>> {
+    pub(super) fn read(&self) -> Result<Option<Snapshot>, Box<dyn Error>> {
         let Some(text) = read(&self.path)? else { return Ok(None) };
         if serde_json::from_slice::<Header>(&text)? != self.header {
             let whose = "another boot's or version's, or only one of us makes a dry run";
@@ -121,13 +119,6 @@ impl StateFile {
         let Content { memory, .. } = serde_json::from_slice(&text)?;
         Ok(Some(memory))
     }
-}
-
-/// What the last daemon at this socket remembered as failed, as `Failures` replies it; none for who may not know.
-pub fn left(socket: &Path) -> Option<Vec<Value>> {
-    let snapshot = StateFile::beside(socket, false).ok()?.read().ok()??;
-    let now = clock();
-    Some(failures(&Scheduler::restore(Limits::default(), snapshot, now), now))
 }
 
 /// Reads such a file, if it is there.

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Daemon;
-use super::state_file::write;
+use super::state_file::{StateFile, write};
+use super::{Daemon, clock};
 use crate::control::STATUS;
 use crate::control::json::{self, millis};
 use crate::control::process::Process;
 use crate::escape::escape;
-use crate::once::{Scheduler, Time};
+use crate::once::{Limits, Scheduler, Time};
 
 /// Between two writes of the file.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -91,6 +91,13 @@ impl Daemon {
 /// What is remembered as failed, as `Failures` replies it.
 pub(super) fn failures(core: &Scheduler, now: Time) -> Vec<Value> {
     core.failures().map(|(module, failure)| json::failure(module, failure, now)).collect()
+}
+
+/// The same of the last daemon at this socket, from what it has left; none for who may not know.
+pub fn left(socket: &Path) -> Option<Vec<Value>> {
+    let snapshot = StateFile::beside(socket, false).ok()?.read().ok()??;
+    let now = clock();
+    Some(failures(&Scheduler::restore(Limits::default(), snapshot, now), now))
 }
 
 /// The file. It is replaced as a whole after a turn of the loop, at most once in [`PAUSE`], and removed at the end; that of a daemon

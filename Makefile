@@ -13,7 +13,7 @@
 # make run        the daemon on this machine; dry-run where it may not or cannot load
 # make man        the pages, in target/man: man -l target/man/addonce.8
 # make install DESTDIR= PREFIX=    what make built; make uninstall removes exactly that
-# make deb        a package for Debian, in target/packages; make rpm for others
+# make deb        a package for Debian, in target/packages; make rpm for others; make dist the source of the last commit
 #
 # Only setup installs packages; demo, check and bench begin with it. Everything built is under target/.
 
@@ -174,6 +174,14 @@ check-units: build
 
 check-packages: deb rpm
 	tools/check-packages $(THIS_MAKE)
+
+# As check-packages, and from a source archive: it is built once more for that.
+check-rpm: rpm
+	tools/check-rpm $(THIS_MAKE)
+
+# OpenRC and runit.
+check-inits: all
+	tools/check-inits $(THIS_MAKE)
 
 # A short run, only where cargo-fuzz and a nightly toolchain are there: none is fetched. `make fuzz` runs longer.
 FUZZ_SECONDS ?= 10
@@ -343,14 +351,22 @@ deb: check-path all
 	cp target/deb/*.deb target/packages/
 	@ls target/packages/*.deb
 
+# With the files that are built already. --nodeps: the Rust toolchain need not be rpm's.
 rpm: check-path all
+	@grep -qx 'Version: $(VERSION)' packaging/addonce.spec || { \
+		echo "packaging/addonce.spec has another version than Cargo.toml, $(VERSION)" >&2; exit 1; }
 	rm -rf target/rpm
 	mkdir -p target/rpm target/packages
-	rpmbuild -bb --define "_topdir $(CURDIR)/target/rpm" --define "addonce_version $(VERSION)" \
-		--define "addonce_source $(CURDIR)" packaging/addonce.spec >target/rpm/log 2>&1 || { cat target/rpm/log; exit 1; }
+	rpmbuild -bb --build-in-place --nodeps --define "_topdir $(CURDIR)/target/rpm" packaging/addonce.spec >target/rpm/log 2>&1 || { \
+		cat target/rpm/log; exit 1; }
 	rm -f target/packages/*.rpm
 	cp target/rpm/RPMS/*/*.rpm target/packages/
 	@ls target/packages/*.rpm
+
+# The source of the last commit.
+dist:
+	mkdir -p target/packages
+	git archive --prefix=addonce-$(VERSION)/ -o target/packages/addonce-$(VERSION).tar.gz HEAD
 
 # Make itself and rpmbuild take a path for several words.
 check-path:

@@ -93,8 +93,8 @@ fn perform(command: Command) -> Result<(), String> {
             println!("{}", fixtures::obtain(&kernel::obtain(System::host())?)?.dir.display());
             Ok(())
         }
-        Command::Tree => {
-            println!("{}", kernel::obtain(System::host())?.root.display());
+        Command::Tree { release } => {
+            println!("{}", kernel::obtain(System::obtain(release.as_deref())?)?.root.display());
             Ok(())
         }
         Command::Image { scenario, addonce } => {

@@ -30,7 +30,7 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT
        lab fixes --addonce BINARY [--cpus N] [--release RELEASE] [--out FILE.json] [--timeout SECONDS]
                                                 modules that fail and are fixed: attempts expected and seen
        lab fixtures                             build the fixture modules, print where they are
-       lab tree                                 print where the distribution's module tree is (for modprobe -d)
+       lab tree [--release RELEASE]             print where the distribution's module tree is (for modprobe -d)
        lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
        lab table RESULT.json...                 results side by side
        lab storm RESULT.json                    the storm as addonce saw it, as addonce plot --json prints it
@@ -80,7 +80,9 @@ pub enum Command {
     },
     Curves(PathBuf),
     Fixtures,
-    Tree,
+    Tree {
+        release: Option<String>,
+    },
     Image {
         scenario: String,
         addonce: Option<PathBuf>,
@@ -126,7 +128,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
             "--deb" if matches!(command.as_str(), "run" | "boot" | "bench") => {
                 deb = Some(PathBuf::from(value()?))
             }
-            "--release" if may_run => release = Some(word(&arg, value()?)?),
+            "--release" if may_run || command == "tree" => release = Some(word(&arg, value()?)?),
             "--out" if may_run => out = Some(PathBuf::from(value()?)),
             "--cpus" if may_run => cpus = Some(number(&arg, &value()?, MOST_CPUS)?),
             "--timeout" if may_run => seconds = Some(number(&arg, &value()?, 86_400)?),
@@ -183,7 +185,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
         },
         "curves" => only(&words, "FILE.json").map(|file| Command::Curves(file.into())),
         "fixtures" => none(&words).map(|()| Command::Fixtures),
-        "tree" => none(&words).map(|()| Command::Tree),
+        "tree" => none(&words).map(|()| Command::Tree { release }),
         "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
         "table" if words.is_empty() => Err("table needs at least one RESULT.json".into()),
         "table" => Ok(Command::Table(words.into_iter().map(PathBuf::from).collect())),

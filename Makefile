@@ -24,6 +24,9 @@ SYSCONFDIR ?= /etc
 # Where systemd looks for units, and udev for hwdb.d: below /usr and /usr/local both do.
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 UDEVDIR ?= $(PREFIX)/lib/udev
+# The rules are to win over systemd's file of the same name, and /etc is the first place where udev looks. An image whose /etc is empty
+# has them in place of that file: RULESDIR=/usr/lib/udev/rules.d.
+RULESDIR ?= $(SYSCONFDIR)/udev/rules.d
 # Where generators of an initramfs look for hooks; with PREFIX=/usr it is where they do look.
 INITRAMFS_TOOLS ?= $(PREFIX)/share/initramfs-tools
 DRACUT ?= $(PREFIX)/lib/dracut/modules.d
@@ -47,17 +50,16 @@ COMPLETIONS = target/completions
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 UNITS = $(patsubst %.in,%,$(notdir $(wildcard systemd/*)))
-FOR = target/for$(PREFIX)$(SYSCONFDIR)
+FOR = target/for$(PREFIX)$(RULESDIR)
 PAGES = $(patsubst man/%.scd,target/man/%,$(wildcard man/*.scd))
 
-# What is installed: its mode, the file, and where it goes. The rules go to /etc, where they win over systemd's file of
-# the same name.
+# What is installed: its mode, the file, and where it goes.
 INSTALLED = \
 	755:$(ADDONCE):$(PREFIX)/bin/addonce \
 	755:$(ADDONCE_LOAD):$(PREFIX)/bin/addonce-load \
 	755:$(ADDONCE_MODPROBE):$(PREFIX)/bin/addonce-modprobe \
 	644:hwdb/60-addonce.hwdb:$(UDEVDIR)/hwdb.d/60-addonce.hwdb \
-	644:$(FOR)/80-drivers.rules:$(SYSCONFDIR)/udev/rules.d/80-drivers.rules \
+	644:$(FOR)/80-drivers.rules:$(RULESDIR)/80-drivers.rules \
 	$(foreach unit,$(UNITS),644:$(FOR)/$(unit):$(UNITDIR)/$(unit)) \
 	755:$(FOR)/initramfs/policy:$(PREFIX)/lib/addonce/initramfs-policy \
 	755:$(FOR)/initramfs/initramfs-tools/hooks/addonce:$(INITRAMFS_TOOLS)/hooks/addonce \
@@ -68,6 +70,8 @@ INSTALLED = \
 	644:$(FOR)/README.md:$(PREFIX)/share/doc/addonce/README.md \
 	644:contrib/addonce.rules.yml:$(PREFIX)/share/doc/addonce/examples/addonce.rules.yml \
 	644:contrib/addonce-dashboard.json:$(PREFIX)/share/doc/addonce/examples/addonce-dashboard.json \
+	644:$(FOR)/addonce.openrc:$(PREFIX)/share/doc/addonce/examples/addonce.openrc \
+	644:$(FOR)/addonce.runit:$(PREFIX)/share/doc/addonce/examples/addonce.runit \
 	$(foreach page,$(PAGES),644:$(page):$(PREFIX)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
 	644:$(COMPLETIONS)/addonce.bash:$(PREFIX)/share/bash-completion/completions/addonce \
 	644:$(COMPLETIONS)/_addonce:$(PREFIX)/share/zsh/site-functions/_addonce \
@@ -125,7 +129,7 @@ check: check-root
 # What a small machine shows, a big one need not show at every change: more CPUs, more devices, more time.
 check-long: check-root
 	@tools/alone check-long tools/steps $(THIS_MAKE) check-long $(CHECKS) check-flood check-guest-long check-boot-long \
-		check-releases check-unit-long
+		check-rpm check-inits check-releases check-unit-long
 
 # Lints of what is built: everything, and the programs once more without the features that can be left out.
 check-style:
@@ -271,6 +275,8 @@ check-releases: check-root deb rpm lab
 		tools/check-build $$release; \
 		tools/check-packages $(THIS_MAKE) $$release; \
 		tools/check-initramfs $(THIS_MAKE) $$release; \
+		tools/check-inits $(THIS_MAKE) $$release; \
+		tools/check-oracle $$release; \
 		on="--release $$release --addonce $(ADDONCE)"; \
 		$(LAB) demo $(CHECK_WAYS) --cpus 64 $$on --out target/check/storm-$$release.json; \
 		$(LAB) run singles --cpus 8 $$on --out target/check/singles-$$release.json; \
@@ -289,7 +295,7 @@ check-boot-long: check-root deb lab
 # What names other files that are installed is made for a PREFIX.
 RENDERED = $(filter $(FOR)/%,$(subst :, ,$(INSTALLED)))
 RENDER = @mkdir -p $(@D); sed -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@LIBDIR@|$(PREFIX)/lib|g' \
-	-e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' $< >$@
+	-e 's|@RULESDIR@|$(RULESDIR)|g' $< >$@
 
 $(FOR)/%: rules.d/%.in
 	$(RENDER)
@@ -298,6 +304,9 @@ $(FOR)/%: systemd/%.in
 	$(RENDER)
 
 $(FOR)/%: systemd/%
+	$(RENDER)
+
+$(FOR)/%: contrib/%.in
 	$(RENDER)
 
 $(FOR)/initramfs/%: initramfs/%.in
@@ -377,5 +386,5 @@ clean:
 	$(CARGO) clean
 
 .PHONY: all build lab man completions setup demo run check check-long check-style check-msrv check-unit check-install \
-	check-initramfs check-units check-packages check-fuzz check-flood check-guest check-guest-long check-boot \
-	check-boot-long check-releases check-root fuzz bench install list-installed uninstall deb rpm clean
+	check-initramfs check-units check-packages check-rpm check-inits check-fuzz check-flood check-guest check-guest-long check-boot \
+	check-boot-long check-releases check-root fuzz bench install list-installed uninstall deb rpm dist clean

@@ -93,7 +93,7 @@ pub fn headers(kernel: &Kernel) -> Result<Headers, String> {
 pub fn build(system: &System, headers: &Headers, dirs: &[PathBuf]) -> Result<(), String> {
     let variables = tools::read(&headers.output.join(".kernelvariables"))?;
     if let Some(compiler) = compiler(&String::from_utf8_lossy(&variables)) {
-        system.find(compiler)?;
+        system.find(&compiler)?;
     }
     eprintln!("lab: building modules");
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
@@ -108,10 +108,12 @@ pub fn build(system: &System, headers: &Headers, dirs: &[PathBuf]) -> Result<(),
     Ok(())
 }
 
-/// The compiler the headers want: the one the kernel was built with.
-fn compiler(variables: &str) -> Option<&str> {
+/// The compiler the headers want: the one the kernel was built with. Those of sid name it as a cross compiler, even for this machine.
+fn compiler(variables: &str) -> Option<String> {
     let line = variables.lines().find(|line| line.starts_with("CC = "))?;
-    line.trim_end().rsplit([' ', ')']).next().filter(|word| word.starts_with("gcc"))
+    let gcc = line.trim_end().rsplit([' ', ')']).next().filter(|word| word.starts_with("gcc"))?;
+    let prefix = variables.lines().find_map(|line| line.strip_prefix("override CROSS_COMPILE = "));
+    Some(prefix.filter(|prefix| !prefix.contains('$')).unwrap_or_default().to_owned() + gcc)
 }
 
 #[cfg(test)]
@@ -119,8 +121,16 @@ mod tests {
     #[test]
     fn the_headers_name_their_compiler() {
         let debian = "override ARCH = x86\nCC = $(if $(X)),$(CCACHE)) $(CROSS_COMPILE)gcc-12\nY = y\n";
-        assert_eq!(super::compiler(debian), Some("gcc-12"));
-        assert_eq!(super::compiler("CC = $(CROSS_COMPILE)gcc-14 \n"), Some("gcc-14"));
+        let of = |variables: &str| super::compiler(variables).unwrap();
+        assert_eq!(of(debian), "gcc-12");
+        assert_eq!(
+            of("CC = $(CROSS_COMPILE)gcc-14 \noverride CROSS_COMPILE = $(DEB_HOST_GNU_TYPE)-\n"),
+            "gcc-14"
+        );
+        assert_eq!(
+            of("CC = $(CROSS_COMPILE)gcc-16\noverride CROSS_COMPILE = x86_64-linux-gnu-\n"),
+            "x86_64-linux-gnu-gcc-16"
+        );
         assert_eq!(super::compiler(""), None);
     }
 

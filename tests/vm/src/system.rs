@@ -44,7 +44,8 @@ impl System {
         copy(&debian_root(release)?, &self.root)?;
         self.apt("apt-get", &["-qq", "update"], &self.root)?;
         let headers = package::depends(self, "linux-headers-amd64")?;
-        let headers = headers.first().ok_or("linux-headers-amd64 depends on nothing")?;
+        let headers = headers.iter().find(|name| name.starts_with("linux-headers-"));
+        let headers = headers.ok_or("linux-headers-amd64 depends on no headers")?;
         let mut packages = package::depends(self, headers)?;
         // The compiler of the kernel's build, and its tools for the libraries that these need.
         packages.retain(|name| {

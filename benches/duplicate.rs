@@ -236,7 +236,7 @@ impl Bench {
             let tell = |event: Event<'_>| {
                 match event {
                     Event::Request(request) => core.request(world, request, *now),
-                    Event::Announced(seqnum, devpath, behind) => {
+                    Event::Announced { seqnum, devpath, behind, .. } => {
                         hold.outstanding.announced(seqnum, devpath, behind, *now)
                     }
                     Event::Broadcast { seqnum, own, request, .. } => {

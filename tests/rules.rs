@@ -143,6 +143,12 @@ fn while_addonce_holds_udev_runs_nothing() {
         udev.rules("00-test.rules", &format!("{keys}\n"));
         assert_eq!(udev.runs(), runs, "{keys}");
     }
+    // As addonce says that nobody waits for it. `udevadm test` gives its event no SEQNUM, so the directory stands for the link in it.
+    udev.rules("00-test.rules", &format!("ENV{{SYNTH_UUID}}=\"{uuid}\"\n"));
+    fs::create_dir(udev.directory.path().join("rules/nobody-waits")).expect("create");
+    assert_eq!(udev.runs(), [""; 0]);
+    udev.rules("00-test.rules", &format!("ENV{{SYNTH_UUID}}=\"{uuid}\", ENV{{SYNTH_ARG_ADDONCE}}=\"ask\"\n"));
+    assert_eq!(udev.runs(), [udev.program("")], "the hold asks for it");
     // Somebody's file, or his directory.
     for hold in ["/proc/self/mounts", "/proc/self/task"] {
         let udev = Udev { hold, ..Udev::new().expect("as before") };

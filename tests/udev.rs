@@ -636,6 +636,52 @@ fn where_hold_cannot_be_made_it_says_why_and_programs_ask() {
     });
 }
 
+/// From systemd 258 on each event of `udevadm trigger` has a UUID.
+#[test]
+fn an_event_with_a_uuid_is_told_as_nobodys_unless_a_udevadm_listens() {
+    with_udev("an_event_with_a_uuid_is_told_as_nobodys_unless_a_udevadm_listens", || {
+        let many = Many::build(4);
+        let mut machine = Machine::new();
+        let mut announced = Announced::listen();
+        let running = machine.daemon(many.flags());
+        let links = running.directory().join("nobody-waits");
+        let mut announce = |n: usize, more: &str| {
+            let (path, modalias) = (format!("/devices/test/{n}"), many.modalias(n));
+            let text = format!(
+                "add@{path}\0ACTION=add\0DEVPATH={path}\0SUBSYSTEM=test\0MODALIAS={modalias}\0{more}"
+            );
+            machine.kernel.inject(text.as_bytes()).unwrap();
+            until("it is outstanding", || outstanding(&running) == n as u64 + 1);
+            announced.next().unwrap().0
+        };
+        let uuid = |n: usize| format!("SYNTH_UUID=9b0d1d7e-1b3c-4a56-8f6e-0c5f3d3a7c1{n}\0");
+        let of_nobody = announce(0, &uuid(0));
+        announce(1, "SYNTH_UUID=0\0");
+        let mut udevadm =
+            Command::new("udevadm").args(["monitor", "--udev"]).stdout(Stdio::null()).spawn().unwrap();
+        let socket = format!("15 {} 00000002", udevadm.id());
+        until("udevadm listens", || {
+            let sockets = fs::read_to_string("/proc/net/netlink").unwrap();
+            sockets
+                .lines()
+                .any(|line| line.split_whitespace().skip(1).take(3).collect::<Vec<_>>().join(" ") == socket)
+        });
+        announce(2, &uuid(2));
+        udevadm.kill().unwrap();
+        udevadm.wait().unwrap();
+        let of_nobody_either = announce(3, &uuid(3));
+        let told = || {
+            let names = fs::read_dir(&links).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut seqnums: Vec<u64> = names.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
+            seqnums.sort_unstable();
+            seqnums
+        };
+        assert_eq!(told(), [of_nobody, of_nobody_either]);
+        machine.broadcast(of_nobody, "/devices/test/0", "");
+        until("the link of what udevd is done with is gone", || told() == [of_nobody_either]);
+    });
+}
+
 #[test]
 fn a_daemon_that_is_told_to_stop_while_it_holds_leaves_that_to_the_next_one() {
     with_udev("a_daemon_that_is_told_to_stop_while_it_holds_leaves_that_to_the_next_one", || {

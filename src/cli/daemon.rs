@@ -114,7 +114,8 @@ pub fn serve(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
         synthetic: Some(variable("SYNTH_UUID").is_some()),
     };
     let is_needless = || listener::is_open(&options.socket.socket);
-    let config = Config { linger: Some(LINGER), ..Config::default() };
+    let is_awaited = variable("SYNTH_UUID").is_some_and(|uuid| uuid.contains('-'));
+    let config = Config { linger: Some(LINGER), is_awaited, ..Config::default() };
     options.run(Given::default(), is_needless, starter, config)
 }
 
@@ -173,6 +174,7 @@ impl DaemonOptions {
             control: Some((Listener::new(given.control, path, lock)?, bounds)),
             linger: config.linger,
             switch: config.switch,
+            is_awaited: config.is_awaited,
             ..load.config(loader, Some(netlink))
         };
         let daemon = Daemon::new(resolver, config)?;

@@ -25,8 +25,17 @@ const LINKS: usize = 64;
 pub enum Event<'a> {
     /// Somebody wants the modules of a modalias.
     Request(Request<'a>),
-    /// udevd has this event before it, of this device, which has a MODALIAS; we may have asked for it behind another.
-    Announced(u64, &'a [u8], Option<u64>),
+    /// udevd has an event before it, of a device with a MODALIAS.
+    Announced {
+        /// The event's number.
+        seqnum: u64,
+        /// The device.
+        devpath: &'a [u8],
+        /// We have asked for it behind another event.
+        behind: Option<u64>,
+        /// It has a UUID: somebody may wait for its broadcast.
+        is_awaited: bool,
+    },
     /// udevd is done with an event.
     Broadcast {
         /// The event's number.
@@ -235,7 +244,9 @@ pub fn of_kernel(uevent: &Uevent<'_>, udev: bool, mut tell: impl FnMut(Event<'_>
         return;
     }
     if udev {
-        return tell(Event::Announced(uevent.seqnum, uevent.devpath, number(uevent, b"ask")));
+        let Uevent { seqnum, devpath, .. } = *uevent;
+        let is_awaited = uevent.uuid.is_some_and(|uuid| uuid.contains(&b'-'));
+        return tell(Event::Announced { seqnum, devpath, behind: number(uevent, b"ask"), is_awaited });
     }
     let origin = origin(uevent);
     uevent.modaliases().for_each(|alias| tell(Event::Request(Request { alias, origin, client: None })));

@@ -20,6 +20,7 @@ mod shutdown;
 pub mod signals;
 pub mod state_file;
 pub mod status;
+mod waiters;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -53,6 +54,7 @@ use modprobe::Switch;
 use notify::Notifier;
 use shutdown::{Shutdown, UDEV_QUEUE};
 use state_file::StateFile;
+use waiters::Waiters;
 
 /// So long the program that has started us may take to ask: it looks every 100 ms at least whether we listen. udevd kills us three
 /// seconds after its last event.
@@ -75,6 +77,8 @@ pub struct Config {
     /// The SEQNUM of the event whose program has started us, and the newest when our socket was open: what was announced between
     /// them is taken to be on its way.
     pub presumed: Option<(u64, u64)>,
+    /// The former event has a UUID, so the others may have one.
+    pub is_awaited: bool,
     /// What the program that has started us is about to ask. Where it does not come to that, it is asked for all the same.
     pub starter: Option<Load>,
     /// The control socket, and how its clients are bounded. None for a one-shot, which holds and remembers nothing either.
@@ -100,6 +104,8 @@ pub struct Daemon {
     clients: Option<Clients>,
     /// None without udev, and where udev's queue is not ours to hold.
     hold: Option<(Hold, HoldFile)>,
+    /// As above.
+    waiters: Option<Waiters>,
     state_file: Option<StateFile>,
     notifier: Notifier,
     switch: Option<Switch>,
@@ -120,6 +126,7 @@ impl Daemon {
             loads: Loads::new(config.loader),
             clients: None,
             hold: None,
+            waiters: None,
             state_file: None,
             notifier: Notifier::new(sd_notify::watchdog_enabled()),
             switch: config.switch,
@@ -142,8 +149,12 @@ impl Daemon {
                     );
                 }
                 let mut hold = Hold::new(hold::TAKE_FROM, stale, now.as_nanos() as u64, now);
+                let waiters = daemon.waiters.insert(Waiters::beside(&listener.path));
                 if let Some((requester, newest)) = config.presumed {
                     hold.outstanding.presume(requester, newest, now);
+                    if config.is_awaited {
+                        hold.outstanding.presumed.iter().for_each(|seqnum| waiters.announced(*seqnum));
+                    }
                 }
                 daemon.hold = Some((hold, file));
             }
@@ -264,13 +275,15 @@ impl Daemon {
 
     fn take_events(&mut self, is_drained: &mut bool, now: Time) -> Result<More, Fatal> {
         let (core, resolver, starter) = (&mut self.core, &mut self.resolver, &mut self.starter);
-        let mut hold = self.hold.as_mut().map(|(hold, _)| hold);
-        self.events.read(|event| match event {
+        let (mut hold, waiters) = (self.hold.as_mut().map(|(hold, _)| hold), &mut self.waiters);
+        let more = self.events.read(|event| match event {
             Event::Request(request) => core.request(resolver, request, now),
-            Event::Announced(seqnum, devpath, behind) => {
+            Event::Announced { seqnum, devpath, behind, is_awaited } => {
                 hold.iter_mut().for_each(|hold| hold.outstanding.announced(seqnum, devpath, behind, now));
+                waiters.iter_mut().filter(|_| is_awaited).for_each(|waiters| waiters.announced(seqnum));
             }
             Event::Broadcast { seqnum, worker, own, request } => {
+                waiters.iter_mut().for_each(|waiters| waiters.done(seqnum));
                 if let Some(hold) = hold.as_mut().filter(|hold| hold.udevd.is_none()) {
                     hold.udevd = process::parent(worker);
                 }
@@ -288,7 +301,14 @@ impl Daemon {
                 hold.iter_mut().for_each(|hold| hold.overflow(now));
             }
             Event::Drained => *is_drained = true,
-        })
+        });
+        if let (Some(waiters), Some(hold)) = (waiters, hold) {
+            waiters.look(|seqnum| hold.outstanding.contains(seqnum));
+            if hold.outstanding.is_empty() {
+                waiters.done_with_all();
+            }
+        }
+        more
     }
 
     /// Does what the hold wants. True where the socket is to be looked at once more before the loop sleeps.

@@ -92,6 +92,11 @@ impl Outstanding {
         }
     }
 
+    /// Whether this one is, as far as it is known.
+    pub fn contains(&self, seqnum: u64) -> bool {
+        self.certain.contains_key(&seqnum) || self.presumed.contains(&seqnum)
+    }
+
     /// The oldest events, so many, and their DEVPATHs: the devices are to be asked for once more behind them.
     pub fn ask(&mut self, at_most: usize) -> Vec<(u64, Box<[u8]>)> {
         let stuck = self.certain.iter_mut().filter(|(_, devpath)| !devpath.is_empty()).take(at_most);

@@ -204,11 +204,9 @@ impl LabResult {
         faults
     }
 
-    /// In a storm that deserves the name. From systemd 258 on every `udevadm trigger` writes UUIDs, as only `--settle` did before, and
-    /// each such event runs the program: somebody may wait for it.
+    /// In a storm that deserves the name.
     fn too_many_programs(&self) -> Option<String> {
-        let is_one_each = self.udev.parse().is_ok_and(|version: u32| version >= 258);
-        let most = self.most_programs.filter(|_| self.cpus >= 64 && !is_one_each)?;
+        let most = self.most_programs.filter(|_| self.cpus >= 64)?;
         let (programs, devices) = (self.asked(), self.modaliases);
         (i64::from(programs) * 100 > i64::from(most) * devices).then(|| {
             format!("addonce-load was started {programs} times for {devices} devices: more than {most} %")

@@ -25,8 +25,8 @@ use escape::escape;
 const SOCKET: &str = "/run/addonce/io.addonce";
 /// Of a daemon that was told to end and waits for its loads.
 pub const ENDS: &str = "ends, and its loads still run";
-/// Where modprobe is, in the order of trial; the last is looked for in PATH.
-pub const MODPROBE: [&str; 4] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "modprobe"];
+/// Where modprobe is, in the order of trial.
+pub const MODPROBE: [&str; 3] = ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe"];
 
 /// Where the daemon listens.
 pub fn socket() -> PathBuf {

@@ -291,7 +291,8 @@ fn turn(socket: &Path) -> Result<Flock<File>, ErrorKind> {
 
 /// Runs modprobe. Its exit status is not passed on: most devices have no module, and udev would warn of each.
 fn modprobe(alias: &[u8]) -> io::Result<()> {
-    for program in MODPROBE {
+    // The last is looked for in PATH.
+    for program in MODPROBE.into_iter().chain(["modprobe"]) {
         let status = Command::new(program).args(["-b", "-q", "--"]).arg(OsStr::from_bytes(alias)).status();
         match status {
             Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -22,6 +22,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -103,16 +104,23 @@ fn ask(socket: &Path, name: &[u8]) -> Option<c_int> {
     }
 }
 
-/// Becomes modprobe: the one that stood in kernel.modprobe before, if the daemon has left its name.
+/// Becomes modprobe: the one that stood in kernel.modprobe before, if the daemon has left its name. None is looked for in PATH, where
+/// a name of ours may be.
 fn execute(socket: &Path, arguments: &[OsString]) -> c_int {
     let before = fs::read_link(socket.with_file_name("modprobe")).ok();
-    let ours = fs::canonicalize("/proc/self/exe").ok();
+    // Without /proc by the name that the kernel has run us by.
+    let ours = file("/proc/self/exe").or_else(|| file(env::args_os().next()?));
     for program in before.into_iter().chain(MODPROBE.map(PathBuf::from)) {
         // It goes by its own name; and what is a name of ours would come back here.
-        if ours.is_none() || fs::canonicalize(&program).ok() != ours {
+        if ours.is_none() || file(&program) != ours {
             let error = Command::new(&program).args(arguments).exec();
             eprintln!("addonce-modprobe: {}: {error}", program.display());
         }
     }
     127
+}
+
+/// Which file this is: one may have several names.
+fn file(path: impl AsRef<Path>) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

@@ -13,8 +13,10 @@ mod tool;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use addonce::control::protocol::{Call, Method};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 
 /// A script that is still open for writing in a child of another test's cannot be executed: one test at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -97,6 +100,11 @@ impl Drop for Place {
     }
 }
 
+fn mount(arguments: &[&str]) {
+    let status = Command::new("mount").args(arguments).status();
+    assert!(status.expect("this test needs the program mount (util-linux)").success(), "{arguments:?}");
+}
+
 fn accept(listener: &UnixListener) -> (UnixStream, String) {
     let (mut stream, _) = listener.accept().expect("a client");
     let (mut message, mut byte) = (Vec::new(), [0]);
@@ -121,11 +129,13 @@ fn the_daemons_answer_is_the_exit_code_and_no_modprobe_runs() {
     let place = Place::new("answer");
     let (listener, _lock) = (place.listen(), place.lock());
     for (answer, expected) in [(DONE, 0), (FAILED, 1)] {
-        let program = place.spawn("fs-\"x\\");
+        // As long as the kernel's names may be.
+        let name = "x".repeat(50) + "-_\"x";
+        let program = place.spawn(&(name.clone() + "\\"));
         let (mut stream, asked) = accept(&listener);
         let (call, method) = Call::parse(asked.as_bytes());
         assert!(call.more, "{asked}");
-        assert_eq!(method.expect("a call"), Method::Autoload { name: "fs-\"x\\x5c".into() });
+        assert_eq!(method.expect("a call"), Method::Autoload { name: name + "\\x5c" });
         say(&mut stream, &[CONTINUES, CONTINUES, answer]);
         assert_eq!(code(program), Some(expected));
     }
@@ -152,17 +162,45 @@ fn whatever_else_it_is_told_is_modprobes() {
 fn without_a_daemon_behind_it_a_socket_is_not_waited_at() {
     let place = Place::new("no-daemon");
     let listener = place.listen();
-    for lock in [false, true] {
-        if lock {
-            // A daemon was there, and is gone.
+    for lock in ["none", "a daemon's that is gone", "another helper's"] {
+        if lock != "none" {
             drop(place.lock());
         }
+        let _helper = lock.starts_with("another").then(|| {
+            let file = File::open(place.path("lock")).expect("open");
+            Flock::lock(file, FlockArg::LockSharedNonblock).expect("no daemon has it")
+        });
         let (output, took) = place.run(&["-q", "--", "fs-x"]);
-        assert_eq!(output.status.code(), Some(3));
-        assert!(took < Duration::from_millis(900), "{took:?}");
+        assert_eq!(output.status.code(), Some(3), "{lock}");
+        assert!(took < Duration::from_millis(900), "{lock}: {took:?}");
     }
     listener.set_nonblocking(true).expect("a socket");
     assert!(listener.accept().is_err(), "nobody came");
+}
+
+#[test]
+fn a_daemon_that_has_no_room_is_waited_for_a_second() {
+    let place = Place::new("full");
+    let _lock = place.lock();
+    let [listener, first] = [(); 2]
+        .map(|()| socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).expect("a socket"));
+    let address = UnixAddr::new(&place.path("io.addonce")).expect("an address");
+    bind(listener.as_raw_fd(), &address).expect("bind");
+    listen(&listener, Backlog::new(0).expect("a number")).expect("listen");
+    connect(first.as_raw_fd(), &address).expect("there is room for one");
+    let (output, took) = place.run(&["-q", "--", "fs-x"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!((950..1900).contains(&took.as_millis()), "{took:?}");
+}
+
+#[test]
+fn a_daemon_that_hangs_up_before_it_is_asked_is_done_without() {
+    let place = Place::new("hangs-up");
+    let (listener, _lock) = (place.listen(), place.lock());
+    thread::spawn(move || listener.incoming().for_each(drop));
+    for _ in 0..20 {
+        assert_eq!(place.run(&["-q", "--", "fs-x"]).0.status.code(), Some(3));
+    }
 }
 
 #[test]
@@ -187,7 +225,7 @@ fn a_daemon_that_is_silent_is_waited_for_a_second_and_once_it_has_accepted_three
 }
 
 #[test]
-fn a_daemon_that_is_stopped_meanwhile_is_done_without() {
+fn a_daemon_that_is_stopped_meanwhile_or_before_or_that_ends_is_done_without() {
     let place = Place::new("stopped");
     let (listener, _lock) = (place.listen(), place.lock());
     // The state of a process is looked at, with its name.
@@ -203,6 +241,18 @@ fn a_daemon_that_is_stopped_meanwhile_is_done_without() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).expect("kill");
     assert_eq!(code(program), Some(3));
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    drop(stream);
+    listener.set_nonblocking(true).expect("a socket");
+    for is_stopped in [true, false] {
+        if !is_stopped {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).expect("kill");
+            fs::write(place.path("lock"), format!("{pid}\nends\n")).expect("write");
+        }
+        let (output, took) = place.run(&["-q", "--", "fs-x"]);
+        assert_eq!(output.status.code(), Some(3));
+        assert!(took < Duration::from_millis(900), "stopped: {is_stopped}: {took:?}");
+        assert!(listener.accept().is_err(), "nobody came");
+    }
     daemon.kill().expect("kill");
     daemon.wait().expect("an end");
 }
@@ -228,13 +278,14 @@ fn other_arguments_and_names_that_are_none_of_the_kernels_are_modprobes() {
     let place = Place::new("arguments");
     let (listener, _lock) = (place.listen(), place.lock());
     let long = "x".repeat(56);
-    let all: [&[&str]; 10] = [
+    let all: [&[&str]; 11] = [
         &[],
         &["ip_tables"],
         &["ip_tables", "-q"],
         &["-q", "--"],
         &["-q", "--", "a", "b"],
         &["-b", "--", "a"],
+        &["-q", "-b", "a"],
         &["-q", "--", ""],
         &["-q", "--", "../x"],
         &["-q", "--", "net-pf-1"],
@@ -259,14 +310,59 @@ fn modprobe_goes_by_its_own_name() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}\n", place.path("sh").display()));
 }
 
+/// A link, a link that is followed to another file of ours, and nothing else.
 #[test]
-fn it_never_becomes_itself() {
+fn it_never_becomes_itself_by_whatever_name_and_without_any_modprobe_it_says_so() {
+    let test = "it_never_becomes_itself_by_whatever_name_and_without_any_modprobe_it_says_so";
+    if namespace::depth().is_none() {
+        return namespace::again(test, &["--user", "--map-root-user", "--mount"], "1");
+    }
     let place = Place::new("itself");
     fs::remove_file(place.path("modprobe")).expect("remove");
-    symlink(env!("CARGO_BIN_EXE_addonce-modprobe"), place.path("modprobe")).expect("symlink");
-    // What the machine has in /sbin comes next.
-    let (output, _) = place.run(&["--version"]);
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("kmod version"), "{output:?}");
+    let [program, other] = ["addonce-modprobe", "other"].map(|name| place.path(name));
+    fs::copy(env!("CARGO_BIN_EXE_addonce-modprobe"), &program).expect("copy");
+    fs::hard_link(&program, &other).expect("link");
+    let theirs = fs::canonicalize("/sbin/modprobe").expect("this test needs modprobe (kmod)");
+    let run = || {
+        Command::new(&program)
+            .arg("--version")
+            .env("ADDONCE_SOCKET", place.path("io.addonce"))
+            .output()
+            .expect("it runs")
+    };
+    for name in [&program, &other] {
+        symlink(name, place.path("modprobe")).expect("symlink");
+        // What the machine has in /sbin comes next.
+        let output = run();
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("kmod version"), "{output:?}");
+        fs::remove_file(place.path("modprobe")).expect("remove");
+    }
+    mount(&["--bind", &program.to_string_lossy(), &theirs.to_string_lossy()]);
+    for has_proc in [true, false] {
+        if !has_proc {
+            mount(&["-t", "tmpfs", "none", "/proc"]);
+        }
+        assert_eq!(run().status.code(), Some(127), "/proc: {has_proc}");
+    }
+}
+
+#[test]
+fn without_proc_it_is_modprobe_or_asks_all_the_same() {
+    let test = "without_proc_it_is_modprobe_or_asks_all_the_same";
+    if namespace::depth().is_none() {
+        return namespace::again(test, &["--user", "--map-root-user", "--mount"], "1");
+    }
+    let place = Place::new("no-proc");
+    mount(&["-t", "tmpfs", "none", "/proc"]);
+    for name in [env!("CARGO_BIN_EXE_addonce-modprobe"), "nobody-knows"] {
+        let status = place.command(&["-q", "--", "fs-x"]).arg0(name).status().expect("it runs");
+        assert_eq!(status.code(), Some(3), "{name}");
+    }
+    let (listener, _lock) = (place.listen(), place.lock());
+    let program = place.spawn("fs-x");
+    let (mut stream, _) = accept(&listener);
+    say(&mut stream, &[CONTINUES, DONE]);
+    assert_eq!(code(program), Some(0));
 }
 
 #[test]
@@ -289,8 +385,7 @@ fn a_live_module_is_an_answer_without_a_daemon() {
         return namespace::again(test, &["--user", "--map-root-user", "--mount"], "1");
     }
     let place = Place::new("live");
-    let status = Command::new("mount").args(["-t", "tmpfs", "none", "/sys/module"]).status();
-    assert!(status.expect("this test needs the program mount (util-linux)").success());
+    mount(&["-t", "tmpfs", "none", "/sys/module"]);
     let declare = |name: &str, state: &str| {
         let directory = Path::new("/sys/module").join(name);
         fs::create_dir(&directory).expect("mkdir");

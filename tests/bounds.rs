@@ -6,13 +6,16 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use addonce::control::client::Conversation;
 use addonce::daemon::{hold, outstanding};
 use common::fixture::Fixture;
 use common::flood::event;
@@ -22,6 +25,7 @@ use common::running::{Running, addonce};
 use common::sender::Sender;
 use common::slow::Slow;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 fn connect(running: &Running) -> UnixStream {
     let client = UnixStream::connect(running.socket()).expect("connect");
@@ -142,22 +146,42 @@ fn who_is_not_root_may_neither_connect_nor_is_served() {
 
 #[test]
 fn root_without_the_capability_may_ask_and_not_load() {
-    alone("root_without_the_capability_may_ask_and_not_load", || {
+    let test = "root_without_the_capability_may_ask_and_not_load";
+    if let Some(socket) = std::env::var_os("ADDONCE_TEST_SOCKET") {
+        let mut helper = Conversation::open(Path::new(&socket)).expect("a daemon");
+        helper.ask("Autoload", json!({ "name": "fx_top" }), true).expect("asked");
+        let refused = helper.next(None).expect_err("refused").to_string();
+        assert!(refused.contains("CAP_SYS_MODULE"), "{refused}");
+        return;
+    }
+    alone(test, || {
         let fixture = Fixture::build("semantics");
         let running = Running::start(&fixture.flags());
-        let ask = |command: &[&str]| {
+        let capless = |program: &OsStr| {
             let mut capless = std::process::Command::new("setpriv");
-            capless.args(["--bounding-set=-sys_module", "--inh-caps=-sys_module"]);
-            capless.arg(addonce().get_program()).args(command).arg("--socket").arg(running.socket());
-            capless.output().expect("these tests need the program setpriv (util-linux)")
+            capless.args(["--bounding-set=-sys_module", "--inh-caps=-sys_module"]).arg(program);
+            capless
+        };
+        let output = |mut command: std::process::Command| {
+            command.output().expect("these tests need the program setpriv (util-linux)")
+        };
+        let ask = |command: &[&str]| {
+            let mut asks = capless(addonce().get_program());
+            asks.args(command).arg("--socket").arg(running.socket());
+            output(asks)
         };
         for command in [&["load", "fx_top"][..], &["retry", "fx_top"]] {
             let output = ask(command);
             assert_eq!(output.status.code(), Some(5), "{output:?}");
             assert!(String::from_utf8_lossy(&output.stderr).contains("CAP_SYS_MODULE"), "{output:?}");
         }
+        let mut helper = capless(std::env::current_exe().expect("this program").as_os_str());
+        helper.args([test, "--exact"]).env("ADDONCE_TEST_SOCKET", running.socket());
+        let output = output(helper);
+        assert!(output.status.success(), "{output:?}");
         assert!(ask(&["status"]).status.success());
-        assert_eq!(running.settled()["requests"], 0);
+        let status = running.settled();
+        assert_eq!((&status["requests"], &status["kernel"]["requests"]), (&0.into(), &0.into()));
     });
 }
 

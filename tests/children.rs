@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use addonce::kmod::Loader;
 use addonce::once::{Cause, LoadError, Plan, Stage, Work};
 use common::fixture::Fixture;
+use common::modules::{SHOWN, WITH_MODULES};
 use common::namespace::alone;
 use common::running::addonce;
 use common::supervisor::Supervisor;
@@ -27,18 +28,6 @@ use nix::unistd::Pid;
 const COMMAND: &str = "env > $PLACE/env; cat $PLACE/proc/self/status > $PLACE/status; \
                        ls $PLACE/proc/self/fd > $PLACE/descriptors; ulimit -S -n > $PLACE/files; \
                        ulimit -H -n >> $PLACE/files; mv $PLACE/files $PLACE/done";
-
-/// A /proc of a kernel that has modules, whatever this one has; it holds for the program alone.
-/// Of the processes it shows those that are in $PLACE/fake, whoever put them there.
-const WITH_MODULES: &str = "mkdir -p $PLACE/fake/sys/kernel/random && touch $PLACE/fake/modules && \
-                            cp /proc/sys/kernel/random/boot_id $PLACE/fake/sys/kernel/random/ && \
-                            ln -s $PLACE/proc/self $PLACE/fake/self && \
-                            mount --rbind /proc $PLACE/proc && mount --bind $PLACE/fake /proc && \
-                            ulimit -S -n 300 && exec \"$@\"";
-
-/// A client that this /proc shows: the daemon looks at its capabilities.
-const SHOWN: &str =
-    "until [ -L $PLACE/fake/self ]; do sleep 0.01; done; ln -s $PLACE/proc/$$ $PLACE/fake/$$; exec \"$@\"";
 
 fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).expect("written").lines().map(str::to_owned).collect()

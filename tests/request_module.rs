@@ -6,6 +6,7 @@ mod fake;
 #[path = "common/simulated.rs"]
 mod simulated;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,6 +188,36 @@ fn names_without_a_module_are_answered_and_leave_nothing() {
     assert!(s.answers.iter().all(|(_, answers)| answers.is_empty()));
     assert_eq!(s.core.stats().requests, 1, "the kernel's are counted apart");
     assert_eq!((s.core.stats().no_module, s.core.failures().count()), (0, 0));
+}
+
+#[test]
+fn of_the_kernels_names_the_last_is_remembered_and_in_no_devices_place() {
+    let limits = Limits { aliases: NonZeroUsize::MIN, ..Limits::default() };
+    let mut s = world_with("x:y -> a\nfs-x -> a", limits);
+    s.replay("/devices/x", "x:y");
+    s.kernel(1, "fs-x");
+    s.settle();
+    // Who remembers does not see it: nothing says that something has changed.
+    s.world.aliases.clear();
+    s.kernel(2, "fs-x");
+    assert_eq!(last(&s), Some(&Status::Live));
+    s.kernel(3, "fs-y");
+    s.kernel(4, "fs-x");
+    assert_eq!(s.answers.last(), Some(&(4, vec![])));
+    s.replay("/devices/y", "x:y");
+    assert_eq!(s.core.stats().no_module, 0);
+}
+
+#[test]
+fn a_name_that_has_come_to_mean_another_module_is_loaded_though_the_old_one_is_live() {
+    let mut s = world("fs-x -> x\ny takes 1");
+    s.kernel(1, "fs-x");
+    s.settle();
+    s.world.aliases[0].1 = vec!["y".into()];
+    s.world.changed = true;
+    s.kernel(2, "fs-x");
+    s.settle();
+    assert_eq!(s.attempts_of("y"), 1);
 }
 
 #[test]

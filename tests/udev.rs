@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use addonce::control::client::call;
+use addonce::control::client::{Conversation, call};
 use common::devices::Devices;
 use common::fixture::Fixture;
 use common::left_out::left_out;
@@ -23,6 +23,7 @@ use common::many::Many;
 use common::namespace::with_udev;
 use common::running::{Running, addonce, landed};
 use common::sender::Sender;
+use common::slow::Slow;
 use common::udev::Udevd;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
@@ -229,6 +230,23 @@ fn a_storm_is_held_until_the_last_of_it_is_loaded() {
         let status = running.json(&["status", "--json"]);
         assert_eq!((&status["requests"], &status["loading"]), (&20.into(), &0.into()));
         assert_eq!(landed(&running.stop()), many.names().collect());
+    });
+}
+
+#[test]
+fn udevs_queue_is_held_for_a_load_of_the_kernels_from_the_time_on_that_a_device_asks() {
+    let test = "udevs_queue_is_held_for_a_load_of_the_kernels_from_the_time_on_that_a_device_asks";
+    with_udev(test, || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let machine = Machine::new();
+        let running = machine.daemon(fixture.flags());
+        let mut helper = Conversation::open(running.socket()).unwrap();
+        helper.ask("Autoload", json!({ "name": "fx_opt" }), true).unwrap();
+        slow.wait(&running);
+        assert_eq!(machine.hold_event(), None);
+        machine.broadcast(u64::MAX, "/devices/x", "MODALIAS=fxopt:1\0");
+        until("an event is written", || machine.hold_event().is_some());
     });
 }
 

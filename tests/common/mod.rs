@@ -10,6 +10,7 @@ pub mod flood;
 pub mod interface;
 pub mod left_out;
 pub mod many;
+pub mod modules;
 pub mod namespace;
 pub mod proc;
 pub mod running;

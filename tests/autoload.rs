@@ -6,8 +6,8 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use addonce::control::client::Conversation;
@@ -16,10 +16,13 @@ use addonce::daemon::requests::{Refusals, Requests};
 use addonce::once::{LoadError, Stage, Status};
 use common::fixture::Fixture;
 use common::flood::Flood;
-use common::namespace::alone;
+use common::modules::{SHOWN, WITH_MODULES};
+use common::namespace::{again, alone, depth};
 use common::proc::peak_memory;
 use common::running::{Running, addonce};
 use common::slow::Slow;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 /// What hostile names may cost above the idle daemon, in KiB.
@@ -32,7 +35,7 @@ fn a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_
         let slow = Slow::new(&fixture, "fx_opt");
         let running = Running::start(&fixture.flags());
         let mut client = Conversation::open(running.socket()).expect("a daemon");
-        client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
+        client.ask("Autoload", json!({ "name": "fx\\x5fopt" }), true).expect("asked");
         let begin = Instant::now();
         for _ in 0..3 {
             let reply = client.next(Some(Duration::from_secs(2))).expect("a sign of life");
@@ -78,24 +81,28 @@ fn the_answer_is_that_of_the_last_module_which_policy_allows() {
     let with = |errno, stage| Status::Failed { error: LoadError { errno, stage }, retry_at: None };
     let failed = || with(libc::ENODEV, Stage::Insert);
     let cases = [
-        (vec![], "failed"),
-        (vec![Status::Live], "done"),
-        (vec![failed(), Status::Builtin], "done"),
+        (vec![], "failed", "no_module"),
+        (vec![Status::Live], "done", "done"),
+        (vec![failed(), Status::Builtin], "done", "done"),
         // modprobe cannot tell it from a module that is live.
-        (vec![with(libc::EEXIST, Stage::Init)], "done"),
-        (vec![failed(), Status::Blacklisted], "done"),
-        (vec![Status::Live, failed()], "failed"),
-        (vec![Status::RuledOut], "failed"),
-        (vec![Status::Live, Status::RuledOut], "done"),
-        (vec![Status::RuledOut, failed(), Status::RuledOut], "failed"),
+        (vec![with(libc::EEXIST, Stage::Init)], "done", "done"),
+        (vec![failed(), Status::Blacklisted], "done", "done"),
+        (vec![Status::Live, failed()], "failed", "failed"),
+        (vec![Status::RuledOut], "failed", "refused"),
+        (vec![Status::Live, Status::RuledOut], "done", "done"),
+        (vec![Status::RuledOut, failed(), Status::RuledOut], "failed", "failed"),
     ];
-    for (statuses, expected) in cases {
+    for (statuses, expected, counter) in cases {
         let mut requests = Requests::default();
         requests.ask(7, b"fs-x".to_vec());
         let answers: Vec<_> = statuses.into_iter().map(|status| ("x".into(), status)).collect();
         let reply = requests.reply(7, Some(&answers), Duration::ZERO).expect("it waits");
         assert_eq!(reply.parameters["answer"], expected, "{answers:?}");
+        assert_eq!(json!(requests.stats())[counter], 1, "{answers:?}");
         assert!(requests.reply(7, Some(&answers), Duration::ZERO).is_none(), "it was answered");
+        requests.ask(8, b"fs-x".to_vec());
+        requests.gone(8);
+        assert!(requests.reply(8, Some(&answers), Duration::ZERO).is_none(), "it has gone");
     }
 }
 
@@ -109,6 +116,36 @@ fn a_refused_name_is_logged_once_a_minute_and_64_names_at_the_most() {
     let said = (0..1000).filter(|n: &u64| refusals.is_news(n.to_string().as_bytes(), at(61)));
     assert_eq!(said.count(), 63);
     assert!(refusals.is_news(b"another", at(121)));
+}
+
+/// Counts the lines about one name.
+struct Lines(AtomicU64);
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let is_it = record.args().to_string().contains("fs-refused is refused");
+        self.0.fetch_add(u64::from(is_it), Ordering::Relaxed);
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_name_that_policy_refuses_is_logged_with_what_the_kernel_asked_for() {
+    static LINES: Lines = Lines(AtomicU64::new(0));
+    log::set_logger(&LINES).expect("the only one");
+    log::set_max_level(log::LevelFilter::Warn);
+    let mut requests = Requests::default();
+    for second in [0, 59, 60] {
+        requests.ask(7, b"fs-refused".to_vec());
+        let reply = requests.reply(7, Some(&[("x".into(), Status::RuledOut)]), Duration::from_secs(second));
+        assert_eq!(reply.expect("it waits").parameters["answer"], "failed");
+    }
+    assert_eq!(LINES.0.load(Ordering::Relaxed), 2);
 }
 
 /// A device asks a hundred times a second until it is over: how long each answer took, sorted.
@@ -213,6 +250,15 @@ fn the_helper_takes_modprobes_place_and_gives_it_back() {
 }
 
 #[test]
+fn without_the_link_it_gives_way_to_what_is_modprobe_everywhere() {
+    let place = Place::new("modprobe");
+    let switch = place.set().expect("on");
+    fs::remove_file(place.path("link")).expect("remove");
+    drop(switch);
+    assert_eq!(fs::read_to_string(place.path("sysctl")).expect("read"), "/sbin/modprobe");
+}
+
+#[test]
 fn what_is_no_modprobe_stays() {
     for stands in ["", "another", "nothing"] {
         let place = Place::new(stands);
@@ -223,6 +269,32 @@ fn what_is_no_modprobe_stays() {
     let place = Place::new("modprobe");
     fs::set_permissions(place.path("modprobe"), fs::Permissions::from_mode(0o644)).expect("chmod");
     assert!(place.set().is_err());
+    assert_eq!(place.stands(), "modprobe");
+    fs::remove_file(place.path("modprobe")).expect("remove");
+    fs::create_dir(place.path("modprobe")).expect("mkdir");
+    assert!(place.set().is_err());
+}
+
+#[test]
+fn neither_in_an_initramfs_nor_where_lkrg_checks_helpers_is_anything_set() {
+    let test = "neither_in_an_initramfs_nor_where_lkrg_checks_helpers_is_anything_set";
+    if depth().is_none() {
+        return again(test, &["--user", "--map-root-user", "--mount"], "1");
+    }
+    let mount = |at: &str| {
+        let status = Command::new("mount").args(["-t", "tmpfs", "none", at]).status();
+        assert!(status.expect("this test needs the program mount (util-linux)").success());
+    };
+    let place = Place::new("modprobe");
+    mount("/proc/sys");
+    fs::create_dir("/proc/sys/lkrg").expect("mkdir");
+    for (value, is_set) in [("0\n", true), ("1\n", false), ("2\n", false), ("0\n", true)] {
+        fs::write("/proc/sys/lkrg/umh_validate", value).expect("write");
+        assert_eq!(place.set().is_ok(), is_set, "{value}");
+    }
+    mount("/etc");
+    fs::write("/etc/initrd-release", "").expect("write");
+    assert!(place.set().expect_err("an initramfs").contains("initramfs"));
     assert_eq!(place.stands(), "modprobe");
 }
 
@@ -260,6 +332,48 @@ fn a_link_of_another_time_is_replaced() {
     drop(place.set().expect("on"));
     assert_eq!(place.stands(), "modprobe");
     assert_eq!(fs::read_link(place.path("link")).expect("a link"), place.path("modprobe"));
+}
+
+fn in_time(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A real daemon. What it is asked for has an install command, so nothing is inserted.
+#[test]
+fn while_the_daemon_waits_for_its_loads_to_end_the_kernel_runs_modprobe_again() {
+    alone("while_the_daemon_waits_for_its_loads_to_end_the_kernel_runs_modprobe_again", || {
+        let fixture = Fixture::build("semantics");
+        let place = Place::new("modprobe");
+        let command = "touch $PLACE/began; until [ -e $PLACE/go ]; do sleep 0.01; done";
+        fs::write(fixture.config().join("aaa.conf"), format!("install fx_opt {command}\n")).expect("write");
+        fs::create_dir(place.path("proc")).expect("mkdir");
+        fs::create_dir_all(place.path("fake/sys/kernel")).expect("mkdir");
+        symlink(place.path("sysctl"), place.path("fake/sys/kernel/modprobe")).expect("symlink");
+        fs::copy(addonce().get_program(), place.path("addonce")).expect("copy");
+        fs::rename(place.path("helper"), place.path("addonce-modprobe")).expect("rename");
+        let socket = place.path("io.addonce");
+        let mut daemon = Command::new("unshare");
+        daemon.args(["--mount", "sh", "-c", WITH_MODULES, "sh"]).arg(place.path("addonce"));
+        daemon.args(["daemon", "--kernel-requests", "--socket"]).arg(&socket).args(fixture.flags());
+        let daemon = daemon.env("PLACE", place.0.path()).stderr(Stdio::null()).spawn();
+        let mut daemon = daemon.expect("this test needs the program unshare (util-linux)");
+        in_time("it is set", || place.stands() == "addonce-modprobe");
+        let mut load = Command::new("sh");
+        load.args(["-c", SHOWN, "sh"]).arg(addonce().get_program()).args(["load", "fx_opt", "--socket"]);
+        let load = load.arg(&socket).env("PLACE", place.0.path()).stdout(Stdio::null()).spawn();
+        in_time("the command runs", || place.path("began").exists());
+        kill(Pid::from_raw(daemon.id() as i32), Signal::SIGTERM).expect("kill");
+        in_time("it is put back", || place.stands() == "modprobe");
+        assert!(daemon.try_wait().expect("wait").is_none(), "it waits for the command");
+        fs::write(place.path("go"), "").expect("write");
+        in_time("it ends", || daemon.try_wait().expect("wait").is_some());
+        load.expect("a shell").wait().expect("an end");
+        assert_eq!(place.stands(), "modprobe");
+    });
 }
 
 /// The unit's ExecStopPost, and the lines of the packages' scripts.

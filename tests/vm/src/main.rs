@@ -235,7 +235,7 @@ fn fixes(run: &Run) -> Result<(), String> {
             cpus: run.cpus,
             seconds: raw.number("centiseconds")? as f64 / 100.0,
             rows: verdict::compare(
-                &cases::all(raw.number("kernel_unpacks")? == 1),
+                &cases::all(raw.number("kernel_unpacks")? == 1, cases::init_says(raw.fact("kernel")?)),
                 &trace,
                 raw.section("cases")?,
             )?,

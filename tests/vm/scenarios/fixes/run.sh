@@ -101,7 +101,7 @@ fix_inner() {
 # modprobe would say that it is live.
 fix_eexist() {
     # shellcheck disable=SC2046 # two words
-    observe said $(addonce failed --json | sed -n '/"error": "EEXIST"/,/"stage"/s/^ *"\(error\|stage\)": "\(.*\)",*$/\2/p')
+    observe said $(addonce failed --json | sed -n '/"error": "E\(EXIST\|BUSY\)"/,/"stage"/s/^ *"\(error\|stage\)": "\(.*\)",*$/\2/p')
     must modprobe -r addonce_eexist_rival
 }
 fix_hand() {

@@ -44,9 +44,10 @@ fn newest(system: &System) -> Result<String, String> {
 fn unpack(system: &System, package: &str, dir: &Path) -> Result<(), String> {
     let tree = dir.join("tree");
     tools::make_dir(&tree)?;
-    // Since 7.0 Debian has the image and the modules in packages of their own.
+    // Since 7.0 Debian has the image, the modules and what is built in in packages of their own.
+    let parts = ["linux-base-", "linux-binary-", "linux-modules-"];
     let mut packages = package::depends(system, package)?;
-    packages.retain(|name| ["linux-binary-", "linux-modules-"].iter().any(|part| name.starts_with(part)));
+    packages.retain(|name| parts.iter().any(|part| name.starts_with(part)));
     packages.push(package.into());
     package::unpack(system, &packages, &tree)?;
     // depmod looks below lib/; newer packages ship usr/lib/ only.
@@ -71,7 +72,7 @@ fn open(system: System, dir: &Path, key: String) -> Result<Kernel, String> {
     // Since 7.0 it is beside the modules.
     let images = [tree.join(format!("boot/vmlinuz-{release}")), modules.join("vmlinuz")];
     let image = images.iter().find(|path| path.is_file()).unwrap_or(&images[0]).clone();
-    for path in [&image, &modules.join("modules.dep.bin")] {
+    for path in [&image, &modules.join("modules.dep.bin"), &modules.join("modules.order")] {
         if !path.is_file() {
             return Err(format!("{} is missing; remove {} and run again", path.display(), dir.display()));
         }

@@ -10,8 +10,8 @@ prepare() {
     for name in eight0 eight1 eight2 eight3 eight4 eight5 eight6 eight7; do device $name $name quiet; done
     udevd
 }
-# Whether udev without addonce loads this as things are. Where it cannot write a device down, a newer one runs nothing for it, and that is
-# no less than stock: udev_loads MODULE
+# Whether udev without addonce loads this as things are: udev_loads MODULE. With a read-only /run that of systemd 257 runs nothing for
+# a device, so there is nothing to fall short of.
 udev_loads() {
     mv /usr/bin/addonce-load /usr/bin/addonce-load.away
     must udevadm trigger --action=add /sys/bus/addonce/devices/$1

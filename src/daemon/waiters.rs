@@ -15,6 +15,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::uevent::netlink::UDEV_GROUP;
+
 /// What the rules look into, below `hold`.
 const NOBODY_WAITS: &str = "nobody-waits";
 /// So many links at a time: an event beyond them costs a program.
@@ -24,8 +26,6 @@ const MOST: usize = 8192;
 const SOCKETS: &str = "/proc/net/netlink";
 /// What the process is called that may wait.
 const UDEVADM: &str = "udevadm";
-/// udevd's group, as a mask.
-const UDEV_GROUP: u32 = 1 << 1;
 
 /// The links.
 #[derive(Debug)]

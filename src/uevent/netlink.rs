@@ -23,8 +23,8 @@ use crate::fatal::Fatal;
 
 /// The multicast group the kernel announces to.
 const KERNEL_GROUP: u32 = 1;
-/// The group that udevd announces to, for libudev's listeners.
-const UDEV_GROUP: u32 = 2;
+/// The group that udevd announces to, for libudev's listeners; like the other, as a mask.
+pub const UDEV_GROUP: u32 = 2;
 /// The size for a receive buffer, in bytes: what fills it was longer. udevd's datagrams hold all properties of a device, and udevd
 /// can send none that is longer than `net.core.wmem_default`, which is 208 KiB unless somebody has changed it.
 pub const BUFFER: usize = 256 * 1024 + 1;

@@ -48,8 +48,7 @@ pub struct Boot {
 /// The boot, and its calls.
 pub fn read(raw: &Raw, trace: Trace) -> Result<(Boot, Vec<Call>), String> {
     let root = trace.inits.last().ok_or("the trace does not say when PID 1 became an init")?;
-    let booted = trace.marks.iter().find(|mark| mark.text == "booted");
-    let booted = booted.ok_or("the trace does not say when the boot had settled")?;
+    let booted = trace.booted().ok_or("the trace does not say when the boot had settled")?;
     if root.calls > booted.calls {
         return Err(format!("PID 1 became {} after the boot had settled", root.text));
     }

@@ -45,8 +45,15 @@ pub struct Trace {
     pub marks: Vec<Mark>,
     /// The programs that PID 1 became.
     pub inits: Vec<Mark>,
-    /// How often each program of addonce's was started, by its name.
+    /// How often each program of addonce's was started, by its name; of a boot, until it had settled.
     pub programs: BTreeMap<String, u32>,
+}
+
+impl Trace {
+    /// When a boot had settled.
+    pub fn booted(&self) -> Option<&Mark> {
+        self.marks.iter().find(|mark| mark.text == "booted")
+    }
 }
 
 #[derive(Default)]
@@ -99,11 +106,11 @@ pub fn parse(text: &str) -> Result<Trace, String> {
             Event::Executed { program, pid: 1 } => {
                 trace.inits.push(Mark { text: program.into(), at, calls: trace.calls.len() });
             }
-            Event::Executed { program, .. } => {
+            Event::Executed { program, .. } if trace.booted().is_none() => {
                 let name = program.rsplit('/').next().unwrap_or(program);
                 *trace.programs.entry(name.into()).or_default() += 1;
             }
-            Event::Other => {}
+            Event::Executed { .. } | Event::Other => {}
         }
     }
     Ok(trace)

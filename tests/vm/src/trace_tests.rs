@@ -134,3 +134,13 @@ fn starts_of_addonce_s_programs_are_counted() {
     assert_eq!(trace.programs, BTreeMap::from([("addonce".into(), 1), ("addonce-load".into(), 2)]));
     assert!(trace.inits.is_empty());
 }
+
+#[test]
+fn what_a_scenario_starts_after_its_boot_is_not_counted() {
+    let text = r#"
+ (udev-worker)-70 [000] ..... 1.0: sched_process_exec: filename=/usr/bin/addonce-load pid=70 old_pid=70
+ sh-71 [001] ..... 1.1: tracing_mark_write: lab: booted
+ (udev-worker)-72 [000] ..... 1.2: sched_process_exec: filename=/usr/bin/addonce-load pid=72 old_pid=72
+"#;
+    assert_eq!(parse(text).unwrap().programs, BTreeMap::from([("addonce-load".into(), 1)]));
+}

@@ -20,7 +20,7 @@ mod shutdown;
 pub mod signals;
 pub mod state_file;
 pub mod status;
-mod waiters;
+pub mod waiters;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -54,7 +54,7 @@ use modprobe::Switch;
 use notify::Notifier;
 use shutdown::{Shutdown, UDEV_QUEUE};
 use state_file::StateFile;
-use waiters::Waiters;
+use waiters::{Links, Waiters, somebody_waits};
 
 /// So long the program that has started us may take to ask: it looks every 100 ms at least whether we listen. udevd kills us three
 /// seconds after its last event.
@@ -105,7 +105,7 @@ pub struct Daemon {
     /// None without udev, and where udev's queue is not ours to hold.
     hold: Option<(Hold, HoldFile)>,
     /// As above.
-    waiters: Option<Waiters>,
+    waiters: Option<(Waiters, Links)>,
     state_file: Option<StateFile>,
     notifier: Notifier,
     switch: Option<Switch>,
@@ -149,7 +149,8 @@ impl Daemon {
                     );
                 }
                 let mut hold = Hold::new(hold::TAKE_FROM, stale, now.as_nanos() as u64, now);
-                let waiters = daemon.waiters.insert(Waiters::beside(&listener.path));
+                let links = Links::beside(&listener.path);
+                let (waiters, _) = daemon.waiters.insert((Waiters::default(), links));
                 if let Some((requester, newest)) = config.presumed {
                     hold.outstanding.presume(requester, newest, now);
                     if config.is_awaited {
@@ -280,10 +281,14 @@ impl Daemon {
             Event::Request(request) => core.request(resolver, request, now),
             Event::Announced { seqnum, devpath, behind, is_awaited } => {
                 hold.iter_mut().for_each(|hold| hold.outstanding.announced(seqnum, devpath, behind, now));
-                waiters.iter_mut().filter(|_| is_awaited).for_each(|waiters| waiters.announced(seqnum));
+                waiters.iter_mut().filter(|_| is_awaited).for_each(|(waiters, _)| waiters.announced(seqnum));
             }
             Event::Broadcast { seqnum, worker, own, request } => {
-                waiters.iter_mut().for_each(|waiters| waiters.done(seqnum));
+                if let Some((waiters, links)) = waiters {
+                    if waiters.done(seqnum) {
+                        links.remove(seqnum);
+                    }
+                }
                 if let Some(hold) = hold.as_mut().filter(|hold| hold.udevd.is_none()) {
                     hold.udevd = process::parent(worker);
                 }
@@ -302,10 +307,13 @@ impl Daemon {
             }
             Event::Drained => *is_drained = true,
         });
-        if let (Some(waiters), Some(hold)) = (waiters, hold) {
-            waiters.look(|seqnum| hold.outstanding.contains(seqnum));
+        if let (Some((waiters, links)), Some(hold)) = (waiters, hold) {
+            if waiters.is_look_due() {
+                let is_outstanding = |seqnum| hold.outstanding.contains(seqnum);
+                waiters.looked(somebody_waits(), is_outstanding, |seqnum| links.make(seqnum));
+            }
             if hold.outstanding.is_empty() {
-                waiters.done_with_all();
+                waiters.done_with_all().into_iter().for_each(|seqnum| links.remove(seqnum));
             }
         }
         more

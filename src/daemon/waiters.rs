@@ -27,67 +27,83 @@ const SOCKETS: &str = "/proc/net/netlink";
 /// What the process is called that may wait.
 const UDEVADM: &str = "udevadm";
 
-/// The links.
-#[derive(Debug)]
+/// Which events have a link. What it decides is done by its caller, with [`Links`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Waiters {
-    directory: PathBuf,
     /// Read since the last look.
     announced: Vec<u64>,
-    links: BTreeSet<u64>,
+    linked: BTreeSet<u64>,
 }
 
 impl Waiters {
-    /// No links, beside this socket; those of a predecessor are removed.
-    pub fn beside(socket: &Path) -> Self {
-        let new = Self {
-            directory: socket.with_file_name(NOBODY_WAITS),
-            announced: Vec::new(),
-            links: BTreeSet::new(),
-        };
-        let made = match fs::remove_dir_all(&new.directory) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => fs::create_dir(&new.directory),
-        };
-        if let Err(error) = made {
-            log::warn!("{}: {error}: each event of udevadm trigger runs a program", new.directory.display());
-        }
-        new
-    }
-
     /// The kernel announced this event, which has a UUID.
     pub fn announced(&mut self, seqnum: u64) {
         self.announced.push(seqnum);
     }
 
-    /// To be called after the socket was read: makes links for what was announced since the last time and is still outstanding.
-    pub fn look(&mut self, is_outstanding: impl Fn(u64) -> bool) {
-        if self.announced.is_empty() || somebody_waits() {
-            return self.announced.clear();
-        }
-        for seqnum in self.announced.drain(..).filter(|seqnum| is_outstanding(*seqnum)) {
-            if self.links.len() < MOST && symlink(".", self.directory.join(seqnum.to_string())).is_ok() {
-                self.links.insert(seqnum);
+    /// Whether it matters if [somebody waits](somebody_waits). To be found out after the socket was read.
+    pub fn is_look_due(&self) -> bool {
+        !self.announced.is_empty()
+    }
+
+    /// That was found out: if nobody waits, what was announced before and is still outstanding is linked, as far as that can be done.
+    pub fn looked(
+        &mut self,
+        somebody_waits: bool,
+        is_outstanding: impl Fn(u64) -> bool,
+        link: impl Fn(u64) -> bool,
+    ) {
+        for seqnum in std::mem::take(&mut self.announced) {
+            if !somebody_waits && is_outstanding(seqnum) && self.linked.len() < MOST && link(seqnum) {
+                self.linked.insert(seqnum);
             }
         }
     }
 
-    /// udevd is done with this event.
-    pub fn done(&mut self, seqnum: u64) {
-        if self.links.remove(&seqnum) {
-            let _ = fs::remove_file(self.directory.join(seqnum.to_string()));
-        }
+    /// udevd is done with this event. True where its link is to be removed.
+    pub fn done(&mut self, seqnum: u64) -> bool {
+        self.linked.remove(&seqnum)
     }
 
-    /// udevd is done with all events, or they are given up.
-    pub fn done_with_all(&mut self) {
-        while let Some(seqnum) = self.links.first().copied() {
-            self.done(seqnum);
+    /// udevd is done with all events, or they are given up: the links that are to be removed.
+    pub fn done_with_all(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.linked)
+    }
+}
+
+/// The links as the rules see them.
+#[derive(Debug)]
+pub struct Links {
+    directory: PathBuf,
+}
+
+impl Links {
+    /// None, beside this socket; those of a predecessor are removed.
+    pub fn beside(socket: &Path) -> Self {
+        let directory = socket.with_file_name(NOBODY_WAITS);
+        let made = match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => fs::create_dir(&directory),
+        };
+        if let Err(error) = made {
+            log::warn!("{}: {error}: each event of udevadm trigger runs a program", directory.display());
         }
+        Self { directory }
+    }
+
+    /// Makes the link of this event. False where that fails.
+    pub fn make(&self, seqnum: u64) -> bool {
+        symlink(".", self.directory.join(seqnum.to_string())).is_ok()
+    }
+
+    /// Removes it.
+    pub fn remove(&self, seqnum: u64) {
+        let _ = fs::remove_file(self.directory.join(seqnum.to_string()));
     }
 }
 
 /// Whether a `udevadm` listens to udevd. Where that cannot be found out, one does.
-fn somebody_waits() -> bool {
+pub fn somebody_waits() -> bool {
     let Ok(sockets) = fs::read_to_string(SOCKETS) else { return true };
     sockets.lines().filter_map(listener).any(|pid| {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == UDEVADM)

@@ -511,7 +511,26 @@ fn explain_names_a_module_as_its_file_and_as_the_kernel_does_and_says_where_a_fi
 fn an_alias_that_is_off_is_blacklisted_and_no_failure() {
     let Some(fixture) = Fixture::try_build("semantics") else { return };
     let output = addonce().args(["explain", "fxoff"]).args(fixture.flags()).output().expect("addonce");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("off: blacklisted"), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("off: blacklisted (an alias in modprobe.d)\n"), "{told}");
+}
+
+#[test]
+fn explain_says_where_a_blacklist_of_the_kernel_command_line_is_to_be_ended() {
+    let Some(fixture) = Fixture::try_build("semantics").filter(|_| allowed(&MOUNTS)) else { return };
+    let flags = fixture.flags();
+    let arguments: Vec<_> =
+        ["explain", "fxopt:1"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+    let output = booted_with("quiet modprobe.blacklist=fx_opt", &arguments);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        told.contains("fx_opt: blacklisted (modprobe.blacklist= on the kernel command line)\n"),
+        "{told}"
+    );
+    assert!(
+        told.contains("  to end that: remove it from the boot loader's configuration, and boot\n"),
+        "{told}"
+    );
 }
 
 /// addonce on a machine that was booted with this kernel command line.

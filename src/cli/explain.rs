@@ -186,7 +186,13 @@ fn explain(
         Verdict::Builtin => "builtin",
         Verdict::Blacklisted => {
             let place = blacklisted_by(&resolver.tree.config_places(), &module);
-            rule = Some(place.unwrap_or("modprobe.d or the kernel command line".into()));
+            // modprobe.d(5) knows `alias WHAT off`, too.
+            let other = if *module == *"off" {
+                "an alias in modprobe.d"
+            } else {
+                "modprobe.blacklist= on the kernel command line"
+            };
+            rule = Some(place.unwrap_or(other.into()));
             "blacklisted"
         }
         Verdict::Load if policy.rules_out(|path| resolver.exists(path)) => {
@@ -353,7 +359,10 @@ fn page(told: &Value, directory: &Path, failures: &[Value], load: &str, answers_
             }
         }
         if verdict == "blacklisted" && !is_live {
-            lines.push("  to end that: remove the line, then `udevadm trigger --action=add`".into());
+            lines.push(match text(module, "/rule").ends_with("command line") {
+                true => "  to end that: remove it from the boot loader's configuration, and boot".into(),
+                false => "  to end that: remove the line, then `udevadm trigger --action=add`".into(),
+            });
         }
         lines.extend(list(module, "/notes").iter().map(|note| format!("  {}", text(note, ""))));
         if !is_live && verdict != "builtin" && module["plan"] != json!([]) {

@@ -5,7 +5,7 @@
 # make demo       the storm on a real kernel in a guest, stock udev and addonce beside each other (CPUS=255 for more)
 # make check      formatting, lints, tests, the oracle, an installation, packages, guests: half an hour at most on 2 idle
 #                 cores, the seconds of each step at the end; as root, for it boots whole Debians from a disk
-# make check-long all of that, and the same with more CPUs and more time: an hour more
+# make check-long all of that, and the same with more CPUs and more time: two hours more
 # make bench      what a duplicate, a storm, a client, a boot costs, beside its peers: writes docs/PERFORMANCE.md and its
 #                 picture. As root, for it boots a whole Debian. Over two hours on 2 idle cores (of each round, 9
 #                 minutes are the boots); stopped and begun again it goes on where it was (BENCH_ROUNDS=1 for less)

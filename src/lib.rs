@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Loads each kernel module once.
 //!
-//! docs/DESIGN.md has the way of a uevent, the rules, and what each room is for. Arrows go one way: `cli` → `daemon`, `control` →
+//! docs/DESIGN.md has the way of a uevent, the rules, and what each directory is for. Arrows go one way: `cli` → `daemon`, `control` →
 //! `once`, `kmod`, `uevent`. `once` and `plot` import none of the others.
 
 pub mod cli;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One daemon at a time: the file `lock` beside the control socket.
 //!
-//! It is held by flock(2), which the kernel takes back however the holder ends; loads do not inherit it. It says who holds it and
-//! whether he ends, and counts only while the path still leads to the file that is locked: one that was removed and made anew is
+//! It is held by flock(2), which the kernel takes back however the holder ends; loads do not inherit it. It contains the holder's
+//! PID and whether it is shutting down, and counts only while the path still leads to the file that is locked: one that was removed and made anew is
 //! another one.
 
 use std::fs::{self, File};

@@ -11,7 +11,7 @@
 //! 6. the kernel's `request_module()`: attempt now, but for a [window](Limits::WINDOW) after the last attempt;
 //! 7. anything else: a duplicate.
 //!
-//! To all others an attempt that only the kernel asked for is none: who meets no other attempts.
+//! To all other requesters, an attempt made only for the kernel does not count: if there was no other, they get an attempt of their own.
 //!
 //! Rule 1 needs a look at files, so the scheduler sees to it before it
 //! calls [`Failure::decide`]. What failed because the kernel was short of memory is attempted at the end of each backoff, whether

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Socket options that nix does not know, and owners for descriptors that come as numbers: the only `unsafe` of this room.
+//! Socket options that nix does not know, and owners for descriptors that come as numbers: the only `unsafe` of this module.
 
 #![allow(unsafe_code)]
 

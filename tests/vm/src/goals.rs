@@ -163,7 +163,7 @@ mod tests {
         };
         assert_eq!(told("seconds of a storm, the service / stock, 255 CPUs"), "0.50 reached");
         assert_eq!(told("CPU seconds of a storm, the service / stock, 255 CPUs"), "0.40 reached");
-        assert_eq!(told("seconds of a storm, the rule program / stock, 255 CPUs"), "– not measured");
+        assert_eq!(told("seconds of a storm, on demand / stock, 255 CPUs"), "– not measured");
         assert_eq!(told("seconds of a storm, the service / stock, 8 CPUs"), "– not measured");
         assert_eq!(told("seconds of a storm, the service / stock, 64 CPUs, newer"), "0.80 reached");
         assert_eq!(told("seconds of a boot, with the package / stock, 8 CPUs"), "1.50 **missed**");

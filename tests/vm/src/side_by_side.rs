@@ -27,7 +27,7 @@ pub fn title(way: &str) -> &str {
     match way {
         "stock" => "stock udev",
         "service" => "the service",
-        "program" => "the rule program",
+        "program" => "on demand",
         "floor" => "the floor",
         "scan" => "`addonce scan`, no udev",
         "oneliner" => "the one-liner, no udev",

@@ -141,7 +141,9 @@ pub fn is_blacklisted_by_the_kernel(command_line: &str, module: &str) -> bool {
 /// daemon from modprobe: no signal is blocked or ignored (std sees to both), none of our descriptors is there, a supervisor's words
 /// to us are not in the environment, and it may open as many files as whoever started us.
 ///
-/// Exit status 0 counts as success, whatever was loaded. Unlike kmod 30, a command that was killed has failed.
+/// Exit status 0 is a success, whatever was loaded. Where that is no module of this name (`install usb_storage /bin/true`), nothing says
+/// later whether there is anything to do: EEXIST tells it as a file with a module of another name, for which devices may ask again.
+/// Unlike kmod 30, a command that was killed has failed.
 fn install(module: &str, command: &CStr, open_files: Option<u64>) -> Result<(), LoadError> {
     // This process does nothing else. Where the limit cannot be put back the command has a higher one.
     if let (Some(number), Ok((_, hard))) = (open_files, getrlimit(Resource::RLIMIT_NOFILE)) {
@@ -158,7 +160,8 @@ fn install(module: &str, command: &CStr, open_files: Option<u64>) -> Result<(), 
         LoadError { errno: error.raw_os_error().unwrap_or(libc::EIO), stage: Stage::Install(127) }
     })?;
     match status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) {
-        0 => Ok(()),
+        0 if initstate(Path::new("/sys"), module) != InitState::Absent => Ok(()),
+        0 => Err(LoadError { errno: libc::EEXIST, stage: Stage::Insert }),
         code => Err(LoadError { errno: libc::EINVAL, stage: Stage::Install(code) }),
     }
 }

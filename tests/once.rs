@@ -831,14 +831,29 @@ fn an_administrator_is_never_answered_from_memory() {
 }
 
 #[test]
-fn a_duplicate_of_live_modules_looks_at_nothing() {
+fn an_install_command_that_changes_what_it_is_planned_by_is_not_run_for_ever() {
+    let mut s = world("x:* -> a\na installs\na => EINVAL\na takes 10");
+    s.replay("/devices/x", "x:y");
+    for _ in 0..20 {
+        s.world.module("a").version += 1;
+        s.pass(Duration::from_millis(10));
+    }
+    assert_eq!((s.attempts_of("a"), s.published.len()), (4, 1));
+}
+
+#[test]
+fn a_module_that_an_alias_names_besides_is_loaded_though_all_it_named_were_live() {
     let mut s = world("x:* -> a");
     s.replay("/devices/x", "x:y");
     s.settle();
+    s.world.aliases[0].1.push("b".into());
+    s.world.module("b");
     s.world.changed = true;
     s.replay("/devices/x", "x:y");
-    assert!(s.world.changed);
-    assert_eq!((s.core.stats().requests, s.core.stats().duplicate_requests), (2, 1));
+    s.settle();
+    assert_eq!((s.attempts_of("a"), s.attempts_of("b")), (1, 1));
+    s.replay("/devices/x", "x:y");
+    assert_eq!((s.core.stats().requests, s.core.stats().duplicate_requests), (3, 1));
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub(super) struct Load {
     pub since: Time,
     pub started: Option<Time>,
     pub tries: u32,
+    /// So often it was planned anew, since what it was planned by had changed: an install command may change that each time.
+    pub plans: u32,
     /// What is remembered until it ends.
     pub before: Option<Box<Failure>>,
     /// How many unloads had been seen when the present try began.

@@ -106,7 +106,7 @@ pub struct Scheduler {
     pub changes: u64,
 }
 
-type Aliases = LruCache<Box<[u8]>, Rc<[Candidate]>>;
+type Aliases = LruCache<Vec<u8>, Rc<[Candidate]>>;
 
 /// A client that waits.
 #[derive(Debug)]
@@ -161,15 +161,9 @@ impl Scheduler {
     pub fn request(&mut self, modules: &mut dyn Modules, request: Request<'_>, now: Time) {
         let by = self.requester(&request.origin);
         let is_kernel = by.kind == Kind::Kernel;
-        let cached = self.aliases[usize::from(is_kernel)].get(request.alias).cloned();
-        let looks = matches!(by.kind, Kind::Admin | Kind::Kernel);
-        let live = !looks && cached.as_deref().is_some_and(|alias| self.all_live(alias));
-        // Every other answer may have become another one.
-        let changed = !live && self.refresh(modules);
-        let candidates = match cached.filter(|_| !changed) {
-            Some(candidates) => candidates,
-            None => self.resolve(modules, request.alias, is_kernel),
-        };
+        // Even where all its modules are live: there may be one more by now.
+        self.refresh(modules);
+        let candidates = self.resolve(modules, request.alias, is_kernel);
         if is_kernel && self.is_modprobes(modules, &candidates) {
             return self.actions.extend(request.client.map(Action::HandBack));
         }
@@ -375,26 +369,17 @@ impl Scheduler {
         Requester::new(self.requests, origin)
     }
 
-    /// Forgets what aliases resolve to, if that may have changed. Returns whether it may.
-    fn refresh(&mut self, modules: &mut dyn Modules) -> bool {
-        let changed = modules.refresh();
-        if changed {
+    /// Forgets what aliases resolve to, if that may have changed.
+    fn refresh(&mut self, modules: &mut dyn Modules) {
+        if modules.refresh() {
             self.aliases.iter_mut().for_each(LruCache::clear);
         }
-        changed
     }
 
     /// What an alias resolves to; looked up if it is not cached. "No module" is remembered, too.
     fn resolve(&mut self, modules: &mut dyn Modules, alias: &[u8], is_kernel: bool) -> Rc<[Candidate]> {
         let aliases = &mut self.aliases[usize::from(is_kernel)];
-        aliases.get_or_insert(alias.into(), || modules.resolve(alias).into()).clone()
-    }
-
-    /// Whether all modules of an alias are live, and there are some.
-    fn all_live(&self, candidates: &[Candidate]) -> bool {
-        let live =
-            |candidate: &Candidate| candidate.verdict == Verdict::Builtin || self.is_live(&candidate.module);
-        !candidates.is_empty() && candidates.iter().all(live)
+        aliases.get_or_insert_ref(alias, || modules.resolve(alias).into()).clone()
     }
 
     /// Whether modprobe is to load the modules of an alias that the kernel asks for. It does not know of policy.
@@ -607,6 +592,7 @@ impl Scheduler {
             since: now,
             started: None,
             tries: 0,
+            plans: 0,
             before,
             unloads: self.unloads,
             retries_with_dependency: false,
@@ -671,7 +657,8 @@ impl Scheduler {
     fn plan_anew(&mut self, modules: &mut dyn Modules, plan: Plan, now: Time) {
         let Some(load) = self.loads.get_mut(&plan.module) else { return };
         let name = plan.module.clone();
-        (load.plan, load.phase, load.tries) = (Arc::new(plan), Phase::Planning, 0);
+        (load.plan, load.phase, load.tries, load.plans) =
+            (Arc::new(plan), Phase::Planning, 0, load.plans + 1);
         self.plan(modules, &name, now);
     }
 
@@ -754,7 +741,7 @@ impl Scheduler {
                 load.phase = Phase::Paused(now + pause);
                 return;
             }
-            if load.tries > 0 {
+            if load.tries > 0 && load.plans < Limits::TRIES {
                 let (options, cause) = (load.first.options.clone(), load.plan.cause);
                 self.refresh(modules);
                 let plan = modules.plan(name, options.as_deref());

@@ -89,6 +89,8 @@ struct Load {
     for_kernel: bool,
     version: u64,
     tries: u32,
+    /// How often it began anew, since what it is loaded from had changed.
+    plans: u32,
     /// The running try's end, or when the next one starts.
     loading_until: Option<Duration>,
     pausing_until: Option<Duration>,
@@ -266,12 +268,7 @@ impl Model {
     }
 
     fn ask(&mut self, alias: &str, who: Who, client: Option<u64>) {
-        let live = |(m, _): &(usize, bool)| self.modules[*m].of.builtin || self.modules[*m].believed_live;
-        let all_live =
-            self.memo.get(alias).is_some_and(|modules| !modules.is_empty() && modules.iter().all(live));
-        if !all_live || matches!(who, Who::Administrator | Who::Kernel) {
-            self.compare_index();
-        }
+        self.compare_index();
         let mut waiter = Waiter::default();
         let modules = self.look_up(alias, who != Who::Kernel);
         let by = self.by(who);
@@ -470,6 +467,7 @@ impl Model {
             for_kernel,
             version,
             tries: 0,
+            plans: 0,
             loading_until: None,
             pausing_until: None,
             since,
@@ -507,9 +505,9 @@ impl Model {
             if std::mem::take(&mut self.index_changed) {
                 self.memo.clear();
             }
-            if load.version != module.version {
+            if load.version != module.version && load.plans < 3 {
                 // Rule 1: the cause has changed since.
-                (load.version, load.tries) = (module.version, 0);
+                (load.version, load.tries, load.plans) = (module.version, 0, load.plans + 1);
                 module.load = Some(load);
                 return self.load(m);
             }

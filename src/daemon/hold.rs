@@ -173,7 +173,7 @@ impl Hold {
         self.phase == Phase::Idle
             && self.outstanding.is_empty()
             && self.actions.is_empty()
-            && matches!(self.recovery, Recovery::None | Recovery::Owed)
+            && !self.is_recovering()
     }
 
     // Facts from the socket.
@@ -315,7 +315,8 @@ impl Hold {
     /// Takes stock after each turn of the loop, when all that has come is taken in. `youngest_load` is when the load that
     /// began last did so, of those that run or wait.
     pub fn update(&mut self, youngest_load: Option<Time>, now: Time) {
-        self.youngest_load = youngest_load;
+        // One that is older counts no more.
+        self.youngest_load = youngest_load.filter(|began| now < *began + Limits::HOLD);
         self.unasked &= youngest_load.is_some();
         if !self.actions.is_empty() {
             return;

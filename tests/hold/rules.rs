@@ -37,6 +37,18 @@ fn a_load_holds_the_queue_for_three_minutes_and_no_longer() {
 }
 
 #[test]
+fn a_load_that_holds_no_longer_does_not_keep_the_loop_awake() {
+    let (began, now) = (NOW, NOW + Duration::from_secs(200));
+    let mut hold = Hold::new(1, None, 100, began);
+    hold.outstanding.announced(7, b"/d", None, now);
+    act(&mut hold, Some(began), now);
+    hold.hold(1, Some(101), None, now);
+    act(&mut hold, Some(began), now);
+    let due = hold.deadline().expect("the hold is to be renewed");
+    assert!(due > now, "{due:?}");
+}
+
+#[test]
 fn a_hold_program_is_replaced_before_an_udevd_kills_it_that_gives_programs_five_seconds() {
     let mut hold = Hold::new(1, None, 100, NOW);
     hold.outstanding.announced(7, b"/d", None, NOW);

@@ -130,7 +130,7 @@ impl Daemon {
             state_file: None,
             notifier: Notifier::new(sd_notify::watchdog_enabled()),
             switch: config.switch,
-            shutdown: Shutdown::new(config.linger, config.stop_timeout),
+            shutdown: Shutdown::new(config.linger, config.stop_timeout, config.with_udev),
             starter: config.starter.map(|load| (load, clock() + STARTER)),
         };
         daemon.watch(&daemon.signals, SIGNALS)?;
@@ -139,9 +139,7 @@ impl Daemon {
         }
         let now = clock();
         if let Some((listener, bounds)) = config.control {
-            // Who loads nothing must not keep udev from it.
-            let leaves_udev_alone = config.loader.dry_run && daemon.resolver.tree.is_this_machine();
-            if config.with_udev && !leaves_udev_alone {
+            if config.with_udev && !daemon.leaves_udev_alone() {
                 let (file, stale) = HoldFile::beside(&listener.path);
                 if stale.is_some() {
                     log::warn!(
@@ -169,6 +167,11 @@ impl Daemon {
             daemon.events.scan();
         }
         Ok(daemon)
+    }
+
+    /// Who loads nothing must not keep udev from it.
+    fn leaves_udev_alone(&self) -> bool {
+        self.loads.loader.dry_run && self.resolver.tree.is_this_machine()
     }
 
     fn watch(&self, source: &impl AsFd, token: Token) -> Result<(), Fatal> {

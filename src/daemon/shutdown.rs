@@ -21,13 +21,15 @@ pub(super) struct Shutdown {
     /// We were told to stop then: no new work after this.
     pub begun: Option<Time>,
     idle_since: Option<Time>,
+    /// What udevd has in work may be ours to load.
+    with_udev: bool,
     /// When udevd was last found busy.
     udev_busy: Time,
 }
 
 impl Shutdown {
-    pub fn new(linger: Option<Duration>, timeout: Duration) -> Self {
-        Self { linger, timeout, begun: None, idle_since: None, udev_busy: Time::ZERO }
+    pub fn new(linger: Option<Duration>, timeout: Duration, with_udev: bool) -> Self {
+        Self { linger, timeout, begun: None, idle_since: None, with_udev, udev_busy: Time::ZERO }
     }
 
     /// Whether the loop is over, after a turn that left nothing to do or did not. Loads that go on are named.
@@ -43,6 +45,7 @@ impl Shutdown {
         }
         // What udevd has in work may have left its MODALIAS to us before we heard of it.
         let is_busy = is_due
+            && self.with_udev
             && self.idle_since.is_some_and(|since| now < since + UDEV_TIMEOUT)
             && Path::new(UDEV_QUEUE).exists();
         if is_busy {

@@ -66,7 +66,10 @@ impl Command {
         };
         let memory = Memory { loads: loads(socket).unwrap_or_default(), failures, status };
         let load = if Settings::of_this_boot().off.is_some() { "modprobe" } else { "addonce load" };
-        let answers_kernel = socket.with_file_name("modprobe").is_symlink();
+        // The link stays when the daemon ends, and what the kernel runs is readable where it runs anything.
+        let stands = std::fs::read_to_string("/proc/sys/kernel/modprobe");
+        let answers_kernel = socket.with_file_name("modprobe").is_symlink()
+            && stands.map_or(true, |stands| stands.trim_end().ends_with("/addonce-modprobe"));
         let mut code = ExitCode::SUCCESS;
         for (nth, what) in self.what.iter().enumerate() {
             let resolver = Resolver::open(self.tree.clone())?;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How values look to people: times, counts and dates, and lines that fit into 80 columns.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::escape::head;
 
 /// Every terminal has so many.
@@ -33,6 +35,13 @@ pub fn count(n: u64, thing: &str) -> String {
 /// How long something took that may be quick: `0.3 ms`, and then as [`duration`] has it.
 pub fn took(us: u64) -> String {
     if us < 10_000 { format!("{:.1} ms", us as f64 / 1e3) } else { duration(us / 1000) }
+}
+
+/// The seconds from 1970 to so many milliseconds ago.
+pub fn ago(ms: u64) -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| (now.as_millis() as u64).saturating_sub(ms) / 1000)
 }
 
 /// A date, from the seconds since 1970: `2026-11-26 13:57:01 UTC`.

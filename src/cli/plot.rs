@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use nix::sys::utsname::uname;
@@ -15,7 +14,7 @@ use super::query::{Query, number, show, write};
 use crate::control::json::millis;
 use crate::daemon::clock;
 use crate::fatal::Fatal;
-use crate::format::date;
+use crate::format::{self, date};
 use crate::plot::{About, Timeline, draw};
 
 /// Draw the last storm, as SVG: the rate of requests and duplicates, and what became of each module when.
@@ -62,9 +61,7 @@ fn about(storm: &Value) -> About {
     let host = uname().expect("uname(2) has no reason to fail");
     let [host, kernel] = [host.nodename(), host.release()].map(|text| text.to_string_lossy().into_owned());
     let ago = number(storm, "/began_ms_ago");
-    let date = date(
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| millis(now).saturating_sub(ago)) / 1000,
-    );
+    let date = date(format::ago(ago));
     let version = env!("CARGO_PKG_VERSION");
     About {
         text: format!("{host} · Linux {kernel} · addonce {version} · {date}"),

@@ -2,7 +2,6 @@
 //! `addonce status`: what was asked, what was a duplicate, and what is going on, on one screen.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use nix::unistd::geteuid;
@@ -13,7 +12,7 @@ use crate::control::json::millis;
 use crate::daemon::clock;
 use crate::daemon::history::STORM;
 use crate::fatal::Fatal;
-use crate::format::{count, date, duration, wrapped};
+use crate::format::{ago, count, date, duration, wrapped};
 
 /// What is shown, with the places of the values in the status; what has to be put in words is added to it as `screen`.
 const SCREEN: &str = include_str!("status.txt");
@@ -39,9 +38,7 @@ impl Command {
         }
         // In the file for everybody it is as old as that.
         let uptime = millis(clock()).saturating_sub(number(&status, "/began_ms"));
-        let since =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| millis(now).saturating_sub(uptime))
-                / 1000;
+        let since = ago(uptime);
         if self.prometheus {
             let failures: String = self.query.failures()?.iter().map(metric).collect();
             status["screen"] = json!({ "since": since });

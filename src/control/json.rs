@@ -37,10 +37,10 @@ fn answer(module: &Name, status: &Status, now: Time) -> Value {
 
 /// A load has ended: all of it, nothing shortened.
 pub fn add_once(record: &AddOnce, dry_run: bool) -> Value {
-    let (state, error) = outcome(record);
+    let error = if let Outcome::Failed(error) = &record.outcome { Some(error) } else { None };
     json!({
         "module": &*record.module,
-        "outcome": state,
+        "outcome": if error.is_none() { "live" } else { "failed" },
         "dry_run": dry_run,
         "errno": error.map_or(0, |error| error.errno),
         "error": error.map(|error| errno_name(error.errno)),
@@ -85,13 +85,6 @@ pub fn line(ended: &Value) -> String {
         (first, last) => words.push(format!("seqnum={first}..{last}")),
     }
     words.join(" ")
-}
-
-fn outcome(record: &AddOnce) -> (&'static str, Option<&LoadError>) {
-    match &record.outcome {
-        Outcome::Live => ("live", None),
-        Outcome::Failed(error) => ("failed", Some(error)),
-    }
 }
 
 /// A remembered failure.

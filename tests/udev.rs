@@ -482,6 +482,21 @@ fn a_dry_run_beside_udev_does_not_say_that_what_an_overflow_lost_is_asked_for_ag
 }
 
 #[test]
+fn a_dry_run_beside_udev_leaves_each_device_to_modprobe() {
+    with_udev("a_dry_run_beside_udev_leaves_each_device_to_modprobe", || {
+        let many = Many::build(1);
+        let running = Running::start(&[many.flags(), vec!["--sysfs=/sys".into()]].concat());
+        let ask = |parameters| call(running.socket(), "Load", parameters, Some(Duration::from_secs(10)));
+        let device = json!({ "alias": many.modalias(0), "devpath": "/devices/test/0", "seqnum": 1 });
+        let refused = ask(device).unwrap_err().to_string();
+        assert!(refused.contains("MethodNotImplemented"), "{refused}");
+        assert_eq!(running.settled()["requests"], 1, "it says what would be loaded all the same");
+        let by_hand = ask(json!({ "alias": many.modalias(0) })).unwrap();
+        assert_eq!(by_hand["dry_run"], true);
+    });
+}
+
+#[test]
 fn no_more_than_64_events_that_were_asked_for_again_are_outstanding() {
     with_udev("no_more_than_64_events_that_were_asked_for_again_are_outstanding", || {
         let many = Many::build(200);

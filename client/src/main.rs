@@ -321,6 +321,10 @@ fn load(alias: &[u8]) -> Vec<u8> {
         parameters += &format!(",\"seqnum\":{seqnum}");
     }
     let is_synthetic = variable("SYNTH_UUID").is_some();
+    // By the daemon, after a loss.
+    if variable("SYNTH_ARG_ADDONCE").is_some_and(|argument| argument == b"again") {
+        parameters += ",\"again\":true";
+    }
     call("Load", &format!("{parameters},\"synthetic\":{is_synthetic}"))
 }
 

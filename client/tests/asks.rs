@@ -174,6 +174,21 @@ fn it_asks_for_its_device_and_goes_when_it_is_answered() {
 }
 
 #[test]
+fn it_says_of_an_event_that_the_daemon_asked_for_again_that_it_did() {
+    let place = Place::new("again", "");
+    let listener = place.listen();
+    thread::scope(|scope| {
+        let program = scope.spawn(|| {
+            let mut command = place.command(&[]);
+            command.env("SYNTH_UUID", "0").env("SYNTH_ARG_ADDONCE", "again").output().expect("it runs")
+        });
+        let Method::Load(load) = method(&replies(&listener, &[ACCEPTED, ANSWER])) else { panic!("no Load") };
+        assert_eq!((load.synthetic, load.again), (Some(true), Some(true)));
+        assert!(program.join().expect("it ends").status.success());
+    });
+}
+
+#[test]
 fn a_modalias_of_any_bytes_is_asked_for() {
     let place = Place::new("bytes", "");
     let listener = place.listen();

@@ -94,8 +94,7 @@ pub fn daemon(command: &Command) -> Result<ExitCode, Fatal> {
     let options = &command.options;
     // Before anything is opened: descriptors that were handed over go by their numbers.
     let given = activation::take(&options.socket.socket)?;
-    let switch = command.kernel_requests.then(|| Switch::beside(&options.socket.socket)).transpose()?;
-    options.run(given, || false, Load::default(), Config { switch, ..Config::default() })
+    options.run(given, || false, Load::default(), command.kernel_requests, Config::default())
 }
 
 /// Serves until nothing is left, unless somebody does. `addonce-load` and `addonce load` start it where no daemon listens. Many may do so
@@ -112,11 +111,12 @@ pub fn serve(options: &DaemonOptions) -> Result<ExitCode, Fatal> {
         devpath: variable("DEVPATH"),
         seqnum: variable("SEQNUM").and_then(|seqnum| seqnum.parse().ok()),
         synthetic: Some(variable("SYNTH_UUID").is_some()),
+        again: variable("SYNTH_ARG_ADDONCE").map(|argument| argument == "again"),
     };
     let is_needless = || listener::is_open(&options.socket.socket);
     let is_awaited = variable("SYNTH_UUID").is_some_and(|uuid| uuid.contains('-'));
     let config = Config { linger: Some(LINGER), is_awaited, ..Config::default() };
-    options.run(Given::default(), is_needless, starter, config)
+    options.run(Given::default(), is_needless, starter, false, config)
 }
 
 /// Scans and follows.
@@ -154,6 +154,7 @@ impl DaemonOptions {
         given: Given,
         is_needless: impl Fn() -> bool,
         starter: Load,
+        kernel_requests: bool,
         config: Config,
     ) -> Result<ExitCode, Fatal> {
         let (load, path) = (&self.load, &self.socket.socket);
@@ -173,7 +174,8 @@ impl DaemonOptions {
             starter: Some(starter).filter(|starter| !starter.alias.is_empty()),
             control: Some((Listener::new(given.control, path, lock)?, bounds)),
             linger: config.linger,
-            switch: config.switch,
+            // It is the lock's holder who may switch it off.
+            switch: kernel_requests.then(|| Switch::beside(path)).transpose()?,
             is_awaited: config.is_awaited,
             ..load.config(loader, Some(netlink))
         };

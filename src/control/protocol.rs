@@ -69,6 +69,7 @@ pub struct Load {
     pub devpath: Option<String>,
     pub seqnum: Option<u64>,
     pub synthetic: Option<bool>,
+    pub again: Option<bool>,
 }
 
 impl Call {

@@ -169,14 +169,7 @@ impl Server {
         process::grandparent(&self.connections.get(&client)?.stream)
     }
 
-    /// From now on the client gets what is [published](Self::publish).
-    pub fn subscribe(&mut self, client: ClientId) {
-        if let Some(connection) = self.connections.get_mut(&client) {
-            connection.call = Some(ReplyMode::Stream);
-        }
-    }
-
-    /// Sends a record to every client that subscribed.
+    /// Sends a record to every client that called Monitor.
     pub fn publish(&mut self, record: impl FnOnce() -> Value, now: Time) {
         self.send_to(ReplyMode::Stream, record, now);
     }
@@ -274,7 +267,11 @@ impl Server {
                 Some(Reply::error("PermissionDenied", json!({})))
             }
             Ok(method) => {
-                let mode = if call.more { ReplyMode::More } else { ReplyMode::Once };
+                let mode = match (&method, call.more) {
+                    (Method::Monitor {}, _) => ReplyMode::Stream,
+                    (_, true) => ReplyMode::More,
+                    (_, false) => ReplyMode::Once,
+                };
                 connection.call = (!call.oneway).then_some(mode);
                 let is_accepted = call.more && matches!(method, Method::Load(_) | Method::Autoload { .. });
                 self.calls.push_back((connection.call.map(|_| client), method));

@@ -87,10 +87,17 @@ impl Daemon {
     fn call(&mut self, client: Option<ClientId>, method: Method, now: Time) {
         let Some(clients) = &mut self.clients else { return };
         let reply = match (method, client) {
-            (Method::Load(load), client) => match self.load(client, &load, now) {
-                Ok(()) => return,
-                Err(parameter) => Reply::invalid_parameter(parameter),
-            },
+            (Method::Load(load), client) => {
+                // udev's program is not to believe a dry run on its own machine.
+                let is_refused = load.seqnum.is_some() && self.leaves_udev_alone();
+                match self.load(client.filter(|_| !is_refused), &load, now) {
+                    Ok(()) if is_refused => {
+                        Reply::error("MethodNotImplemented", json!({ "method": "io.addonce.Load" }))
+                    }
+                    Ok(()) => return,
+                    Err(parameter) => Reply::invalid_parameter(parameter),
+                }
+            }
             (Method::Retry { modules }, client) => {
                 return self.core.retry(&mut self.resolver, client, &modules.unwrap_or_default(), now);
             }
@@ -109,7 +116,8 @@ impl Daemon {
                     None => clients.reply(client, &Reply::of(json!({})), now),
                 };
             }
-            (Method::Monitor {}, Some(client)) => return clients.server.subscribe(client),
+            // The server has noted it.
+            (Method::Monitor {}, Some(_)) => return,
             (Method::Status {}, _) => Reply::of(self.status(now)),
             (Method::Failures {}, _) => Reply::of(json!({ "failures": status::failures(&self.core, now) })),
             (Method::Storm {}, _) => Reply::of(json!({ "storm": clients.history.storm(now) })),
@@ -134,6 +142,7 @@ impl Daemon {
         let alias = unescape(&load.alias).ok_or("alias")?;
         let devpath = load.devpath.as_deref().map(|path| unescape(path).ok_or("devpath")).transpose()?;
         let origin = match devpath.as_deref() {
+            Some(devpath) if load.again == Some(true) => Origin::Scan { devpath },
             Some(devpath) => Origin::Uevent {
                 devpath,
                 seqnum: load.seqnum.unwrap_or_default(),

@@ -35,6 +35,8 @@ afterwards() {
     another "$before"
     helper_is $OURS "the service was restarted"
     asks hfs
+    ! addonce daemon --kernel-requests >>$LOG 2>&1 || fail "a second daemon runs"
+    helper_is $OURS "a second daemon was refused"
     before=$(pid)
     kill -9 "$before"
     another "$before"

@@ -64,14 +64,18 @@ memory() {
         echo "$((at - BEGAN)) $kb"
     done </run/lab/memory
 }
-# What the scenario's daemon cost, if there is one, without the processes that load. User and system time are fields 14 and 15 of
-# its stat, 12 and 13 behind its name, in hundredths.
-daemon_facts() {
-    [ -n "$DAEMON" ] && [ -e "/proc/$DAEMON/stat" ] || return
-    read -r stat <"/proc/$DAEMON/stat"
+# User and system time of a process, in hundredths: fields 14 and 15 of its stat, 12 and 13 behind its name.
+cpu_time() {
+    read -r stat <"$1"
     # shellcheck disable=SC2086 # numbers, a word each
     set -- ${stat##*) }
-    say "fact daemon_jiffies $((${12} + ${13}))"
+    JIFFIES=$((${12} + ${13}))
+}
+# What the scenario's daemon cost, if there is one, without the processes that load.
+daemon_facts() {
+    [ -n "$DAEMON" ] && [ -e "/proc/$DAEMON/stat" ] || return
+    cpu_time "/proc/$DAEMON/stat"
+    say "fact daemon_jiffies $JIFFIES"
     while read -r key kb _; do
         [ "$key" = VmHWM: ] && say "fact daemon_peak_kb $kb"
         [ "$key" = RssAnon: ] && say "fact daemon_private_kb $kb"

@@ -17,6 +17,9 @@
 #
 # Only setup installs packages; demo, check and bench begin with it. Everything built is under target/.
 
+# What fails half-way is not taken for made.
+.DELETE_ON_ERROR:
+
 CARGO ?= cargo
 CPUS ?= 64
 PREFIX ?= /usr/local

@@ -842,6 +842,29 @@ fn an_install_command_that_changes_what_it_is_planned_by_is_not_run_for_ever() {
 }
 
 #[test]
+fn what_a_live_dependency_asks_for_besides_is_loaded_before_who_needs_it() {
+    let mut s = world("x:a -> a\na needs b\nb pre c\nb post d\nc takes 10\nd takes 10");
+    s.loaded_by_hand("b");
+    s.replay("/devices/b", "b");
+    s.settle();
+    assert_eq!(s.attempts.len(), 0, "a live module's own device asks for nothing");
+    s.replay("/devices/a", "x:a");
+    s.settle();
+    let order: Vec<&str> = s.attempts.iter().map(|(_, name)| &**name).collect();
+    assert_eq!(order, ["c", "d", "a"]);
+}
+
+#[test]
+fn a_module_comes_after_all_that_its_alias_names_before_it_whoever_has_asked_for_those() {
+    let mut s = world("x:b -> b\nx:a -> a b c\na takes 1000\nb takes 10");
+    s.replay("/devices/0", "x:b");
+    s.replay("/devices/1", "x:a");
+    s.settle();
+    let began = |name| s.attempts.iter().find(|(_, attempted)| &**attempted == name).unwrap().0;
+    assert!(began("c") >= began("a") + Duration::from_millis(1000), "{:?}", s.attempts);
+}
+
+#[test]
 fn a_module_that_an_alias_names_besides_is_loaded_though_all_it_named_were_live() {
     let mut s = world("x:* -> a");
     s.replay("/devices/x", "x:y");

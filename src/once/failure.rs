@@ -42,7 +42,6 @@ pub struct Failure {
     /// Attempts that failed in a row.
     pub attempts: u32,
     /// Others that did, which only the kernel's own requests had made.
-    #[serde(default)]
     pub for_kernel: u32,
     /// When the last of them failed.
     pub failed_at: Time,
@@ -58,7 +57,6 @@ pub struct Failure {
     pub alias: Box<[u8]>,
     pub(super) options: Option<Arc<CString>>,
     /// It asked for another module, which needs this one: neither a blacklist nor policy holds for that.
-    #[serde(default)]
     pub pulled_in: bool,
     /// How many unloads had been seen when the attempt began.
     pub(super) unloads: u64,
@@ -76,7 +74,6 @@ pub struct Requesters {
     /// How many requests.
     pub requests: u64,
     /// How many of the kernel's own beside these.
-    #[serde(default)]
     pub kernel: u64,
     /// The devices, each with its last [mark](Requester::mark).
     devices: HashMap<DeviceId, u64>,

@@ -89,7 +89,7 @@ impl Load {
         let kernel = self.requesters.kernel;
         self.requesters = Requesters::of_attempt(ask.by, self.before.as_deref_mut());
         self.requesters.kernel = kernel;
-        let (options, after) = (self.first.options.take(), self.first.after.take());
+        let (options, after) = (self.first.options.take(), std::mem::take(&mut self.first.after));
         self.first = Ask { options, after, ..ask.to_static() };
     }
 

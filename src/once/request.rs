@@ -90,8 +90,9 @@ pub(super) struct Ask<'a> {
     pub always: bool,
     /// The module that needs the wanted one, where no request named it.
     pub pulled_in_by: Option<Name>,
-    /// The module before it in the alias, if that is being loaded.
-    pub after: Option<Name>,
+    /// The modules before it in the alias that are being loaded. Not the last alone: who has asked for that need not have asked for
+    /// the others.
+    pub after: Vec<Name>,
 }
 
 /// A device, by a hash of its path: what is remembered of it has a fixed size. A collision costs one attempt.
@@ -150,7 +151,13 @@ impl<'a> Ask<'a> {
 
     /// The same request, for a module that `name` needs.
     pub fn needed_by(&self, name: &Name) -> Self {
-        Self { options: None, always: false, pulled_in_by: Some(name.clone()), after: None, ..self.clone() }
+        Self {
+            options: None,
+            always: false,
+            pulled_in_by: Some(name.clone()),
+            after: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// The same, to be kept with the load that it begins.

@@ -174,7 +174,7 @@ impl Scheduler {
         for candidate in &*candidates {
             let status = self.candidate(modules, candidate, &mut ask, now);
             if status == Status::Loading {
-                ask.after = Some(candidate.module.clone());
+                ask.after.push(candidate.module.clone());
             }
             if request.client.is_some() {
                 answers.push((candidate.module.clone(), status));
@@ -670,19 +670,28 @@ impl Scheduler {
             return Err(LoadError { errno: libc::ENOENT, stage: Stage::Plan });
         }
         let needed = first.needed_by(name);
+        let mut soft = plan.pre.clone();
         for dependency in &plan.deps {
             let status = self.want(modules, dependency, &needed, now);
+            if status == Status::Live {
+                // It is not loaded, and what it asks for nevertheless is: in libkmod's list (__kmod_module_get_probe_list()) a
+                // dependency has its soft dependencies, whether it is live or not.
+                let Plan { pre, post, .. } = modules.plan(dependency, None);
+                soft.extend(pre.into_iter().chain(post).filter(|soft| soft != name));
+            }
             self.depend(name, dependency, status)?;
         }
-        for soft in &plan.pre {
+        for soft in &soft {
             if self.want(modules, soft, &needed, now) == Status::Loading {
                 self.loads.wait(name, soft, Edge::Soft)?;
             }
         }
-        match first.after.filter(|after| !self.loads.is_overtaken(after, now)) {
-            Some(after) => self.loads.wait(name, &after, Edge::Order),
-            None => Ok(()),
+        for after in &first.after {
+            if !self.loads.is_overtaken(after, now) {
+                self.loads.wait(name, after, Edge::Order)?;
+            }
         }
+        Ok(())
     }
 
     /// Has a load wait for a dependency, or fail with it.

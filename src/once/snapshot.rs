@@ -25,7 +25,6 @@ pub struct Snapshot {
     unloads: u64,
     unloaded: BTreeSet<Name>,
     /// What was being loaded, and what had it loaded: soft dependencies may be left to load.
-    #[serde(default)]
     unfinished: BTreeSet<Name>,
     /// What is remembered as failed, by name.
     pub failures: Vec<(Name, Failure)>,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `addonce explain`: which modules a name or a device stands for, what became of them and why, and what loading them takes.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -237,7 +238,10 @@ fn blacklisted_by(places: &[PathBuf], module: &str) -> Option<String> {
         words.next() == Some("blacklist") && words.next().is_some_and(|name| name.replace('-', "_") == module)
     };
     let files = places.iter().flat_map(|place| std::fs::read_dir(place).into_iter().flatten().flatten());
-    let mut files = files.map(|file| file.path()).filter(|file| file.extension() == Some("conf".as_ref()));
+    let files = files.map(|file| file.path()).filter(|file| file.extension() == Some("conf".as_ref()));
+    // Of several with a name libkmod reads the first.
+    let mut seen = HashSet::new();
+    let mut files = files.filter(|file| seen.insert(file.file_name().map(OsStr::to_owned)));
     files.find_map(|file| {
         let nth = std::fs::read_to_string(&file).ok()?.lines().position(is_it)?;
         Some(format!("{}:{}", file.display(), nth + 1))

@@ -111,6 +111,7 @@ fn hint(error: &str, stage: &str) -> &'static str {
     match (stage, error) {
         ("insert", "ENODEV" | "ENXIO") => ": there is nothing here that it could drive: usual and harmless",
         ("insert", "ENOENT") => ": it wants a symbol or something else that is not there, see dmesg",
+        ("read", "EINVAL") => ": it is empty, or cannot be decompressed; reinstall the package that it is of",
         ("insert", "ENOEXEC") => {
             ": the file is damaged or cut short, or was built for another kernel: dmesg says which; \
              reinstall the package that it is of"

@@ -94,7 +94,13 @@ fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
         }
         log::warn!("{module}: EPERM: {}", why_not_permitted(module));
     }
-    let stage = if errno == Errno::EEXIST { what_exists(module, file) } else { Stage::Insert };
+    // libkmod, too, says EINVAL: of an empty file, and of one that it cannot decompress.
+    let is_unreadable = || by_libkmod(file, |module| module.name_inside().ok_or(Errno::ENOENT)).is_err();
+    let stage = match errno {
+        Errno::EEXIST => what_exists(module, file),
+        Errno::EINVAL if is_unreadable() => Stage::Read,
+        _ => Stage::Insert,
+    };
     Err(LoadError { errno: errno as i32, stage })
 }
 

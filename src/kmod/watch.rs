@@ -212,6 +212,8 @@ impl Watching {
         }
         let flags = match path.is_dir() {
             true => AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE,
+            // What is written to /dev/null, by a link to which a file of modprobe.d is masked, changes nothing.
+            false if !path.is_file() => AddWatchFlags::empty(),
             // The last is for those who write to a mapping.
             false => AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_CLOSE_WRITE,
         };

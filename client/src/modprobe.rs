@@ -16,8 +16,7 @@
 
 #![no_main]
 
-use std::env;
-use std::ffi::{OsString, c_int};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -47,14 +46,17 @@ const LONGEST_NAME: usize = 55;
 /// The family of the socket by which the daemon is asked: where that is a module, asking asks for it.
 const OUR_SOCKET: &[u8] = b"net-pf-1";
 
-// SAFETY: it is the only function of this name. The C library has told std of the arguments before it is called.
+// SAFETY: it is the only function of this name. `words` has `count` strings that live as long as the process does.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
-extern "C" fn main() -> c_int {
-    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
+    // std has them from glibc alone, where its own start is left out.
+    let word = |n| unsafe { CStr::from_ptr(*words.add(n)) };
+    let mut words = (0..count as usize).map(|n| OsStr::from_bytes(word(n).to_bytes()).to_owned());
+    let (own, arguments) = (words.next().unwrap_or_default(), words.collect::<Vec<OsString>>());
     let socket = socket();
     let answer = name(&arguments).and_then(|name| if is_live(name) { Some(0) } else { ask(&socket, name) });
-    answer.unwrap_or_else(|| execute(&socket, &arguments))
+    answer.unwrap_or_else(|| execute(&socket, &own, &arguments))
 }
 
 /// The name, where this is the kernel's request and one that can be asked.
@@ -67,7 +69,7 @@ fn name(arguments: &[OsString]) -> Option<&[u8]> {
 
 fn is_live(name: &[u8]) -> bool {
     let name: Vec<u8> = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
-    let module = Path::new("/sys/module").join(std::ffi::OsStr::from_bytes(&name));
+    let module = Path::new("/sys/module").join(OsStr::from_bytes(&name));
     fs::read(module.join("initstate")).is_ok_and(|state| state == b"live\n")
 }
 
@@ -106,10 +108,10 @@ fn ask(socket: &Path, name: &[u8]) -> Option<c_int> {
 
 /// Becomes modprobe: the one that stood in kernel.modprobe before, if the daemon has left its name. None is looked for in PATH, where
 /// a name of ours may be.
-fn execute(socket: &Path, arguments: &[OsString]) -> c_int {
+fn execute(socket: &Path, own: &OsStr, arguments: &[OsString]) -> c_int {
     let before = fs::read_link(socket.with_file_name("modprobe")).ok();
     // Without /proc by the name that the kernel has run us by.
-    let ours = file("/proc/self/exe").or_else(|| file(env::args_os().next()?));
+    let ours = file("/proc/self/exe").or_else(|| file(own));
     for program in before.into_iter().chain(MODPROBE.map(PathBuf::from)) {
         // It goes by its own name; and what is a name of ours would come back here.
         if ours.is_none() || file(&program) != ours {

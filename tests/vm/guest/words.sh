@@ -3,7 +3,7 @@
 # What several scenarios do, in one word each; init reads this before the scenario's run.sh. must(), mark() and fail() are
 # init's.
 
-udevd() { must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never "$@"; }
+udevd() { must /usr/lib/systemd/systemd-udevd --daemon --resolve-names=never; }
 # A daemon with these flags, started after udev, as systemd's order has it, and with the unit's priority: start FLAG...
 start() {
     nice -n -10 addonce daemon "$@" >>$LOG 2>&1 &

@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub struct Fixtures {
-    /// Where it all was built.
-    pub dir: PathBuf,
     /// What joins the guest's module tree.
     pub modules: Vec<PathBuf>,
     /// Other builds of some of them, which a scenario may install over the first.
@@ -45,7 +43,7 @@ pub fn obtain(kernel: &Kernel) -> Result<Fixtures, String> {
         tools::output("xz", &["--check=crc64", PACKED], partial).map(drop)
     })?;
     let (modules, rebuilt) = (modules(&dir)?, modules(&dir.join("rebuilt"))?);
-    Ok(Fixtures { dir, modules, rebuilt })
+    Ok(Fixtures { modules, rebuilt })
 }
 
 /// Path and text of every source.

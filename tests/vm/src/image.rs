@@ -130,7 +130,7 @@ fn write_overlay(
     if let Some(root) = scenario.root() {
         archive.tree("", &root, &|_| true)?;
     }
-    let mut own = scenario.modules()?;
+    let mut own = Vec::new();
     if scenario.needs_fixtures {
         let fixtures = fixtures::obtain(kernel)?;
         for module in &fixtures.rebuilt {

@@ -89,31 +89,13 @@ fn perform(command: Command) -> Result<(), String> {
             Ok(())
         }
         Command::Curves(path) => print_json(&curves::of(&bench::read(&path)?)?),
-        Command::Fixtures => {
-            println!("{}", fixtures::obtain(&kernel::obtain(System::host())?)?.dir.display());
-            Ok(())
-        }
         Command::Tree { release } => {
             println!("{}", kernel::obtain(System::obtain(release.as_deref())?)?.root.display());
-            Ok(())
-        }
-        Command::Image { scenario, addonce } => {
-            let scenario = scenario::find(&scenario)?;
-            let path = image::build(&kernel::obtain(System::host())?, &scenario, addonce.as_deref())?.path;
-            println!("{}", path.display());
-            Ok(())
-        }
-        Command::Table(paths) => {
-            print!("{}", table::render(&read_all(&paths)?));
             Ok(())
         }
         Command::Storm(path) => {
             let storm = read(&path)?.into_iter().find_map(|result| result.storm);
             print_json(&storm.ok_or(format!("{} holds no storm of addonce's", path.display()))?)
-        }
-        Command::Turns(path) => {
-            print!("{}", turns::render(&first(&path)?.log.unwrap_or_default())?);
-            Ok(())
         }
         Command::Request(path) => {
             let (text, missed) = request::render(&first(&path)?)?;
@@ -121,7 +103,6 @@ fn perform(command: Command) -> Result<(), String> {
             if missed.is_empty() { Ok(()) } else { Err(missed.join("\nlab: ")) }
         }
         Command::RequestCurves(path) => print_json(&request::curves(&first(&path)?)?),
-        Command::Check { reference, result } => check(&first(&reference)?, &first(&result)?),
     }
 }
 
@@ -281,11 +262,6 @@ fn write(path: &Path, value: &impl serde::Serialize) -> Result<(), String> {
         tools::make_dir(parent)?;
     }
     tools::write(path, format!("{json}\n"))
-}
-
-fn read_all(paths: &[std::path::PathBuf]) -> Result<Vec<LabResult>, String> {
-    let results: Result<Vec<_>, String> = paths.iter().map(|path| read(path)).collect();
-    Ok(results?.concat())
 }
 
 /// The results in a file: one, a demo's, or a bench's.

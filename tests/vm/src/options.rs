@@ -29,18 +29,11 @@ usage: lab run SCENARIO --cpus N [--addonce BINARY] [--deb FILE] [--after RESULT
                                                 scenario (boot-service, if none is named): as demo
        lab fixes --addonce BINARY [--cpus N] [--release RELEASE] [--out FILE.json] [--timeout SECONDS]
                                                 modules that fail and are fixed: attempts expected and seen
-       lab fixtures                             build the fixture modules, print where they are
        lab tree [--release RELEASE]             print where the distribution's module tree is (for modprobe -d)
-       lab image SCENARIO [--addonce BINARY]    build the guest's initramfs, print its path
-       lab table RESULT.json...                 results side by side
        lab storm RESULT.json                    the storm as addonce saw it, as addonce plot --json prints it
-       lab turns RESULT.json                    medians and ratios of what a scenario measured by turns (exec)
        lab request RESULT.json                  what storms of the kernel's own requests cost (request), beside stock;
                                                 fails where that is more than it was to be
        lab request-curves RESULT.json           their memory over time, for the example `curves` to draw
-       lab check REFERENCE.json RESULT.json     fail unless RESULT has every module live that REFERENCE has
-                                                and tried every module exactly once; of a demo's two results
-                                                the first counts
 --release: kernel, udev and kmod of another Debian (trixie, sid), not of this host. It is made by debootstrap once, as root.
 Scenarios are the directories of tests/vm/scenarios. Files go to target/lab, or to $LAB_DIR.";
 
@@ -79,23 +72,12 @@ pub enum Command {
         benches: PathBuf,
     },
     Curves(PathBuf),
-    Fixtures,
     Tree {
         release: Option<String>,
     },
-    Image {
-        scenario: String,
-        addonce: Option<PathBuf>,
-    },
-    Table(Vec<PathBuf>),
     Storm(PathBuf),
-    Turns(PathBuf),
     Request(PathBuf),
     RequestCurves(PathBuf),
-    Check {
-        reference: PathBuf,
-        result: PathBuf,
-    },
     Help,
 }
 
@@ -117,7 +99,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
-            "--addonce" if may_run || command == "image" => addonce = Some(PathBuf::from(value()?)),
+            "--addonce" if may_run => addonce = Some(PathBuf::from(value()?)),
             "--after" if command == "run" => after = Some(PathBuf::from(value()?)),
             "--benches" if command == "report" => benches = Some(PathBuf::from(value()?)),
             "--cpus" if command == "bench" => {
@@ -184,25 +166,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Command, String> {
             _ => Err("report needs FILE.json, and at most one more of a newer release".into()),
         },
         "curves" => only(&words, "FILE.json").map(|file| Command::Curves(file.into())),
-        "fixtures" => none(&words).map(|()| Command::Fixtures),
         "tree" => none(&words).map(|()| Command::Tree { release }),
-        "image" => Ok(Command::Image { scenario: only(&words, "SCENARIO")?, addonce }),
-        "table" if words.is_empty() => Err("table needs at least one RESULT.json".into()),
-        "table" => Ok(Command::Table(words.into_iter().map(PathBuf::from).collect())),
-        "storm" => match words.as_slice() {
-            [result] => Ok(Command::Storm(result.into())),
-            _ => Err("storm needs one RESULT.json".into()),
-        },
+        "storm" => only(&words, "RESULT.json").map(|file| Command::Storm(file.into())),
         "request" => only(&words, "RESULT.json").map(|file| Command::Request(file.into())),
         "request-curves" => only(&words, "RESULT.json").map(|file| Command::RequestCurves(file.into())),
-        "turns" => match words.as_slice() {
-            [result] => Ok(Command::Turns(result.into())),
-            _ => Err("turns needs one RESULT.json".into()),
-        },
-        "check" => match words.as_slice() {
-            [reference, result] => Ok(Command::Check { reference: reference.into(), result: result.into() }),
-            _ => Err("check needs REFERENCE.json and RESULT.json".into()),
-        },
         "help" | "--help" | "-h" => Ok(Command::Help),
         _ => Err(format!("unknown command '{command}'")),
     }
@@ -293,16 +260,14 @@ mod tests {
             ("run stock", "--cpus"),
             ("run --cpus 4", "SCENARIO"),
             ("run stock twice --cpus 4", "twice"),
-            ("image stock --cpus 4", "--cpus"),
             ("fly stock", "fly"),
             ("demo stock --cpus 4", "stock"),
             ("demo --cpus 4 --deb x", "--deb"),
             ("boot boot-stock --cpus 4", "boot-stock"),
             ("demo", "--cpus"),
             ("fixes again", "again"),
-            ("fixtures --cpus 4", "--cpus"),
             ("tree --cpus 4", "--cpus"),
-            ("table", "RESULT.json"),
+            ("storm", "RESULT.json"),
             ("bench --cpus 8,300 --rounds 3", "300"),
             ("bench --rounds 3 --addonce a --out b", "--cpus"),
             ("bench --cpus 8 --addonce a --out b", "--rounds"),
@@ -313,7 +278,6 @@ mod tests {
             ("run stock --cpus 8 --release ../x", "../x"),
             ("bench --cpus 8 --rounds 3 --addonce a --out b --release ../x", "../x"),
             ("report one.json two.json three.json --benches dir", "FILE.json"),
-            ("check one.json", "RESULT.json"),
         ] {
             let message = parsed(line).expect_err(line);
             assert!(message.contains(named), "{line}: {message}");

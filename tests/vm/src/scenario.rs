@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A scenario: a directory of `scenarios/`, with what a guest does and what it needs for it.
 //!
-//! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's root; `*.ko`
-//! files in `modules/`, if there, join the guest's module tree, indexes included. Adding a scenario is adding a directory.
+//! `run.sh` is sourced by the guest's init and defines `storm()`; `root/`, if there, is laid over the guest's root. Adding
+//! a scenario is adding a directory.
 //! Comment lines of `run.sh` say what it needs:
 //!
 //! | line | |
@@ -79,19 +79,6 @@ impl Scenario {
     /// The files laid over the guest's root.
     pub fn root(&self) -> Option<PathBuf> {
         Some(self.dir.join("root")).filter(|dir| dir.is_dir())
-    }
-
-    /// The modules that join the guest's tree.
-    pub fn modules(&self) -> Result<Vec<PathBuf>, String> {
-        let dir = self.dir.join("modules");
-        if !dir.is_dir() {
-            return Ok(Vec::new());
-        }
-        Ok(tools::names(&dir)?
-            .iter()
-            .filter(|name| name.ends_with(".ko"))
-            .map(|name| dir.join(name))
-            .collect())
     }
 }
 

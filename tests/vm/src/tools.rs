@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The packages of the programs the lab starts or puts into the guest.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("zstd", "zstd"),
     ("busybox", "busybox-static"),
@@ -20,7 +20,6 @@ const PACKAGES: [(&str, &str); 14] = [
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
     ("setpriv", "util-linux"),
-    ("unshare", "util-linux"),
     ("mke2fs", "e2fsprogs"),
     ("make", "make"),
     ("strip", "binutils"),

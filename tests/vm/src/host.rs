@@ -2,8 +2,8 @@
 //! The guest's user space: udev and kmod of a system, as the distribution ships them, and this host's busybox for the rest.
 //!
 //! Owns the choice of files and the archive made of them, cached until one of the files changes. It promises
-//! that every program comes with its libraries. What the administrator of the host configured for udev
-//! (/etc/udev/rules.d) stays out: a guest is a fresh installation. Some 40 MB, most of it udev's hwdb.
+//! that every program comes with its libraries. What the administrator of the host configured
+//! (/etc/udev/rules.d, /etc/udev/hwdb.bin, /etc/modprobe.d) stays out: a guest is a fresh installation. Some 40 MB, most of it udev's hwdb.
 
 use crate::cpio::Archive;
 use crate::system::System;
@@ -29,9 +29,8 @@ const OPENED_LATER: [&str; 10] = [
 
 /// Directories taken whole, and single files, where the host has them. The network directory holds the .link
 /// files without which udev names no interface.
-const TREES: [&str; 4] =
-    ["/usr/lib/udev", "/usr/lib/modprobe.d", "/etc/modprobe.d", "/usr/lib/systemd/network"];
-const FILES: [&str; 2] = ["/etc/udev/udev.conf", "/etc/udev/hwdb.bin"];
+const TREES: [&str; 3] = ["/usr/lib/udev", "/usr/lib/modprobe.d", "/usr/lib/systemd/network"];
+const FILES: [&str; 1] = ["/etc/udev/udev.conf"];
 
 /// kmod's own programs take the place of these.
 const NOT_FROM_BUSYBOX: [&str; 7] = ["busybox", "modprobe", "insmod", "rmmod", "lsmod", "modinfo", "depmod"];

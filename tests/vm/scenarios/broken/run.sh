@@ -23,6 +23,12 @@ udev_loads() {
     mv /usr/bin/addonce-load.away /usr/bin/addonce-load
     is_live addonce_$1
 }
+# It does not, which no udev before 257 is known for: unchecked WHAT
+unchecked() {
+    version=$(udevadm --version)
+    [ "${version%% *}" -ge 257 ] || fail "$1: this udev loads nothing by itself"
+    mark "not checked: $1"
+}
 
 # Asked for as things are: comes_in MODULE WHAT
 comes_in() {
@@ -45,7 +51,7 @@ storm() {
     must mount --bind /run /run
     must mount -o remount,bind,ro /run
     ! touch /run/lab/writable 2>/dev/null || fail "/run is not read-only"
-    ! udev_loads eight6 || comes_in eight0 "read-only /run"
+    if udev_loads eight6; then comes_in eight0 "read-only /run"; else unchecked "read-only /run"; fi
     must umount /run
 
     # As much as is there, and what is left of that.
@@ -53,7 +59,7 @@ storm() {
     must mount -o remount,size=$((used + 16))k /run
     dd if=/dev/zero of=/run/lab/filling bs=4096 2>/dev/null
     ! echo x 2>/dev/null >/run/lab/writable || [ ! -s /run/lab/writable ] || fail "/run is not full"
-    ! udev_loads eight7 || comes_in eight1 "full /run"
+    if udev_loads eight7; then comes_in eight1 "full /run"; else unchecked "full /run"; fi
     rm -f /run/lab/filling /run/lab/writable
     must mount -o remount,size=1g /run
 

@@ -46,11 +46,12 @@ const LONGEST_NAME: usize = 55;
 /// The family of the socket by which the daemon is asked: where that is a module, asking asks for it.
 const OUR_SOCKET: &[u8] = b"net-pf-1";
 
-// SAFETY: it is the only function of this name. `words` has `count` strings that live as long as the process does.
+// SAFETY: it is the only function of this name.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     // std has them from glibc alone, where its own start is left out.
+    // SAFETY: the C library hands over `count` strings, which live as long as the process does.
     let word = |n| unsafe { CStr::from_ptr(*words.add(n)) };
     let mut words = (0..count as usize).map(|n| OsStr::from_bytes(word(n).to_bytes()).to_owned());
     let (own, arguments) = (words.next().unwrap_or_default(), words.collect::<Vec<OsString>>());

@@ -17,6 +17,7 @@ use super::failed;
 use super::options::{SocketOption, unreadable, word};
 use super::query::{list, number, published, show, text};
 use super::settings::Settings;
+use crate::daemon::modprobe::SYSCTL;
 use crate::daemon::requests::CameTo;
 use crate::daemon::status::left;
 use crate::escape::{escape, head};
@@ -68,7 +69,7 @@ impl Command {
         let memory = Memory { loads: loads(socket).unwrap_or_default(), failures, status };
         let load = if Settings::of_this_boot().off.is_some() { "modprobe" } else { "addonce load" };
         // The link stays when the daemon ends, and what the kernel runs is readable where it runs anything.
-        let stands = std::fs::read_to_string("/proc/sys/kernel/modprobe");
+        let stands = std::fs::read_to_string(SYSCTL);
         let answers_kernel = socket.with_file_name("modprobe").is_symlink()
             && stands.map_or(true, |stands| stands.trim_end().ends_with("/addonce-modprobe"));
         let mut code = ExitCode::SUCCESS;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::fatal::Fatal;
 
 /// What the kernel runs: Documentation/admin-guide/sysctl/kernel.rst.
-const SYSCTL: &str = "/proc/sys/kernel/modprobe";
+pub const SYSCTL: &str = "/proc/sys/kernel/modprobe";
 /// Where it is 1 or 2, LKRG lets the kernel run programs of its own list only.
 const LKRG: &str = "/proc/sys/lkrg/umh_validate";
 

@@ -24,6 +24,9 @@ use crate::once::{ClientId, Time};
 /// Connections accepted, and messages taken, in a turn of the loop.
 const ACCEPTS: usize = 16;
 const MESSAGES: usize = 16;
+/// The kernel's own requests among them. Anybody may have it make 50 at a time, and 50 more as soon as these are answered: all
+/// others come first, and fewer of them are answered than are taken, so that there is an end of the messages.
+const KERNELS: usize = 4;
 /// After accepting failed (too many open files, say) it is tried again so much later, or when a connection goes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs and modprobe.rs.
@@ -71,6 +74,8 @@ pub struct Server {
     /// Connections that may have a message.
     ready: VecDeque<ClientId>,
     calls: VecDeque<(Option<ClientId>, Method)>,
+    /// The kernel's own requests that wait for their turn.
+    kernels: VecDeque<(Option<ClientId>, Method)>,
     gone: Vec<ClientId>,
 }
 
@@ -97,6 +102,7 @@ impl Server {
             stopped: false,
             ready: VecDeque::new(),
             calls: VecDeque::new(),
+            kernels: VecDeque::new(),
             gone: Vec::new(),
         })
     }
@@ -119,7 +125,8 @@ impl Server {
         }
     }
 
-    /// Accepts connections and takes messages, some of each. True where there is more to be done at once.
+    /// Accepts connections and takes messages, some of each. True where there is more to be done at once, the kernel's own requests
+    /// [aside](Server::has_kernels): who waits until all that was asked before is done would wait for as long as anybody liked.
     pub fn turn(&mut self, now: Time) -> bool {
         let patience = self.bounds.patience;
         for client in self.clients(|connection| connection.deadline(patience).is_some_and(|at| at <= now)) {
@@ -134,7 +141,14 @@ impl Server {
             let Some(client) = self.ready.pop_front() else { break };
             self.take_message(client, now);
         }
+        let some = self.kernels.len().min(KERNELS);
+        self.calls.extend(self.kernels.drain(..some));
         !self.ready.is_empty() || self.next_accept().is_some_and(|at| at <= now)
+    }
+
+    /// Whether requests of the kernel's wait for another turn.
+    pub fn has_kernels(&self) -> bool {
+        !self.kernels.is_empty()
     }
 
     /// The next call. The client is the one to [reply](Self::reply) to; nobody wants a reply to a `oneway` call, or has gone.
@@ -273,8 +287,10 @@ impl Server {
                     (_, false) => ReplyMode::Once,
                 };
                 connection.call = (!call.oneway).then_some(mode);
-                let is_accepted = call.more && matches!(method, Method::Load(_) | Method::Autoload { .. });
-                self.calls.push_back((connection.call.map(|_| client), method));
+                let is_kernels = matches!(method, Method::Autoload { .. });
+                let is_accepted = call.more && (is_kernels || matches!(method, Method::Load(_)));
+                let calls = if is_kernels { &mut self.kernels } else { &mut self.calls };
+                calls.push_back((connection.call.map(|_| client), method));
                 is_accepted.then(|| Reply::continued(json!({})))
             }
             Err(reply) => Some(reply),

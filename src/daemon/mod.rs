@@ -203,7 +203,7 @@ impl Daemon {
             log::warn!("the kernel's own requests are left to modprobe: {why}");
         }
         loop {
-            let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
+            let timeout = if more || self.has_kernels() { Some(Duration::ZERO) } else { self.timeout() };
             match self.poll.poll(&mut occurred, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     return Err(Fatal::at(EPOLL)(error));
@@ -394,6 +394,11 @@ impl Daemon {
     /// We were told to stop: what comes is for the next daemon.
     fn is_stopping(&self) -> bool {
         self.shutdown.begun.is_some()
+    }
+
+    /// The kernel's own requests wait, for which nothing else does.
+    fn has_kernels(&self) -> bool {
+        !self.is_stopping() && self.clients.as_ref().is_some_and(|clients| clients.server.has_kernels())
     }
 
     /// Uevents that udev has not finished yet.

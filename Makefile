@@ -24,8 +24,9 @@ CARGO ?= cargo
 CPUS ?= 64
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
-# Where systemd looks for units, and udev for hwdb.d: below /usr and /usr/local both do.
+# Where systemd looks for units, also below /usr/local.
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+# For hwdb.d, which udev reads below /usr and /etc only. Elsewhere nobody reads our file, and addonce has its entries built in.
 UDEVDIR ?= $(PREFIX)/lib/udev
 # The rules are to win over systemd's file of the same name, and /etc is the first place where udev looks. An image whose /etc is empty
 # has them in place of that file: RULESDIR=/usr/lib/udev/rules.d.
@@ -345,10 +346,11 @@ uninstall:
 
 RELOAD = systemd-hwdb update; udevadm control --reload; systemctl daemon-reload
 TAKE_EFFECT = for this to take effect: $(RELOAD); systemctl enable --now addonce.socket addonce.service; \
-	update-initramfs -u, dracut --force or mkinitcpio -P
+	update-initramfs -u, dracut --force or mkinitcpio -P$(EUDEV)
+EUDEV = . With eudev: udevadm hwdb --update in place of systemd-hwdb
 # With the units gone, disabling would not find what to disable.
 TAKE_LEAVE = for this to take effect: systemctl stop addonce.socket addonce.service; \
-	rm -f /etc/systemd/system/*.wants/addonce.*; $(RELOAD); update-initramfs -u, dracut --force or mkinitcpio -P
+	rm -f /etc/systemd/system/*.wants/addonce.*; $(RELOAD); update-initramfs -u, dracut --force or mkinitcpio -P$(EUDEV)
 
 # Debian's tools leave their files beside and above the source, so they get a place of their own. -d: the Rust toolchain
 # need not be Debian's.

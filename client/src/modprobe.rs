@@ -16,9 +16,10 @@
 
 #![no_main]
 
+use std::env;
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -45,6 +46,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 const LONGEST_NAME: usize = 55;
 /// The family of the socket by which the daemon is asked: where that is a module, asking asks for it.
 const OUR_SOCKET: &[u8] = b"net-pf-1";
+/// What was executed last, in the environment. Where that is a copy of this program it goes on from there.
+const EXECUTED: &str = "ADDONCE_EXECUTED";
 
 // SAFETY: it is the only function of this name.
 #[allow(unsafe_code)]
@@ -113,11 +116,17 @@ fn execute(socket: &Path, own: &OsStr, arguments: &[OsString]) -> c_int {
     let before = fs::read_link(socket.with_file_name("modprobe")).ok();
     // Without /proc by the name that the kernel has run us by.
     let ours = file("/proc/self/exe").or_else(|| file(own));
-    for program in before.into_iter().chain(MODPROBE.map(PathBuf::from)) {
+    let mut programs: Vec<PathBuf> = before.into_iter().chain(MODPROBE.map(PathBuf::from)).collect();
+    if let Some(executed) = env::var_os(EXECUTED) {
+        let at = programs.iter().rposition(|program| program.as_os_str() == executed);
+        programs.drain(..at.map_or(0, |at| at + 1));
+    }
+    for program in programs {
         // It goes by its own name; and what is a name of ours would come back here.
         if ours.is_none() || file(&program) != ours {
-            let error = Command::new(&program).args(arguments).exec();
-            eprintln!("addonce-modprobe: {}: {error}", program.display());
+            let error = Command::new(&program).args(arguments).env(EXECUTED, &program).exec();
+            // Where nobody can be told, the next one is tried all the same.
+            let _ = writeln!(io::stderr(), "addonce-modprobe: {}: {error}", program.display());
         }
     }
     127

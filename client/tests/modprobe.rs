@@ -337,6 +337,13 @@ fn it_never_becomes_itself_by_whatever_name_and_without_any_modprobe_it_says_so(
         assert!(String::from_utf8_lossy(&output.stdout).starts_with("kmod version"), "{output:?}");
         fs::remove_file(place.path("modprobe")).expect("remove");
     }
+    // A copy is another file.
+    fs::copy(&program, place.path("copy")).expect("copy");
+    symlink(place.path("copy"), place.path("modprobe")).expect("symlink");
+    assert!(String::from_utf8_lossy(&run().stdout).starts_with("kmod version"), "what comes after the copy");
+    mount(&["--bind", &place.path("copy").to_string_lossy(), &theirs.to_string_lossy()]);
+    assert_eq!(run().status.code(), Some(127), "where all are copies");
+    fs::remove_file(place.path("modprobe")).expect("remove");
     mount(&["--bind", &program.to_string_lossy(), &theirs.to_string_lossy()]);
     for has_proc in [true, false] {
         if !has_proc {
@@ -406,4 +413,7 @@ fn what_goes_wrong_is_said_to_nobody_but_standard_error() {
     let (output, _) = place.run(&["--version"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("addonce-modprobe: "), "{output:?}");
     assert!(output.status.success(), "the next place has one");
+    let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let status = place.command(&["--version"]).stderr(full).stdout(Stdio::null()).status();
+    assert!(status.expect("it runs").success(), "and where that cannot be said");
 }

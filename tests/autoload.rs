@@ -322,6 +322,14 @@ fn what_somebody_else_has_set_meanwhile_stays() {
     place.stand("another");
     drop(switch);
     assert_eq!(place.stands(), "another");
+    let switch = place.set().is_err().then(|| Switch {
+        sysctl: place.path("sysctl"),
+        helper: place.path("helper"),
+        link: place.path("link"),
+    });
+    fs::write(place.path("sysctl"), b"/opt/\xff\n").expect("write");
+    drop(switch);
+    assert_eq!(fs::read(place.path("sysctl")).expect("read"), b"/opt/\xff\n");
 }
 
 #[test]
@@ -356,9 +364,11 @@ fn while_the_daemon_waits_for_its_loads_to_end_the_kernel_runs_modprobe_again() 
         fs::copy(addonce().get_program(), place.path("addonce")).expect("copy");
         fs::rename(place.path("helper"), place.path("addonce-modprobe")).expect("rename");
         let socket = place.path("io.addonce");
+        // Its socket is the one that the kernel's helper knows.
+        let at_run = "mount -t tmpfs tmpfs /run; mkdir /run/addonce; mount --bind $PLACE /run/addonce; ";
         let mut daemon = Command::new("unshare");
-        daemon.args(["--mount", "sh", "-c", WITH_MODULES, "sh"]).arg(place.path("addonce"));
-        daemon.args(["daemon", "--kernel-requests", "--socket"]).arg(&socket).args(fixture.flags());
+        daemon.args(["--mount", "sh", "-c", &format!("{at_run}{WITH_MODULES}"), "sh"]);
+        daemon.arg(place.path("addonce")).args(["daemon", "--kernel-requests"]).args(fixture.flags());
         let daemon = daemon.env("PLACE", place.0.path()).stderr(Stdio::null()).spawn();
         let mut daemon = daemon.expect("this test needs the program unshare (util-linux)");
         in_time("it is set", || place.stands() == "addonce-modprobe");

@@ -4,8 +4,10 @@
 //! While the switch is on it is addonce-modprobe, which finds what stood there before by a link. Only a modprobe is replaced: an empty
 //! name (no autoloading) and anybody else's program stay.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +54,9 @@ impl Switch {
         if stands == *helper {
             return Ok(());
         }
-        if stands.file_name().is_none_or(|name| name != "modprobe") || !is_executable(&stands) {
+        let is_modprobe = stands.file_name().is_some_and(|name| name == "modprobe") && is_executable(&stands);
+        // The link would lead to itself.
+        if !is_modprobe || stands == *link {
             let stands = stands.display();
             return Err(format!(
                 "kernel.modprobe is \"{stands}\", and that is no modprobe: it is left alone"
@@ -65,7 +69,8 @@ impl Switch {
     }
 
     fn stands(&self) -> io::Result<PathBuf> {
-        Ok(fs::read_to_string(&self.sysctl)?.trim_end_matches('\n').into())
+        let stands = fs::read(&self.sysctl)?;
+        Ok(OsStr::from_bytes(stands.strip_suffix(b"\n").unwrap_or(&stands)).into())
     }
 }
 

@@ -92,10 +92,13 @@ fn an_unknown_flag_is_a_usage_error_that_names_it() {
 }
 
 #[test]
-fn a_dry_run_answers_no_request_of_the_kernels() {
-    let output = run(&["daemon", "--dry-run", "--kernel-requests"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--kernel-requests"));
+fn neither_a_dry_run_nor_a_daemon_elsewhere_answers_the_kernels_requests() {
+    for flag in ["--dry-run", "--socket=/run/another/io.addonce"] {
+        let output = run(&["daemon", flag, "--kernel-requests"]);
+        assert_eq!(output.status.code(), Some(2));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("--kernel-requests") && error.contains(&flag[..8]), "{error}");
+    }
 }
 
 #[test]
@@ -460,6 +463,8 @@ fn explain_says_what_a_request_of_the_kernels_own_would_come_to() {
         ("fxbuiltin:x", "would succeed, and load nothing"),
         ("fx_inst", "would be left to modprobe: an install command takes part, or there is no file"),
         ("fx_needs_inst", "would be left to modprobe: an install command takes part, or there is no file"),
+        ("net-pf-1", "would be left to modprobe: addonce-modprobe does not ask for this name"),
+        ("fxbuiltin:/", "would be left to modprobe: addonce-modprobe does not ask for this name"),
         ("fxoff", "would be left to modprobe: an install command takes part, or there is no file"),
     ] {
         let explain = |flags: &[&str]| {

@@ -71,7 +71,8 @@ pub struct DaemonOptions {
 #[derive(Args, Debug)]
 pub struct Command {
     /// Answer the kernel's own requests (request_module), too: kernel.modprobe is addonce-modprobe while the daemon runs.
-    #[arg(long, conflicts_with = "dry_run")]
+    // The kernel sets no environment, so its helper asks at the default socket.
+    #[arg(long, conflicts_with_all = ["dry_run", "socket"])]
     kernel_requests: bool,
     #[command(flatten)]
     options: DaemonOptions,

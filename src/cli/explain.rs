@@ -18,7 +18,7 @@ use super::options::{SocketOption, unreadable, word};
 use super::query::{list, number, published, show, text};
 use super::settings::Settings;
 use crate::daemon::modprobe::SYSCTL;
-use crate::daemon::requests::CameTo;
+use crate::daemon::requests::{CameTo, is_asked_for};
 use crate::daemon::status::left;
 use crate::escape::{escape, head};
 use crate::fatal::Fatal;
@@ -282,6 +282,9 @@ fn missing_dependency(directory: &Path, file: &Path) -> Option<String> {
 
 /// What a request of the kernel's own for this would come to, with `addonce daemon --kernel-requests` and nothing live.
 fn kernels(resolver: Resolver, alias: &[u8]) -> Result<String, Fatal> {
+    if !is_asked_for(alias) {
+        return Ok("would be left to modprobe: addonce-modprobe does not ask for this name".into());
+    }
     let mut simulation =
         Simulation::new(Replayed::new(resolver, "").map_err(Fatal::System)?, Limits::default());
     simulation.ask(Request { alias, origin: Origin::Kernel, client: Some(0) });

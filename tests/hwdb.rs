@@ -169,3 +169,19 @@ fn any_bytes_may_be_asked_for() {
     }
     assert_eq!(*policies.lookup("a\0b", None), Policy::default());
 }
+
+#[test]
+#[cfg_attr(not(feature = "udev"), ignore = "hwdb is not read")]
+fn what_is_no_text_is_matched_as_well() {
+    let test = "what_is_no_text_is_matched_as_well";
+    if depth().is_none() {
+        return again(test, &["--user", "--map-root-user", "--mount"], "1");
+    }
+    let text = "addonce:modalias:crypto-w*\n ADDONCE=never\n";
+    let Some(hwdb) = compile(&[("90-local.hwdb", text)]) else { return };
+    let mount =
+        Command::new("mount").arg("--bind").arg(hwdb.path().join("etc/udev")).arg("/etc/udev").status();
+    assert!(mount.expect("mount").success());
+    let policy = Policies::open().lookup("any", Some(b"crypto-w\xff"));
+    assert_eq!(policy.mode, Mode::Never);
+}

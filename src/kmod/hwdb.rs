@@ -8,6 +8,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,11 +47,10 @@ impl Policies {
         Self { hwdb: None, default: Arc::default(), complaints: RefCell::default() }
     }
 
-    /// hwdb's word on a module, asked for by a modalias if there is one; hwdb matches none that is not UTF-8.
+    /// hwdb's word on a module, asked for by a modalias if there is one.
     pub fn lookup(&self, module: &str, modalias: Option<&[u8]>) -> Arc<Policy> {
-        let modalias = modalias.and_then(|bytes| std::str::from_utf8(bytes).ok());
-        let modalias = modalias.map(|modalias| format!("addonce:modalias:{modalias}"));
-        let keys = [format!("addonce:module:{module}")].into_iter().chain(modalias);
+        let modalias = modalias.map(|modalias| [b"addonce:modalias:", modalias].concat());
+        let keys = [format!("addonce:module:{module}").into_bytes()].into_iter().chain(modalias);
         let mut policy = Policy::default();
         for (name, value) in keys.flat_map(|key| self.properties(&key)) {
             let Err(complaint) = set(&mut policy, &name, &value) else { continue };
@@ -62,18 +63,20 @@ impl Policies {
     }
 
     /// What we ship, and then what hwdb says, which so goes over it: there are databases that were compiled without ours, as in an image.
-    fn properties(&self, key: &str) -> Vec<(String, String)> {
+    fn properties(&self, key: &[u8]) -> Vec<(String, String)> {
         // In each paragraph keys come before properties, and none of them has wildcards.
-        let is_meant = |paragraph: &&str| paragraph.lines().any(|line| line == key);
+        let is_meant = |paragraph: &&str| paragraph.lines().any(|line| line.as_bytes() == key);
         let lines = SHIPPED.split("\n\n").find(is_meant).into_iter().flat_map(str::lines);
         let shipped = lines.filter_map(|line| line.strip_prefix(' ')?.split_once('='));
         let shipped = shipped.map(|(name, value)| (name.to_owned(), value.to_owned()));
         match &self.hwdb {
             // libudev takes C strings, and the crate panics on a NUL within.
             #[cfg(feature = "udev")]
-            Some(hwdb) if !key.contains('\0') => {
-                let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
-                let found = hwdb.query(key).map(|property| (text(property.name()), text(property.value())));
+            Some(hwdb) if !key.contains(&0) => {
+                let text = |text: &OsStr| text.to_string_lossy().into_owned();
+                let found = hwdb
+                    .query(OsStr::from_bytes(key))
+                    .map(|property| (text(property.name()), text(property.value())));
                 shipped.chain(found).collect()
             }
             _ => shipped.collect(),

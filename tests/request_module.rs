@@ -84,8 +84,53 @@ fn nothing_is_accepted_for_later() {
     s.kernel(1, "fs-x");
     s.settle();
     s.pass(ms(1_000_000));
-    assert_eq!(s.attempts_of("x"), Limits::TRIES as usize, "a shortage as well");
+    assert_eq!(s.attempts_of("x"), 1, "a shortage as well");
     assert_eq!(s.core.next_deadline(s.now), None);
+}
+
+#[test]
+fn what_may_pass_is_tried_once_for_the_kernel_as_by_modprobe_and_more_often_for_a_device_that_waits_too() {
+    let mut s = world("fs-x -> x\nx:y -> x\nx => EBUSY\nx takes 5");
+    s.kernel(1, "fs-x");
+    s.settle();
+    assert_eq!(s.attempts_of("x"), 1);
+    s.kernel(2, "fs-x");
+    s.replay("/devices/x", "x:y");
+    s.settle();
+    assert_eq!(s.attempts_of("x"), 1 + Limits::TRIES as usize);
+}
+
+#[test]
+fn that_a_module_failed_for_the_kernel_alone_is_news_once() {
+    let mut s = world(FAILING);
+    let is_again = |s: &Simulation| s.published.last().expect("a record").is_again;
+    for client in 0..3 {
+        s.kernel(client, "fs-x");
+        s.pass(ms(10_000));
+        assert_eq!((s.published.len(), is_again(&s)), (client as usize + 1, client > 0));
+    }
+    s.world.module("x").version += 1;
+    s.kernel(3, "fs-x");
+    s.pass(ms(10_000));
+    assert!(!is_again(&s), "it fails for another cause");
+    s.appear("/devices/x", "x");
+    s.pass(ms(10_000));
+    assert!(!is_again(&s), "a device has asked");
+    s.world.module("x").errno = 0;
+    s.kernel(4, "fs-x");
+    s.pass(ms(10_000));
+    assert!(!is_again(&s), "it is live");
+}
+
+#[test]
+fn where_all_loading_is_forbidden_what_is_live_is_live() {
+    let mut s = world("fs-x -> x\nnet-pf-10 -> y\ny is live");
+    s.world.disabled = true;
+    s.kernel(1, "fs-x");
+    s.settle();
+    assert!(matches!(last(&s), Some(Status::Failed { .. })));
+    s.kernel(2, "net-pf-10");
+    assert_eq!(last(&s), Some(&Status::Live));
 }
 
 #[test]
@@ -166,6 +211,17 @@ fn what_policy_refuses_is_not_left_to_modprobe() {
     s.kernel(2, "a");
     s.settle();
     assert_eq!((s.handed_back.len(), s.attempts_of("one"), s.attempts_of("two")), (0, 0, 1));
+}
+
+#[test]
+fn what_modprobe_would_do_against_policy_in_part_is_refused_as_a_whole() {
+    let mut s = world("a -> one two three\none installs");
+    s.world.module("two").policy = Arc::new(Policy { mode: Mode::Never, ..Policy::default() });
+    s.kernel(1, "a");
+    s.settle();
+    assert_eq!((s.handed_back.len(), s.attempts.len()), (0, 0));
+    let (_, answers) = s.answers.pop().expect("an answer");
+    assert!(answers.iter().all(|(_, status)| *status == Status::RuledOut), "{answers:?}");
 }
 
 #[test]

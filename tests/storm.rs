@@ -310,6 +310,7 @@ impl Told {
             waited: waited * MS,
             load: took * MS,
             pulled_in_by: None,
+            is_again: false,
         };
         let mut ended = add_once(&record, false);
         ended["ended_us"] = json!(self.now.as_micros() as u64);

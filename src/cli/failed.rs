@@ -64,6 +64,7 @@ fn table(failures: &[Value]) -> String {
         let next = match (failure["again_in_ms"].as_u64(), failure["because_of"].as_str()) {
             (Some(ms), _) => format!("in {}", duration(ms)),
             (None, Some(root)) => format!("with {root}"),
+            (None, None) if is_for_kernel(failure) => "next request".into(),
             (None, None) => "after a change".into(),
         };
         let [module, error, stage] = ["/module", "/error", "/stage"].map(|place| text(failure, place));
@@ -129,6 +130,11 @@ fn hint(error: &str, stage: &str) -> &'static str {
     }
 }
 
+/// Whether nobody but the kernel has had it tried: for a device that does not count.
+fn is_for_kernel(failure: &Value) -> bool {
+    failure["attempts"] == failure["for_kernel"]
+}
+
 /// When it is tried again: the once rules, as far as they are open for this failure.
 fn next(failure: &Value, all: &[Value]) -> String {
     if let Some(ms) = failure["again_in_ms"].as_u64() {
@@ -141,6 +147,11 @@ fn next(failure: &Value, all: &[Value]) -> String {
     let is_soft = failure["pulled_in"] == true;
     if is_soft && all.iter().all(|other| other["because_of"] != failure["module"]) {
         return "tried again for a device of its own, or with a module that needs it and is not live".into();
+    }
+    if is_for_kernel(failure) {
+        return "tried again at the next request of a device, or at the kernel's next one, a second after the last or five of them \
+                if it fails again and again"
+            .into();
     }
     let conflict = match text(failure, "/error") {
         "EEXIST" | "EBUSY" | "ENODEV" => " or another module was unloaded",

@@ -95,6 +95,7 @@ pub fn failure(module: &Name, failure: &Failure, now: Time) -> Value {
     value["module"] = json!(&**module);
     value["alias"] = json!(escape(&failure.alias));
     value["attempts"] = json!(failure.attempts + failure.for_kernel);
+    value["for_kernel"] = json!(failure.for_kernel);
     value["asked"] = json!(asked);
     value["by_kernel"] = json!(failure.requesters.kernel);
     value["devices"] = json!(devices);

@@ -54,8 +54,11 @@ impl Clients {
         }
     }
 
-    pub fn publish(&mut self, ended: &Value, now: Time) {
-        self.history.add(ended);
+    /// A load has ended. What is no news is not kept, so that nothing the kernel is made to ask for pushes out what is.
+    pub fn publish(&mut self, ended: &Value, is_news: bool, now: Time) {
+        if is_news {
+            self.history.add(ended);
+        }
         self.server.publish(|| json!({ "add_once": ended }), now);
     }
 }

@@ -430,13 +430,14 @@ impl Daemon {
                 (Action::Publish(record), clients) => {
                     let mut ended = add_once(&record, dry_run);
                     ended["ended_us"] = json!(now.as_micros() as u64);
-                    log::info!("{}", line(&ended));
+                    let level = if record.is_again { log::Level::Debug } else { log::Level::Info };
+                    log::log!(level, "{}", line(&ended));
                     // What the kernel does not know by this name is loaded anew by each daemon.
                     let is_there = dry_run || self.resolver.initstate(&record.module) == InitState::Live;
                     if record.outcome == Outcome::Live && is_there {
                         self.hold.iter_mut().for_each(|(hold, _)| hold.loaded());
                     }
-                    clients.iter_mut().for_each(|clients| clients.publish(&ended, now));
+                    clients.iter_mut().for_each(|clients| clients.publish(&ended, !record.is_again, now));
                 }
                 (Action::Answer(client, given), Some(clients)) => {
                     // Of a dry run nothing is there afterwards.

@@ -150,4 +150,6 @@ pub struct AddOnce {
     pub load: Duration,
     /// The module that needed this one, where no request named it.
     pub pulled_in_by: Option<Name>,
+    /// It failed as before, and nobody but the kernel had asked. That may be once for each of its requests.
+    pub is_again: bool,
 }

@@ -165,7 +165,14 @@ impl Scheduler {
         self.refresh(modules);
         let candidates = self.resolve(modules, request.alias, is_kernel);
         if is_kernel && self.is_modprobes(modules, &candidates) {
-            return self.actions.extend(request.client.map(Action::HandBack));
+            // modprobe does not know of policy, and what is modprobe's is not done without it.
+            let is_refused = candidates.iter().any(|found| is_ruled_out(modules, found));
+            let refused = candidates.iter().map(|found| (found.module.clone(), Status::RuledOut));
+            let action = |client| match is_refused {
+                true => Action::Answer(client, refused.collect()),
+                false => Action::HandBack(client),
+            };
+            return self.actions.extend(request.client.map(action));
         }
         self.stats.no_module += u64::from(candidates.is_empty() && !is_kernel);
         let before = self.stats;
@@ -382,16 +389,17 @@ impl Scheduler {
         aliases.get_or_insert_ref(alias, || modules.resolve(alias).into()).clone()
     }
 
-    /// Whether modprobe is to load the modules of an alias that the kernel asks for. It does not know of policy.
+    /// Whether the modules of an alias that the kernel asks for are modprobe's to load.
     fn is_modprobes(&self, modules: &mut dyn Modules, candidates: &[Candidate]) -> bool {
-        let is_modprobes = |modules: &mut dyn Modules, candidate: &Candidate| {
+        candidates.iter().any(|candidate| {
             let Candidate { module, verdict, options, .. } = candidate;
             // Where the kernel waits for a load, that was looked at.
             let is_known = self.is_live(module) || self.loads.get(module).is_some_and(Load::is_urgent);
-            *verdict != Verdict::Builtin && !is_known && modules.is_modprobes(module, options.as_deref())
-        };
-        candidates.iter().any(|candidate| is_modprobes(modules, candidate))
-            && !candidates.iter().any(|candidate| candidate.policy.rules_out(|path| modules.exists(path)))
+            *verdict != Verdict::Builtin
+                && !is_known
+                && modules.is_modprobes(module, options.as_deref())
+                && !is_ruled_out(modules, candidate)
+        })
     }
 
     /// Somebody wants one module of an alias, if that is to be loaded at all.
@@ -421,7 +429,7 @@ impl Scheduler {
             if *verdict == Verdict::Blacklisted && !(ask.by.kind == Kind::Kernel && is_named) {
                 return Status::Blacklisted;
             }
-            if policy.rules_out(|path| modules.exists(path)) {
+            if is_ruled_out(modules, candidate) {
                 return Status::RuledOut;
             }
         }
@@ -434,7 +442,7 @@ impl Scheduler {
         let candidate = modules.resolve(name.as_bytes()).into_iter().find(|found| found.module == *name)?;
         match candidate.verdict {
             Verdict::Blacklisted => Some(Status::Blacklisted),
-            _ => candidate.policy.rules_out(|path| modules.exists(path)).then_some(Status::RuledOut),
+            _ => is_ruled_out(modules, &candidate).then_some(Status::RuledOut),
         }
     }
 
@@ -465,7 +473,9 @@ impl Scheduler {
                 self.join(name, ask);
                 return Status::Loading;
             }
-            _ if self.disabled => return Status::Failed { error: LoadError::DISABLED, retry_at: None },
+            _ if self.disabled && modules.initstate(name) != InitState::Live => {
+                return Status::Failed { error: LoadError::DISABLED, retry_at: None };
+            }
             Some(State::Failed(_)) if !ask.always => {
                 if let Some(status) = self.remembered_status(modules, name, ask, now) {
                     return status;
@@ -745,7 +755,9 @@ impl Scheduler {
         let exists = LoadError { errno: libc::EEXIST, stage: Stage::Insert };
         let elsewhere = found == InitState::Absent && error.as_ref() == Some(&exists);
         if let Some(failed) = error.as_ref().filter(|error| !elsewhere && error.stage != Stage::Disabled) {
-            if failed.is_transient() && load.tries < Limits::TRIES && !self.disabled {
+            // The kernel's own requests are no more than modprobe makes of them.
+            let tries = if load.first.by.kind == Kind::Kernel { 1 } else { Limits::TRIES };
+            if failed.is_transient() && load.tries < tries && !self.disabled {
                 let pause = Limits::PAUSE * (1 << load.tries.saturating_sub(1));
                 load.phase = Phase::Paused(now + pause);
                 return;
@@ -825,6 +837,7 @@ impl Scheduler {
             return;
         }
         let started = load.started.unwrap_or(now);
+        let is_same = |before: &Failure| before.for_kernel > 0 && before.cause == load.plan.cause;
         self.actions.push_back(Action::Publish(AddOnce {
             module: load.plan.module.clone(),
             outcome: outcome.clone(),
@@ -836,6 +849,9 @@ impl Scheduler {
             waited: started.saturating_sub(load.since),
             load: now.saturating_sub(started),
             pulled_in_by: load.first.pulled_in_by.clone(),
+            is_again: *outcome != Outcome::Live
+                && load.first.by.kind == Kind::Kernel
+                && load.before.as_deref().is_some_and(is_same),
         }));
     }
 
@@ -982,6 +998,10 @@ fn has_changed(modules: &mut dyn Modules, name: &Name, failure: &mut Failure) ->
         _ => modules.cause(name, options),
     };
     !failure.verified || cause != failure.cause
+}
+
+fn is_ruled_out(modules: &mut dyn Modules, candidate: &Candidate) -> bool {
+    candidate.policy.rules_out(|path| modules.exists(path))
 }
 
 /// Whether an alias is the module's own name; modprobe takes `-` for `_`.

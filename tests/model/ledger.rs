@@ -258,12 +258,12 @@ impl Ledger {
         allowed
     }
 
-    /// A load ended. What is tried again must have been tried three times, what is not only once.
+    /// A load ended. What is tried again must have been tried three times; what is not, and what is the kernel's alone, only once.
     pub fn check_tries(&self, record: &AddOnce) -> Result<(), String> {
         let tries = self.modules[number(&record.module)].tries.len();
         let Outcome::Failed(error) = &record.outcome else { return Ok(()) };
         let right = match error.stage {
-            Stage::Insert if is_transient(error.errno) => tries == 3,
+            Stage::Insert if is_transient(error.errno) && record.asked > record.by_kernel => tries == 3,
             Stage::Insert => (1..=3).contains(&tries),
             // What was tried may need, by the time it failed, something else.
             Stage::Dependency(_) => true,

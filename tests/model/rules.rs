@@ -495,7 +495,7 @@ impl Model {
         let Some(mut load) = module.load.take() else { return };
         let errno = if module.live { 0 } else { module.errno };
         let (elsewhere, transient) = (errno == libc::EEXIST, matches!(errno, libc::EBUSY | libc::EAGAIN));
-        if transient && load.tries < 3 {
+        if transient && load.tries < if load.for_kernel { 1 } else { 3 } {
             load.loading_until = None;
             load.pausing_until = Some(now + Duration::from_millis([50, 100][load.tries as usize - 1]));
             module.load = Some(load);

@@ -65,6 +65,7 @@ INSTALLED = \
 	644:hwdb/60-addonce.hwdb:$(UDEVDIR)/hwdb.d/60-addonce.hwdb \
 	644:$(FOR)/80-drivers.rules:$(RULESDIR)/80-drivers.rules \
 	$(foreach unit,$(UNITS),644:$(FOR)/$(unit):$(UNITDIR)/$(unit)) \
+	755:$(FOR)/restore-modprobe:$(PREFIX)/lib/addonce/restore-modprobe \
 	755:$(FOR)/initramfs/policy:$(PREFIX)/lib/addonce/initramfs-policy \
 	755:$(FOR)/initramfs/initramfs-tools/hooks/addonce:$(INITRAMFS_TOOLS)/hooks/addonce \
 	755:$(FOR)/initramfs/dracut/module-setup.sh:$(DRACUT)/99addonce/module-setup.sh \
@@ -313,6 +314,9 @@ $(FOR)/%: systemd/%
 $(FOR)/%: contrib/%.in
 	$(RENDER)
 
+$(FOR)/%: packaging/%.in
+	$(RENDER)
+
 $(FOR)/initramfs/%: initramfs/%.in
 	$(RENDER)
 
@@ -335,7 +339,9 @@ install: $(RENDERED)
 list-installed:
 	@for each in $(INSTALLED) $(addsuffix /,$(INSTALLED_DIRS)); do echo $${each##*:}; done
 
+# The kernel is not to run a helper that is gone.
 uninstall:
+	@[ -n "$(DESTDIR)" ] || [ ! -x $(PREFIX)/lib/addonce/restore-modprobe ] || $(PREFIX)/lib/addonce/restore-modprobe
 	@set -e; for each in $(INSTALLED); do \
 		(set -x; rm -f "$(DESTDIR)$${each##*:}"); \
 	done

@@ -390,42 +390,33 @@ fn while_the_daemon_waits_for_its_loads_to_end_the_kernel_runs_modprobe_again() 
     });
 }
 
-/// The unit's ExecStopPost, and the lines of the packages' scripts.
+/// What the unit's ExecStopPost runs, and the packages and `make uninstall`.
 #[test]
-fn what_a_killed_daemon_left_is_put_back_by_the_unit_and_by_the_packages() {
-    let unit = include_str!("../systemd/addonce.service.in");
-    let (_, unit) = unit.split_once("ExecStopPost=-/bin/sh -c '").expect("an ExecStopPost");
-    let unit = unit.split_once("'\n").expect("an end").0.replace("\\\n", " ").replace("$$", "$");
-    let spec = include_str!("../packaging/addonce.spec");
-    let (_, spec) = spec.split_once("see addonce-modprobe(8).\n").expect("its lines");
-    let spec = format!("set -e\n{}fi\n", spec.split_once("    fi\n").expect("an end").0);
-    let prerm = include_str!("../debian/prerm").replace("#DEBHELPER#", "");
-    for script in [unit, spec, prerm] {
-        for (stands, link, expected) in [
-            ("helper", Some("modprobe"), "modprobe"),
-            ("helper", None, "/sbin/modprobe"),
-            ("another", Some("modprobe"), "another"),
-            ("modprobe", None, "modprobe"),
-        ] {
-            let place = Place::new(stands);
-            if let Some(target) = link {
-                symlink(place.path(target), place.path("link")).expect("symlink");
-            }
-            let script = [
-                ("/proc/sys/kernel/modprobe", "sysctl"),
-                ("/run/addonce/modprobe", "link"),
-                ("@BINDIR@/addonce-modprobe", "helper"),
-                ("/usr/bin/addonce-modprobe", "helper"),
-            ]
-            .iter()
-            .fold(script.clone(), |script, (path, name)| {
-                script.replace(path, &place.path(name).display().to_string())
-            });
-            let status = Command::new("/bin/sh").args(["-c", &script, "prerm", "remove"]).status();
-            assert!(status.expect("a shell").success(), "{script}");
-            let stands = fs::read_to_string(place.path("sysctl")).expect("read");
-            let expected = place.path(expected).display().to_string();
-            assert_eq!(stands.trim_end(), expected, "{script}");
+fn what_a_killed_daemon_left_is_put_back() {
+    for (stands, link, expected) in [
+        ("helper", Some("modprobe"), "modprobe"),
+        // Without the daemon's link it is another system's kernel.
+        ("helper", None, "helper"),
+        ("another", Some("modprobe"), "another"),
+        ("modprobe", Some("another"), "modprobe"),
+    ] {
+        let place = Place::new(stands);
+        if let Some(target) = link {
+            symlink(place.path(target), place.path("link")).expect("symlink");
         }
+        // The daemon has written where this leads.
+        symlink(place.path("."), place.path("bin")).expect("symlink");
+        let script = [
+            ("/proc/sys/kernel/modprobe", "sysctl"),
+            ("/run/addonce/modprobe", "link"),
+            ("@BINDIR@/addonce-modprobe", "bin/helper"),
+        ]
+        .iter()
+        .fold(include_str!("../packaging/restore-modprobe.in").to_owned(), |script, (path, name)| {
+            script.replace(path, &place.path(name).display().to_string())
+        });
+        let status = Command::new("/bin/sh").args(["-ec", &script]).status();
+        assert!(status.expect("a shell").success(), "{script}");
+        assert_eq!(place.stands(), expected, "{script}");
     }
 }

@@ -348,6 +348,7 @@ uninstall:
 	@set -e; for directory in $(INSTALLED_DIRS); do \
 		[ ! -d "$(DESTDIR)$$directory" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$directory"; \
 	done
+	@$(if $(filter /usr/lib/udev/rules.d /lib/udev/rules.d,$(RULESDIR)),echo "udev is without 80-drivers.rules: install udev's package again")
 	@[ -n "$(DESTDIR)" ] || echo "$(TAKE_LEAVE)"
 
 RELOAD = systemd-hwdb update; udevadm control --reload; systemctl daemon-reload
@@ -386,7 +387,8 @@ rpm: check-path all
 # The source of the last commit.
 dist:
 	mkdir -p target/packages
-	git archive --prefix=addonce-$(VERSION)/ -o target/packages/addonce-$(VERSION).tar.gz HEAD
+	git archive --prefix=addonce-$(VERSION)/ -o target/dist.tar.gz HEAD
+	mv target/dist.tar.gz target/packages/addonce-$(VERSION).tar.gz
 
 # Make itself and rpmbuild take a path for several words.
 check-path:

@@ -38,9 +38,9 @@ use nix::sys::socket::{MsgFlags, send};
 const ACCEPT: Duration = Duration::from_secs(1);
 /// It says every second that it lives. When it has not for so long, it hangs.
 const SILENCE: Duration = Duration::from_secs(3);
-/// So long nothing is heard before it is looked whether somebody has stopped or ended it: at first, doubled with each look, and at the
-/// most. What lives says so as often, and then 50 that wait need not look.
-const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
+/// So long nothing is heard before it is looked whether somebody has stopped or ended it: at first, and from then on. 50 may wait, and
+/// look, while a module is being loaded.
+const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 /// After this time modprobe waits, in the kernel, as it ever did.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The longest name of the kernel's: MODULE_NAME_LEN of linux/module.h, without the NUL.
@@ -95,7 +95,7 @@ fn ask(socket: &Path, name: &[u8]) -> Option<c_int> {
         let reply = match receive(&mut stream, &mut read, Some(until.min(Instant::now() + look))) {
             Ok(reply) => String::from_utf8(reply).ok()?,
             Err(error) if error.kind() == ErrorKind::WouldBlock && cannot_answer(socket).is_none() => {
-                look = (2 * look).min(LOOK.1);
+                look = LOOK.1;
                 continue;
             }
             Err(_) => return None,

@@ -8,8 +8,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +71,8 @@ impl Policies {
             // libudev takes C strings, and the crate panics on a NUL within.
             #[cfg(feature = "udev")]
             Some(hwdb) if !key.contains(&0) => {
+                use std::ffi::OsStr;
+                use std::os::unix::ffi::OsStrExt;
                 let text = |text: &OsStr| text.to_string_lossy().into_owned();
                 let found = hwdb
                     .query(OsStr::from_bytes(key))

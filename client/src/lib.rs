@@ -14,6 +14,8 @@ use nix::fcntl::OFlag;
 #[allow(dead_code)]
 #[path = "../../src/escape.rs"]
 mod escape;
+#[path = "../../src/control/kernel_name.rs"]
+pub mod kernel_name;
 #[path = "../../src/uevent/sysfs.rs"]
 pub mod sysfs;
 #[path = "../../src/control/wire.rs"]

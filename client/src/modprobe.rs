@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use addonce_load::kernel_name::is_asked_for;
 use addonce_load::wire::{reach, receive};
 use addonce_load::{MODPROBE, call, cannot_answer, json, lock, socket};
 use nix::errno::Errno;
@@ -43,10 +44,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 /// After this time modprobe waits, in the kernel, as it ever did.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest name of the kernel's: MODULE_NAME_LEN of linux/module.h, without the NUL.
-const LONGEST_NAME: usize = 55;
-/// The family of the socket by which the daemon is asked: where that is a module, asking asks for it.
-const OUR_SOCKET: &[u8] = b"net-pf-1";
 /// What was executed last, in the environment. Where that is a copy of this program it goes on from there.
 const EXECUTED: &str = "ADDONCE_EXECUTED";
 
@@ -68,8 +65,7 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
 fn name(arguments: &[OsString]) -> Option<&[u8]> {
     let [quiet, end, name] = arguments else { return None };
     let name = name.as_bytes();
-    let fits = (1..=LONGEST_NAME).contains(&name.len()) && !name.contains(&b'/') && name != OUR_SOCKET;
-    (quiet == "-q" && end == "--" && fits).then_some(name)
+    (quiet == "-q" && end == "--" && is_asked_for(name)).then_some(name)
 }
 
 fn is_live(name: &[u8]) -> bool {

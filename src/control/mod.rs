@@ -8,6 +8,7 @@
 pub mod client;
 mod connection;
 pub mod json;
+pub mod kernel_name;
 pub mod listener;
 pub mod lock;
 pub mod process;

@@ -19,11 +19,6 @@ use crate::once::{Answer, ClientId, LoadError, Origin, Request, Stage, Status, T
 /// A refused name is logged once in this time, and so many names are at the most.
 const REFUSAL: (Duration, usize) = (Duration::from_secs(60), 64);
 
-/// Whether addonce-modprobe asks for a name, or leaves it to modprobe: `name` of client/src/modprobe.rs.
-pub fn is_asked_for(name: &[u8]) -> bool {
-    (1..=55).contains(&name.len()) && !name.contains(&b'/') && name != b"net-pf-1"
-}
-
 /// What helpers have asked for.
 #[derive(Debug, Default)]
 pub struct Requests {

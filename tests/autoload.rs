@@ -232,9 +232,13 @@ impl Place {
         text.trim_end().rsplit('/').next().unwrap_or_default().to_owned()
     }
 
-    fn set(&self) -> Result<Switch, String> {
+    fn switch(&self) -> Switch {
         let [sysctl, helper, link] = ["sysctl", "helper", "link"].map(|name| self.path(name));
-        let switch = Switch { sysctl, helper, link };
+        Switch { sysctl, helper, link }
+    }
+
+    fn set(&self) -> Result<Switch, String> {
+        let switch = self.switch();
         switch.set().map(|()| switch)
     }
 }
@@ -260,12 +264,8 @@ fn without_the_link_it_gives_way_to_what_is_modprobe_everywhere() {
 
 #[test]
 fn what_is_no_modprobe_stays() {
-    for stands in ["", "another", "nothing", "link"] {
+    for stands in ["", "another", "nothing"] {
         let place = Place::new(stands);
-        if stands == "link" {
-            // Of a daemon's that was killed, say. It would lead to itself.
-            symlink(place.path("modprobe"), place.path("link")).expect("symlink");
-        }
         let why = place.set().expect_err("it is left alone");
         assert!(why.contains("is left alone"), "{why}");
         assert_eq!(place.stands(), stands);
@@ -277,6 +277,22 @@ fn what_is_no_modprobe_stays() {
     fs::remove_file(place.path("modprobe")).expect("remove");
     fs::create_dir(place.path("modprobe")).expect("mkdir");
     assert!(place.set().is_err());
+}
+
+/// As where somebody has read the link's name in a manual page. It would lead to itself.
+#[test]
+fn the_link_is_no_modprobe() {
+    let place = Place::new("modprobe");
+    let link = place.path("run-modprobe").join("modprobe");
+    fs::create_dir(link.parent().expect("a directory")).expect("mkdir");
+    symlink(place.path("modprobe"), &link).expect("symlink");
+    fs::write(place.path("sysctl"), format!("{}\n", link.display())).expect("write");
+    let mut switch = place.switch();
+    switch.link = link.clone();
+    assert!(switch.set().expect_err("it is left alone").contains("is left alone"));
+    drop(switch);
+    assert_eq!(fs::read_link(&link).expect("a link"), place.path("modprobe"));
+    assert_eq!(fs::read_to_string(place.path("sysctl")).expect("read"), format!("{}\n", link.display()));
 }
 
 #[test]
@@ -326,13 +342,8 @@ fn what_somebody_else_has_set_meanwhile_stays() {
     place.stand("another");
     drop(switch);
     assert_eq!(place.stands(), "another");
-    let switch = place.set().is_err().then(|| Switch {
-        sysctl: place.path("sysctl"),
-        helper: place.path("helper"),
-        link: place.path("link"),
-    });
     fs::write(place.path("sysctl"), b"/opt/\xff\n").expect("write");
-    drop(switch);
+    drop(place.switch());
     assert_eq!(fs::read(place.path("sysctl")).expect("read"), b"/opt/\xff\n");
 }
 

@@ -34,6 +34,13 @@ fn compile(files: &[(&str, &str)]) -> Option<tempfile::TempDir> {
     Some(root)
 }
 
+/// Puts it where libudev looks, which has fixed places only.
+fn put(hwdb: &tempfile::TempDir) {
+    let mount =
+        Command::new("mount").arg("--bind").arg(hwdb.path().join("etc/udev")).arg("/etc/udev").status();
+    assert!(mount.expect("mount").success());
+}
+
 const SHIPPED: (&str, &str) = ("60-addonce.hwdb", hwdb::SHIPPED);
 
 #[test]
@@ -91,10 +98,7 @@ fn what_we_ship_holds_in_a_database_without_it_unless_that_says_otherwise() {
         ("addonce:module:pcc*\n ADDONCE_UNLESS=/nowhere\n", "/nowhere"),
     ] {
         let Some(hwdb) = compile(&[("90-local.hwdb", text)]) else { return };
-        // libudev looks in fixed places only.
-        let mount =
-            Command::new("mount").arg("--bind").arg(hwdb.path().join("etc/udev")).arg("/etc/udev").status();
-        assert!(mount.expect("mount").success());
+        put(&hwdb);
         let policies = Policies::open();
         let policy = policies.lookup("pcc_cpufreq", Some(b"cpu:type:x86"));
         assert_eq!(policy.unless.as_deref(), Some(Path::new(unless)), "{text}");
@@ -179,9 +183,7 @@ fn what_is_no_text_is_matched_as_well() {
     }
     let text = "addonce:modalias:crypto-w*\n ADDONCE=never\n";
     let Some(hwdb) = compile(&[("90-local.hwdb", text)]) else { return };
-    let mount =
-        Command::new("mount").arg("--bind").arg(hwdb.path().join("etc/udev")).arg("/etc/udev").status();
-    assert!(mount.expect("mount").success());
+    put(&hwdb);
     let policy = Policies::open().lookup("any", Some(b"crypto-w\xff"));
     assert_eq!(policy.mode, Mode::Never);
 }

@@ -149,8 +149,7 @@ fn next(failure: &Value, all: &[Value]) -> String {
         return "tried again for a device of its own, or with a module that needs it and is not live".into();
     }
     if is_for_kernel(failure) {
-        return "tried again at the next request of a device, or at the kernel's next one, a second after the last or five of them \
-                if it fails again and again"
+        return "tried again at the next request of a device, or of the kernel's after a pause of 1 to 5 s"
             .into();
     }
     let conflict = match text(failure, "/error") {

@@ -37,11 +37,12 @@ use nix::sys::socket::{MsgFlags, send};
 
 /// The daemon's first reply comes within this time.
 const ACCEPT: Duration = Duration::from_secs(1);
-/// It says every second that it lives. When it has not for so long, it hangs.
+/// It says at least every second that it lives. When it has not for so long, it hangs.
 const SILENCE: Duration = Duration::from_secs(3);
-/// So long nothing is heard before it is looked whether somebody has stopped or ended it: at first, and from then on. 50 may wait, and
-/// look, while a module is being loaded.
-const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
+/// So long nothing is heard before it is looked whether somebody has stopped or ended it: at first, and once it has accepted. 50 may wait
+/// while a module is being loaded, so the second is longer than between two signs of life (BEAT in src/control/server.rs): none has to
+/// look then. It is less than a second, which is how much later than with modprobe alone anybody is to be answered.
+const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(950));
 /// After this time modprobe waits, in the kernel, as it ever did.
 const LONGEST: Duration = Duration::from_secs(60);
 /// What was executed last, in the environment. Where that is a copy of this program it goes on from there.
@@ -90,15 +91,12 @@ fn ask(socket: &Path, name: &[u8]) -> Option<c_int> {
     loop {
         let reply = match receive(&mut stream, &mut read, Some(until.min(Instant::now() + look))) {
             Ok(reply) => String::from_utf8(reply).ok()?,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && cannot_answer(socket).is_none() => {
-                look = LOOK.1;
-                continue;
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && cannot_answer(socket).is_none() => continue,
             Err(_) => return None,
         };
         return match () {
             () if reply.contains("\"continues\":true") => {
-                until = (Instant::now() + SILENCE).min(begin + LONGEST);
+                (until, look) = ((Instant::now() + SILENCE).min(begin + LONGEST), LOOK.1);
                 continue;
             }
             () if reply.contains("\"answer\":\"done\"") => Some(0),

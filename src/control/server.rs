@@ -29,8 +29,9 @@ const MESSAGES: usize = 16;
 const KERNELS: usize = 4;
 /// After accepting failed (too many open files, say) it is tried again so much later, or when a connection goes.
 const PAUSE: Duration = Duration::from_secs(1);
-/// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs and modprobe.rs.
-const BEAT: Duration = Duration::from_secs(1);
+/// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs and modprobe.rs, and LOOK
+/// there, before which it is to have arrived.
+const BEAT: Duration = Duration::from_millis(800);
 
 /// How a server is bounded.
 #[derive(Clone, Copy, Debug)]

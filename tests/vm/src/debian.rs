@@ -24,12 +24,13 @@ const PACKAGES: [&str; 7] =
 /// Sparse: what is not used takes no room.
 const DISK_SIZE: &str = "2G";
 
-/// What the lab's scripts are called in the guest, below /lab.
-const SCRIPTS: [(&str, &str); 4] = [
+/// What scripts of the lab, and that test of the package which wants a machine, are called in the guest, below /lab.
+const SCRIPTS: [(&str, &str); 5] = [
     ("measure.sh", include_str!("../guest/measure.sh")),
     ("report", include_str!("../guest/report")),
     ("watch", include_str!("../guest/watch")),
     ("prepare", include_str!("../debian/prepare")),
+    ("tests-service", include_str!("../../../debian/tests/service")),
 ];
 const UNITS: [(&str, &str); 2] = [
     ("lab-report.service", include_str!("../debian/lab-report.service")),

@@ -3,7 +3,7 @@
 # needs: deb
 # The kernel's own requests are addonce's in the whole boot. They still are when the service is restarted, and when it was killed; and
 # what stood in kernel.modprobe before stands there again when it is stopped, when it was killed for good, and when the package
-# is purged.
+# is purged. First the test that the package has for a whole machine, debian/tests/service.
 
 OURS=/usr/bin/addonce-modprobe
 helper_is() { [ "$(cat /proc/sys/kernel/modprobe)" = "$1" ] || fail "kernel.modprobe is $(cat /proc/sys/kernel/modprobe) and not $1: $2"; }
@@ -25,6 +25,7 @@ asks() {
 }
 
 afterwards() {
+    must sh /lab/tests-service
     helper_is $OURS "the system was booted"
     asks minix
     done=$(addonce status --json | sed -n '/"kernel":/,/}/s/^ *"done": \([0-9]*\).*/\1/p')

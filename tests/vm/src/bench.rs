@@ -2,8 +2,9 @@
 //! All that is measured beside each other: every way to load modules, at every number of CPUs, several times; and, with a
 //! package, a whole Debian that boots without and with it.
 //!
-//! Each way has its turn before any has its next, so that what the host does meets all. The file is whole after every guest, and
-//! what is in it is not run again; it never holds the runs of two machines, releases, addonces or packages.
+//! Each way has its turn before any has its next, and another one is first in each round, so that what the host does meets all. The
+//! file is whole after every guest, and what is in it is not run again; it never holds the runs of two machines, releases, addonces or
+//! packages.
 
 use crate::boots::{self, BOOTS};
 use crate::machine::Machine;
@@ -40,6 +41,9 @@ pub struct Measured {
     pub machine: Machine,
     /// What its bytes come to: another build is another addonce.
     pub addonce: String,
+    /// Where the tree was when the first of them was measured, as git tells it.
+    #[serde(default)]
+    pub commit: String,
     /// The same of its package, once that is booted with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deb: Option<String>,
@@ -72,14 +76,10 @@ impl Measured {
         self.results.iter().filter(|result| result.boot.is_none())
     }
 
-    pub fn is_of_the_same(&self, other: &Self) -> bool {
-        (&self.machine, &self.addonce) == (&other.machine, &other.addonce)
-    }
-
     /// Whether both are of one machine, release and addonce, and of one package, if each has one.
     fn goes_with(&self, other: &Self) -> bool {
         let debs = self.deb.as_ref().zip(other.deb.as_ref());
-        self.is_of_the_same(other)
+        (&self.machine, &self.addonce) == (&other.machine, &other.addonce)
             && self.release == other.release
             && debs.is_none_or(|(own, other)| own == other)
     }
@@ -111,9 +111,9 @@ pub fn run(
         let began = Instant::now();
         let done = one(asked, *turn, &measured, &measure);
         took.push((*turn, began.elapsed()));
-        match done {
+        match done.and_then(|result| checked(result, turn, &measured)) {
             Ok(result) => {
-                measured.results.push(result);
+                measured.results.push(LabResult { round, ..result });
                 write(&asked.out, &measured)?;
             }
             Err(message) => {
@@ -126,6 +126,18 @@ pub fn run(
         return Ok(());
     }
     Err(format!("not measured: {}; the same command again does these alone", faults.join("; ")))
+}
+
+/// What addonce costs is of interest only where it does what stock does.
+fn checked(result: LabResult, turn: &Turn, measured: &Measured) -> Result<LabResult, String> {
+    let stock = match turn.way {
+        "service" | "program" => measured.of("stock", turn.cpus),
+        "boot-service" => measured.of("boot-stock", turn.cpus),
+        _ => return Ok(result),
+    };
+    let stock = stock.last().ok_or("there is no run of stock's to compare it with")?;
+    let faults = result.faults_against(stock);
+    if faults.is_empty() { Ok(result) } else { Err(faults.join("\nlab: ")) }
 }
 
 fn one(
@@ -165,7 +177,9 @@ fn resumed(asked: &Asked) -> Result<Measured, String> {
     let print = |path: &PathBuf| tools::read(path).map(|bytes| format!("{:016x}", host::fingerprint(&bytes)));
     let (addonce, deb) = (print(&asked.addonce)?, asked.deb.as_ref().map(print).transpose()?);
     let release = asked.release.clone();
-    let measured = Measured { machine: Machine::read()?, addonce, deb, release, results: Vec::new() };
+    let commit = tools::output("git", &["describe", "--always", "--dirty"], tools::source_dir());
+    let commit = commit.map_or_else(|_| "a tree without git".into(), |commit| commit.trim().into());
+    let measured = Measured { machine: Machine::read()?, addonce, commit, deb, release, results: Vec::new() };
     if !asked.out.exists() {
         return Ok(measured);
     }
@@ -183,11 +197,17 @@ fn turns(asked: &Asked, measured: &Measured) -> Vec<Turn> {
     let mut turns = Vec::new();
     let ways = if asked.release.is_some() { &WAYS[..RELEASE_WAYS] } else { &WAYS[..] };
     for round in 1..=asked.rounds {
-        let all = |&cpus| ways.iter().map(move |&way| Turn { round, cpus, way });
-        let storms = asked.cpus.iter().flat_map(all);
-        let at = |cpus| BOOTS.map(|way| Turn { round, cpus, way });
-        let boots = asked.deb.iter().flat_map(|_| boots::CPUS.into_iter().flat_map(at));
-        let missing = |turn: &Turn| measured.of(turn.way, turn.cpus).len() < round as usize;
+        // The first round begins with stock, which the floor and checks go by.
+        let first = round as usize - 1;
+        let all = |ways: &'static [&str], cpus| {
+            let (end, begin) = ways.split_at(first % ways.len());
+            begin.iter().chain(end).map(move |&way| Turn { round, cpus, way })
+        };
+        let storms = asked.cpus.iter().flat_map(|&cpus| all(ways, cpus));
+        let sizes =
+            boots::CPUS.into_iter().filter(|&cpus| asked.deb.is_some() && (cpus < boots::ONCE || round == 1));
+        let boots = sizes.flat_map(|cpus| all(&BOOTS, cpus));
+        let missing = |turn: &Turn| measured.of(turn.way, turn.cpus).iter().all(|run| run.round != round);
         turns.extend(storms.chain(boots).filter(missing));
     }
     turns

@@ -4,6 +4,7 @@
 use crate::bench::Measured;
 use crate::figure::{Figure, ranged};
 use crate::resources::Daemon;
+use crate::result::LabResult;
 use crate::table;
 
 pub fn table(measured: &Measured, sizes: &[u32]) -> String {
@@ -22,14 +23,12 @@ pub fn table(measured: &Measured, sizes: &[u32]) -> String {
             let daemons = runs.iter().filter_map(|run| run.daemon.as_ref());
             ranged(Figure::of(&daemons.map(read).collect::<Vec<_>>()), decimals)
         };
-        let of_daemons = runs.iter().filter_map(|run| run.daemon.as_ref());
-        let own: Vec<f64> = of_daemons.map(|daemon| daemon.jiffies as f64 / 100.0).collect();
         let storm: Vec<f64> = runs.iter().map(|run| run.cpu_jiffies as f64 / 100.0).collect();
         rows.push(vec![
             cpus.to_string(),
             show(&|daemon| daemon.jiffies as f64 / 100.0, 2),
             ranged(Figure::of(&storm), 1),
-            ranged(Figure::ratio(&own, &storm), 3),
+            ranged(share(measured, cpus), 3),
             show(&|daemon| daemon.peak_kb as f64, 0),
             show(&|daemon| daemon.private_kb as f64, 0),
         ]);
@@ -37,10 +36,16 @@ pub fn table(measured: &Measured, sizes: &[u32]) -> String {
     table::align(rows, &[])
 }
 
+/// Of the storm's CPU time.
+pub fn share(measured: &Measured, cpus: u32) -> Option<Figure> {
+    let runs = measured.of("service", cpus).into_iter();
+    let pair = |run: &LabResult| Some((run.daemon.as_ref()?.jiffies as f64, run.cpu_jiffies as f64));
+    Figure::ratio(&runs.filter_map(pair).collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::LabResult;
 
     #[test]
     fn the_daemon_has_a_share_in_what_the_storm_costs() {

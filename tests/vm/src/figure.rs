@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A figure of several runs: its median, and how far it strays.
 //!
-//! Owns the arithmetic of the report and how a figure is written. It promises ratios of medians, and beside them the least
-//! and the most of the ratios turn by turn; that what nobody measured is no figure; and no number that is not one.
+//! Owns the arithmetic of the report and how a figure is written. It promises that a ratio is the median of ratios turn by turn, since
+//! what the host does changes from one turn to the next; that what nobody measured is no figure; and no number that is not one.
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
     pub median: f64,
     pub least: f64,
     pub most: f64,
+    pub runs: usize,
 }
 
 impl Figure {
@@ -17,19 +18,17 @@ impl Figure {
         sorted.sort_by(f64::total_cmp);
         let (least, most) = (*sorted.first()?, *sorted.last()?);
         let middle = [sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]];
-        let figure = Self { median: (middle[0] + middle[1]) / 2.0, least, most };
+        let figure = Self { median: (middle[0] + middle[1]) / 2.0, least, most, runs: sorted.len() };
         [least, most].iter().all(|value| value.is_finite()).then_some(figure)
     }
 
-    pub fn ratio(values: &[f64], to: &[f64]) -> Option<Self> {
-        let median = Self::of(values)?.median / Self::of(to)?.median;
-        let pairs: Vec<_> = values.iter().zip(to).map(|(value, to)| value / to).collect();
-        let figure = Self { median, ..Self::of(&pairs)? };
-        median.is_finite().then_some(figure)
+    /// Of pairs, each of one turn.
+    pub fn ratio(pairs: &[(f64, f64)]) -> Option<Self> {
+        Self::of(&pairs.iter().map(|(value, to)| value / to).collect::<Vec<_>>())
     }
 
     pub fn scaled(self, by: f64) -> Self {
-        Self { median: self.median * by, least: self.least * by, most: self.most * by }
+        Self { median: self.median * by, least: self.least * by, most: self.most * by, ..self }
     }
 
     pub fn plain(&self, decimals: usize) -> String {
@@ -68,16 +67,15 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_of_medians_and_strays_as_the_turns_do() {
-        let ratio = Figure::ratio(&[1.0, 2.0, 3.0], &[4.0, 4.0, 5.0]);
-        assert_eq!(ranged(ratio, 2), "0.50 (0.25–0.60)");
-        assert_eq!(plain(ratio, 1), "0.5");
+    fn a_ratio_is_the_median_of_those_of_the_turns() {
+        let ratio = Figure::ratio(&[(1.0, 4.0), (2.0, 5.0), (6.0, 10.0)]);
+        assert_eq!(ranged(ratio, 2), "0.40 (0.25–0.60)");
+        assert_eq!(ratio.unwrap().runs, 3);
     }
 
     #[test]
     fn what_cannot_be_divided_is_no_figure() {
-        assert_eq!(Figure::ratio(&[1.0], &[0.0]), None);
-        assert_eq!(Figure::ratio(&[], &[1.0]), None);
-        assert_eq!(Figure::ratio(&[1.0], &[]), None);
+        assert_eq!(Figure::ratio(&[(1.0, 0.0)]), None);
+        assert_eq!(Figure::ratio(&[]), None);
     }
 }

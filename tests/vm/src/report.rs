@@ -41,8 +41,8 @@ fn must_be_one(measured: &Measured) -> Result<(), String> {
 fn of_the_guests(measured: &Measured, newer: Option<&Measured>) -> Result<BTreeMap<String, String>, String> {
     must_be_one(measured)?;
     newer.map_or(Ok(()), must_be_one)?;
-    if newer.is_some_and(|newer| !newer.is_of_the_same(measured)) {
-        return Err("these files are of different machines or addonces".into());
+    if newer.is_some_and(|newer| newer.machine != measured.machine) {
+        return Err("these files are of different machines".into());
     }
     let sizes = sizes(measured);
     let (Some(&most), Some(any)) = (sizes.last(), measured.storms().next()) else {
@@ -58,6 +58,8 @@ fn of_the_guests(measured: &Measured, newer: Option<&Measured>) -> Result<BTreeM
     let places = [
         ("machine", measured.machine.sentence()),
         ("guests", guests(any)),
+        ("commit", measured.commit.clone()),
+        ("newer.commit", newer.map_or_else(not_measured, |newer| newer.commit.clone())),
         ("newer.guests", newer.and_then(|newer| newer.storms().next()).map_or_else(not_measured, guests)),
         ("newer.ratios", newer.map_or_else(not_measured, side_by_side::ratios)),
         ("newer.figures", newer.map_or_else(not_measured, tables)),
@@ -88,6 +90,7 @@ fn rounds(measured: &Measured) -> String {
 mod tests {
     use super::*;
     use crate::boot::Boot;
+    use crate::machine::Machine;
 
     fn run(scenario: &str, kernel: &str) -> Measured {
         let result =
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_of_one_kernel_and_both_are_of_one_addonce() {
+    fn a_file_is_of_one_kernel_and_both_are_of_one_machine() {
         let with = |kernel: &str, boots: bool| {
             let (mut measured, mut other) = (run("stock", "6.1"), run("stock", kernel));
             other.results[0].boot = boots.then(Boot::default);
@@ -115,7 +118,8 @@ mod tests {
         assert_eq!(with("6.1", false).unwrap()["rounds"], "2");
         assert!(with("6.12", false).unwrap_err().contains("6.12"));
         assert_eq!(with("6.12", true).unwrap()["rounds"], "1", "boots are no storms");
-        let other = Measured { addonce: "another".into(), ..run("stock", "6.12") };
-        assert!(of_the_guests(&run("stock", "6.1"), Some(&other)).unwrap_err().contains("addonces"));
+        let machine = Machine { cpus: 96, ..Machine::default() };
+        let other = Measured { machine, ..run("stock", "6.12") };
+        assert!(of_the_guests(&run("stock", "6.1"), Some(&other)).unwrap_err().contains("machines"));
     }
 }

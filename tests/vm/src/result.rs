@@ -28,6 +28,9 @@ pub struct Calls {
 pub struct LabResult {
     pub scenario: String,
     pub cpus: u32,
+    /// Of `lab bench`, in which each way has its turn: ratios are to the run of the same round. 0: none.
+    #[serde(default)]
+    pub round: u32,
     pub kernel: String,
     pub qemu: String,
     pub udev: String,

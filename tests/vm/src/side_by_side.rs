@@ -5,7 +5,7 @@
 //! and the most beside them, and the refusals of every errno that any way met.
 
 use crate::bench::{Measured, WAYS};
-use crate::figure::{Figure, NOTHING, plain, ranged};
+use crate::figure::{Figure, NOTHING, ranged};
 use crate::result::LabResult;
 use crate::table;
 use std::collections::BTreeSet;
@@ -40,6 +40,13 @@ pub fn values(measured: &Measured, way: &str, cpus: u32, (_, read): Quantity) ->
     measured.of(way, cpus).into_iter().map(read).collect()
 }
 
+/// The turns of two ways in one quantity: the rounds in which both had theirs.
+pub fn pairs(measured: &Measured, way: &str, to: &str, cpus: u32, (_, read): Quantity) -> Vec<(f64, f64)> {
+    let others = measured.of(to, cpus);
+    let other = |run: &LabResult| others.iter().find(|other| other.round == run.round);
+    measured.of(way, cpus).into_iter().filter_map(|run| Some((read(run), read(other(run)?)))).collect()
+}
+
 pub fn figure(measured: &Measured, way: &str, cpus: u32, quantity: Quantity) -> Option<Figure> {
     Figure::of(&values(measured, way, cpus, quantity))
 }
@@ -65,10 +72,11 @@ pub fn ratios(measured: &Measured) -> String {
     for way in ways(measured, &sizes).filter(|way| *way != "stock") {
         let mut row = vec![title(way).to_string()];
         for (_, quantity) in quantities {
-            row.extend(sizes.iter().map(|&cpus| {
-                let [own, stock] = [way, "stock"].map(|way| values(measured, way, cpus, quantity));
-                plain(Figure::ratio(&own, &stock), 2)
-            }));
+            row.extend(
+                sizes
+                    .iter()
+                    .map(|&cpus| ranged(Figure::ratio(&pairs(measured, way, "stock", cpus, quantity)), 2)),
+            );
         }
         rows.push(row);
     }
@@ -162,9 +170,12 @@ mod tests {
         let both = ["evdev", "usbcore"];
         let mut results = Vec::new();
         for (round, cpus) in [(1.0, 8), (2.0, 8), (4.0, 8), (9.0, 255)] {
-            results.push(run("stock", cpus, 10.0 * round, 100, &both));
-            results.push(run("oneliner", cpus, 4.0 * round, 0, &both[1..]));
+            let stock = run("stock", cpus, 10.0 * round, 100, &both);
+            let oneliner = run("oneliner", cpus, 4.0 * round, 0, &both[1..]);
+            results.extend([stock, oneliner].map(|run| LabResult { round: round as u32, ..run }));
         }
+        // It has no stock beside it.
+        results.push(LabResult { round: 3, ..run("oneliner", 8, 4.0, 0, &both[1..]) });
         Measured { results, ..Measured::default() }
     }
 

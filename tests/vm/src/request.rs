@@ -25,6 +25,9 @@ const CASES: [(&str, &str); 10] = [
     ("killed", "0008 without kmod.sh, it was killed before"),
 ];
 
+/// Of these, what happens to the daemon. With stock they would be 0008-alone.
+const DISTURBED: [&str; 3] = ["stopped", "died", "killed"];
+
 #[derive(Debug, Default, PartialEq)]
 struct Storm {
     seconds: f64,
@@ -178,9 +181,15 @@ fn missed(storms: &Storms<'_>) -> Vec<String> {
     let mut missed = Vec::new();
     let mut goal = |holds: bool, what: String| missed.extend((!holds).then_some(what));
     let seconds = |case, who| median(of(case, who), |storm| storm.seconds);
+    let turns = of("0008", "addonce").len();
+    for (case, _) in CASES {
+        let (is_disturbed, times) =
+            (DISTURBED.contains(&case), [of(case, "addonce").len(), of(case, "stock").len()]);
+        let is_measured = if is_disturbed { times[0] > 0 } else { turns > 0 && times == [turns, turns] };
+        goal(is_measured, format!("{case}: measured {} times, and {} times with stock", times[0], times[1]));
+    }
     for case in ["0008", "0009"] {
         let ours = of(case, "addonce");
-        goal(!ours.is_empty() && !of(case, "stock").is_empty(), format!("{case} was not measured"));
         let refused = |storm: &Storm| storm.inserts.keys().any(|errno| errno != "0");
         goal(!ours.iter().any(refused), format!("{case}: an insert call was in vain: {}", inserts(ours)));
         let peak = figure(ours, Storm::peak).map_or(0.0, |figure| figure.most);
@@ -191,8 +200,7 @@ fn missed(storms: &Storms<'_>) -> Vec<String> {
         let failed = ours.iter().filter(|storm| storm.failed + storm.given_up > 0).count();
         goal(failed == 0, format!("{case}: {failed} storms of {} had a request that failed", ours.len()));
         let modprobes: i64 = ours.iter().map(|storm| storm.modprobes).sum();
-        let answered = !matches!(case, "stopped" | "died" | "killed");
-        goal(!answered || modprobes == 0, format!("{case}: modprobe ran {modprobes} times"));
+        goal(DISTURBED.contains(&case) || modprobes == 0, format!("{case}: modprobe ran {modprobes} times"));
     }
     goal(
         of("nope", "addonce").iter().all(|storm| storm.inserts.is_empty()),
@@ -250,9 +258,14 @@ mod tests {
 
     fn result(ours: &str) -> LabResult {
         let mut log = vec!["noise".into()];
-        for (case, stock) in [("0008", 180), ("0009", 660)] {
-            let refused = "modprobes=58 inserts=0x0:2,0xffffffffffffffef:53, jiffies=1300";
-            log.push(line(case, "stock", stock, refused));
+        let stock = "modprobes=58 inserts=0x0:2,0xffffffffffffffef:53, jiffies=1300";
+        for case in ["0008-alone", "0009-alone", "live", "nope", "enodev"] {
+            log.push(line(case, "stock", 180, stock));
+            log.push(line(case, "addonce", 90, "modprobes=0 inserts=none jiffies=130"));
+        }
+        log.extend(DISTURBED.map(|case| line(case, "addonce", 180, stock)));
+        for (case, seconds) in [("0008", 180), ("0009", 660)] {
+            log.push(line(case, "stock", seconds, stock));
             log.push(format!("memory {case} stock 0:0 20:102400"));
             log.push(line(case, "addonce", 90, ours));
             log.push(format!("memory {case} addonce 0:0 20:20480"));
@@ -277,6 +290,17 @@ mod tests {
             render(&result("modprobes=1 inserts=0xffffffffffffffef:1, jiffies=900")).unwrap();
         assert_eq!(missed.len(), 4, "{missed:#?}");
         assert!(text.ends_with("wanted: missed; any helper takes 0.090\n"), "{text}");
+        let mut less = result("modprobes=0 inserts=0x0:2, jiffies=130");
+        for case in CASES.map(|(case, _)| case) {
+            less.log.as_mut().unwrap().retain(|line| !line.starts_with(&format!("storm {case} stock")));
+        }
+        less.log
+            .as_mut()
+            .unwrap()
+            .retain(|line| !line.starts_with("storm killed") && !line.starts_with("memory"));
+        let missed = render(&less).unwrap().1;
+        assert!(missed.contains(&"killed: measured 0 times, and 0 times with stock".into()), "{missed:#?}");
+        assert!(missed.contains(&"live: measured 1 times, and 0 times with stock".into()), "{missed:#?}");
         assert!(render(&LabResult::default()).is_err());
         assert!(storms(&["storm 0008 stock failed=0".to_string()]).is_err());
     }

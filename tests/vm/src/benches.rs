@@ -217,15 +217,12 @@ fn exec(path: &Path) -> Result<String, String> {
     let result: LabResult = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut rows = vec![words(&["", "ms", "ratio to `modprobe -b`", "goal"])];
     let mut turns = turns::rows(&result.log.unwrap_or_default())?;
-    // Beside a daemon first, and each time what the others are compared with.
-    turns.sort_by_key(|turn| (turn.place != "daemon", turn.place != "alone", turn.what != "modprobe"));
+    // First what the others are compared with.
+    turns.sort_by_key(|turn| turn.what != "modprobe");
     for turn in turns {
-        let (goal, what) = match (turn.what.as_str(), turn.place.as_str()) {
-            ("env", _) => continue,
-            ("addonce-load", "daemon") => (Some(0.35), "`addonce-load`, asking a daemon"),
-            ("addonce-load", _) => (None, "`addonce-load`, which starts a daemon"),
-            ("addonce", _) => (None, "`addonce load`, asking a daemon"),
-            ("modprobe", "daemon") => (None, "`modprobe -b`, beside a daemon"),
+        let (goal, what) = match turn.what.as_str() {
+            "addonce-load" => (Some(0.35), "`addonce-load`, which asks a daemon"),
+            "addonce" => (None, "`addonce load`, which asks a daemon"),
             _ => (None, "`modprobe -b`"),
         };
         let goal = goal.map(|goal| format!("{goal}: {}", verdict(turn.ratio <= goal)));

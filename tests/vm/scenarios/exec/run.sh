@@ -2,8 +2,8 @@
 # needs: addonce
 # needs: rules
 # What one question costs, exec to exit, for modules that are live: modprobe, what udev runs of addonce's, and `addonce load`
-# by hand; beside a daemon, and (alone) where the program starts one. By turns, so that what the host does meanwhile meets all
-# of them; the log holds a line per turn, with the hundredths of a second that 20 runs took.
+# by hand, all beside a daemon and all by way of env, which sets what udev would. By turns, so that what the host does meanwhile meets
+# all of them; the log holds a line per turn, with the hundredths of a second that 20 runs took.
 
 ROUNDS=5
 ALIAS=$(cat /sys/devices/pci0000:00/0000:00:1f.2/modalias)
@@ -16,18 +16,12 @@ twenty() {
     from=$NOW
     n=0
     while [ $n -lt 20 ]; do
-        "$@" || fail "'$*' exited with $?"
+        # shellcheck disable=SC2086 # assignments, a word each
+        env $DEVICE "$@" || fail "'$*' exited with $?"
         n=$((n + 1))
     done
     now
     echo "$name $((NOW - from))" >>$LOG
-}
-turn() {
-    twenty "modprobe-$1" /usr/sbin/modprobe -b "$ALIAS"
-    # shellcheck disable=SC2086 # assignments, a word each
-    twenty "addonce-load-$1" env $DEVICE /usr/bin/addonce-load
-    # shellcheck disable=SC2086
-    twenty "env-$1" env $DEVICE /usr/bin/true
 }
 
 storm() {
@@ -37,10 +31,8 @@ storm() {
     wait_for /run/addonce/io.addonce 60
     must addonce settle --timeout 300
     for turn in $(seq $ROUNDS); do
-        turn daemon
-        twenty "addonce-daemon" /usr/bin/addonce load "$ALIAS" >/dev/null
+        twenty modprobe /usr/sbin/modprobe -b "$ALIAS"
+        twenty addonce-load /usr/bin/addonce-load
+        twenty addonce /usr/bin/addonce load "$ALIAS" >/dev/null
     done
-    kill $DAEMON
-    wait $DAEMON
-    for turn in $(seq $ROUNDS); do turn alone; done
 }

@@ -18,8 +18,6 @@ pub struct Boot {
     pub initramfs: Vec<String>,
     /// Insert calls after the boot had settled.
     pub later_calls: u32,
-    /// When that init took over, in seconds from the kernel's start.
-    pub root_at: f64,
     /// What systemd says it took, from its start to the end of the boot.
     pub userspace: f64,
     /// `systemctl is-system-running`.
@@ -64,7 +62,6 @@ pub fn read(raw: &Raw, trace: Trace) -> Result<(Boot, Vec<Call>), String> {
             .map(|call| call.module.clone())
             .collect(),
         later_calls: (trace.calls.len() - booted.calls) as u32,
-        root_at: root.at,
         userspace: seconds("finish_us")? - seconds("userspace_us")?,
         state: raw.fact("state")?.into(),
         failed_units: raw.lines("failed-units").unwrap_or_default(),
@@ -152,7 +149,7 @@ mod tests {
             ["virtio_blk", "evdev", "button"]
         );
         assert_eq!((boot.initramfs_calls, boot.later_calls), (1, 1));
-        assert_eq!((boot.root_at, boot.userspace, boot.ahead), (7.0, 53.0, Some(0.5)));
+        assert_eq!((boot.userspace, boot.ahead), (53.0, Some(0.5)));
     }
 
     #[test]

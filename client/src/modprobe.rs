@@ -91,7 +91,9 @@ fn ask(socket: &Path, name: &[u8]) -> Option<c_int> {
     loop {
         let reply = match receive(&mut stream, &mut read, Some(until.min(Instant::now() + look))) {
             Ok(reply) => String::from_utf8(reply).ok()?,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && cannot_answer(socket).is_none() => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && cannot_answer(socket).is_none() => {
+                continue;
+            }
             Err(_) => return None,
         };
         return match () {

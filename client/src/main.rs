@@ -39,7 +39,7 @@ use nix::unistd::Pid;
 const ACCEPT: Duration = Duration::from_secs(5);
 /// A hold has nobody else to turn to, and harms nobody while it waits.
 const ACCEPT_HOLD: Duration = Duration::from_secs(30);
-/// The daemon says every second that it lives. When it has not for so long while it holds, `hold` is taken away, so that udev runs
+/// The daemon says at least every second that it lives. When it has not for so long while it holds, `hold` is taken away, so that udev runs
 /// a program for each event again, which runs modprobe if need be.
 const SILENCE: Duration = Duration::from_secs(5);
 /// When it has not for so long, an accepted load is modprobe's. If it holds and a program started it, it is killed, and the next

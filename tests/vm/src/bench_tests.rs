@@ -124,3 +124,15 @@ fn a_guest_that_fails_keeps_nobody_from_their_turn_and_is_made_up_for_the_next_t
     assert!(ran(&asked, "").0.unwrap_err().contains("another addonce"));
     std::fs::remove_dir_all(asked.out.parent().expect("a directory")).expect("removed");
 }
+
+#[test]
+fn a_run_of_addonce_that_loads_less_than_stock_is_not_taken() {
+    let turn = |way| Turn { round: 1, cpus: 8, way };
+    let live = |way| LabResult { live: vec!["evdev".into()], ..result(way, 8) };
+    let stock = Measured { results: vec![live("stock")], ..Measured::default() };
+    assert_eq!(checked(live("service"), &turn("service"), &stock), Ok(live("service")));
+    let less = checked(result("service", 8), &turn("service"), &stock);
+    assert!(less.unwrap_err().contains("not live, but live with stock: evdev"));
+    assert!(checked(live("service"), &turn("service"), &Measured::default()).is_err());
+    assert!(checked(result("oneliner", 8), &turn("oneliner"), &stock).is_ok(), "nobody says that of others");
+}

@@ -41,8 +41,9 @@ const ACCEPT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 /// So long nothing is heard before it is looked whether somebody has stopped or ended it: at first, and once it has accepted. 50 may wait
 /// while a module is being loaded, so the second is longer than between two signs of life (BEAT in src/control/server.rs): none has to
-/// look then. It is less than a second, which is how much later than with modprobe alone anybody is to be answered.
-const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(950));
+/// look then. With the start of modprobe it is less than a second, which is how much later than without us
+/// anybody is to be answered.
+const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(850));
 /// After this time modprobe waits, in the kernel, as it ever did.
 const LONGEST: Duration = Duration::from_secs(60);
 /// What was executed last, in the environment. Where that is a copy of this program it goes on from there.

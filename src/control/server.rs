@@ -31,7 +31,7 @@ const KERNELS: usize = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 /// So often a client that takes more replies than one is told that we live: see SILENCE in client/src/main.rs and modprobe.rs, and LOOK
 /// there, before which it is to have arrived.
-const BEAT: Duration = Duration::from_millis(800);
+const BEAT: Duration = Duration::from_millis(750);
 
 /// How a server is bounded.
 #[derive(Clone, Copy, Debug)]

@@ -228,12 +228,11 @@ bench: check-root
 bench-alone:
 	@tools/setup
 	$(MAKE) --no-print-directory deb lab
-	$(LAB) run exec --cpus 2 --addonce $(ADDONCE) --out $(BENCHES)/exec.json
 	$(LAB) bench --rounds $(BENCH_ROUNDS) --cpus $(BENCH_CPUS) --addonce $(ADDONCE) \
 		--deb target/packages/addonce_*.deb --out $(GUESTS)
 	$(LAB) bench --rounds $(BENCH_ROUNDS) --cpus $(BENCH_CPUS) --release trixie --addonce $(ADDONCE) --out $(NEWER)
 	ADDONCE_TREE="$$($(LAB) tree)" \
-		$(CARGO) bench --locked --bench duplicate --bench once --bench memory --bench clients
+		$(CARGO) bench --locked --bench duplicate --bench once --bench memory --bench clients --bench exec
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --release --test flood -- --nocapture
 	$(LAB) report $(GUESTS) $(NEWER) --benches $(BENCHES) >$(BENCHES)/PERFORMANCE.md
 	$(LAB) curves $(GUESTS) >$(BENCHES)/scale.json

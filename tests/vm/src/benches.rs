@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What `cargo bench`, the flood and the exec turns measured, as tables.
+//! What `cargo bench` and the flood measured, as tables.
 //!
-//! Owns the files of a directory that those write: `NAME.jsonl`, a figure a line, and `exec.json`. It promises that a file
-//! that is missing or lacks a figure is an error that says what makes it, and that a goal is told as missed where it is.
+//! Owns the files of a directory that those write: `NAME.jsonl`, a figure a line. It promises that a file that is missing or lacks a figure is an error that says what makes it, and that a goal is told as missed where it is.
 
 use crate::figure::NOTHING;
-use crate::result::LabResult;
-use crate::{table, tools, turns};
+use crate::{table, tools};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,8 +20,8 @@ pub const PLACES: [&str; 6] = ["duplicate", "once", "once.modules", "memory", "c
 
 /// What stands in those places.
 pub fn tables(dir: &Path) -> Result<BTreeMap<String, String>, String> {
-    let [duplicate, once, memory, clients, flood] =
-        ["duplicate", "once", "memory", "clients", "flood"].map(|name| Bench::read(dir, name));
+    let [duplicate, once, memory, clients, exec, flood] =
+        ["duplicate", "once", "memory", "clients", "exec", "flood"].map(|name| Bench::read(dir, name));
     let (duplicate, once, memory) = (duplicate?, once?, memory?);
     let texts = [
         duplicates(&duplicate)?,
@@ -31,7 +29,7 @@ pub fn tables(dir: &Path) -> Result<BTreeMap<String, String>, String> {
         modules(&once)?,
         memory_table(&memory, &flood?)?,
         clients_table(&clients?)?,
-        exec(&dir.join("exec.json"))?,
+        exec_table(&exec?)?,
     ];
     Ok(PLACES.map(String::from).into_iter().zip(texts.map(|text| text.trim_end().to_string())).collect())
 }
@@ -209,26 +207,17 @@ fn clients_table(bench: &Bench) -> Result<String, String> {
     Ok(table::align(rows, &[0]))
 }
 
-/// What each program costs, with a daemon and without, against a `modprobe -b` in the same surroundings.
-fn exec(path: &Path) -> Result<String, String> {
-    let text =
-        String::from_utf8_lossy(&tools::read(path).map_err(|e| format!("{e}; `make bench` makes it"))?)
-            .into_owned();
-    let result: LabResult = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+const MOST_OF_MODPROBE: f64 = 0.35;
+
+fn exec_table(bench: &Bench) -> Result<String, String> {
     let mut rows = vec![words(&["", "ms", "ratio to `modprobe -b`", "goal"])];
-    let mut turns = turns::rows(&result.log.unwrap_or_default())?;
-    // First what the others are compared with.
-    turns.sort_by_key(|turn| turn.what != "modprobe");
-    for turn in turns {
-        let (goal, what) = match turn.what.as_str() {
-            "addonce-load" => (Some(0.35), "`addonce-load`, which asks a daemon"),
-            "addonce" => (None, "`addonce load`, which asks a daemon"),
-            _ => (None, "`modprobe -b`"),
+    for row in bench.rows() {
+        let (what, ms, ratio) = (row.text("what")?, row.number("ms")?, row.number("ratio")?);
+        let goal = match what {
+            "addonce-load" => format!("{MOST_OF_MODPROBE}: {}", verdict(ratio <= MOST_OF_MODPROBE)),
+            _ => NOTHING.into(),
         };
-        let goal = goal.map(|goal| format!("{goal}: {}", verdict(turn.ratio <= goal)));
-        let mut row = words(&[what]);
-        row.extend([format!("{:.1}", turn.ms), format!("{:.2}", turn.ratio), goal.unwrap_or(NOTHING.into())]);
-        rows.push(row);
+        rows.push(vec![format!("`{what}`"), format!("{ms:.2}"), format!("{ratio:.2}"), goal]);
     }
     Ok(table::align(rows, &[0]))
 }
@@ -295,6 +284,15 @@ mod tests {
         let error = clients_table(&bench("{\"what\": \"a storm\", \"alone_s\": 1.0}")).unwrap_err();
         assert!(error.contains("x.jsonl") && error.contains("'with_s'"), "{error}");
         assert!(Bench::read(Path::new("/nowhere"), "flood").err().unwrap().contains("make bench"));
+    }
+
+    #[test]
+    fn what_udev_runs_is_judged_beside_modprobe() {
+        let row = |what: &str, ratio: f64| format!("{{\"what\":\"{what}\",\"ms\":1.0,\"ratio\":{ratio}}}\n");
+        let told =
+            |ratio| exec_table(&bench(&(row("modprobe -b", 1.0) + &row("addonce-load", ratio)))).unwrap();
+        assert!(told(0.35).contains("0.35: reached"), "{}", told(0.35));
+        assert!(told(0.36).contains("0.35: **missed**"), "{}", told(0.36));
     }
 
     #[test]

@@ -40,7 +40,6 @@ mod table;
 mod template;
 mod tools;
 mod trace;
-mod turns;
 mod verdict;
 
 use options::{Command, Run};

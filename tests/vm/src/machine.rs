@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The machine that measured: what figures have to be read with.
 //!
-//! Owns the description and the sentence made of it. It promises to hold what the kernel, the distribution and QEMU say of
+//! Owns the description and the sentence made of it. It promises to hold what the kernel and the distribution say of
 //! themselves, and nothing that names one machine among many: no host name, no path.
 
-use crate::guest;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -17,7 +16,6 @@ pub struct Machine {
     pub virtual_machine: bool,
     pub kernel: String,
     pub distribution: String,
-    pub qemu: String,
 }
 
 impl Machine {
@@ -27,16 +25,10 @@ impl Machine {
         };
         let (cpuinfo, meminfo) = (text("/proc/cpuinfo")?, text("/proc/meminfo")?);
         let release = text("/etc/os-release")?;
-        Ok(Self::describe(
-            &cpuinfo,
-            &meminfo,
-            &release,
-            text("/proc/sys/kernel/osrelease")?.trim(),
-            guest::qemu_version()?,
-        ))
+        Ok(Self::describe(&cpuinfo, &meminfo, &release, text("/proc/sys/kernel/osrelease")?.trim()))
     }
 
-    fn describe(cpuinfo: &str, meminfo: &str, release: &str, kernel: &str, qemu: String) -> Self {
+    fn describe(cpuinfo: &str, meminfo: &str, release: &str, kernel: &str) -> Self {
         let after = |text: &str, key: &str, sign: char| {
             let lines = text.lines().filter_map(|line| line.split_once(sign));
             let mut values = lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim());
@@ -51,17 +43,15 @@ impl Machine {
             virtual_machine: flags.split(' ').any(|flag| flag == "hypervisor"),
             kernel: kernel.into(),
             distribution: after(release, "PRETTY_NAME", '='),
-            qemu,
         }
     }
 
     pub fn sentence(&self) -> String {
         let kind = if self.virtual_machine { "a virtual machine" } else { "a machine" };
         let (cpus, processor, gib) = (self.cpus, &self.processor, self.memory_kb as f64 / 1048576.0);
-        let (kernel, distribution, qemu) = (&self.kernel, &self.distribution, &self.qemu);
+        let (kernel, distribution) = (&self.kernel, &self.distribution);
         format!(
-            "{kind} with {cpus} CPUs ({processor}) and {gib:.0} GiB of memory, Linux {kernel}, {distribution}, QEMU {qemu} \
-             without KVM"
+            "{kind} with {cpus} CPUs ({processor}) and {gib:.0} GiB of memory, Linux {kernel}, {distribution}"
         )
     }
 }
@@ -75,12 +65,10 @@ mod tests {
         let cpuinfo =
             "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n";
         let release = "NAME=\"Some\"\nPRETTY_NAME=\"Some Linux 12\"\n";
-        let machine =
-            Machine::describe(cpuinfo, "MemTotal:       24117248 kB\n", release, "6.1", "7.2.2".into());
+        let machine = Machine::describe(cpuinfo, "MemTotal:       24117248 kB\n", release, "6.1");
         assert_eq!(
             machine.sentence(),
-            "a virtual machine with 2 CPUs (Some CPU @ 2 GHz) and 23 GiB of memory, Linux 6.1, Some Linux 12, QEMU 7.2.2 \
-             without KVM"
+            "a virtual machine with 2 CPUs (Some CPU @ 2 GHz) and 23 GiB of memory, Linux 6.1, Some Linux 12"
         );
     }
 }

@@ -18,12 +18,15 @@ pub fn render(measured: &Measured, newer: Option<&Measured>, benches: &Path) -> 
     template::fill(TEMPLATE, &figures)
 }
 
-/// Storms are of one kernel, udev and kmod; so are boots, of those in their Debian.
+/// Storms are of one kernel, udev, kmod and QEMU; so are boots, of those in their Debian.
 fn must_be_one(measured: &Measured) -> Result<(), String> {
     let world = |result: &LabResult| {
         (
             result.boot.is_some(),
-            format!("Linux {}, udev {}, kmod {}", result.kernel, result.udev, result.kmod),
+            format!(
+                "Linux {}, udev {}, kmod {}, QEMU {}",
+                result.kernel, result.udev, result.kmod, result.qemu
+            ),
         )
     };
     let worlds: BTreeSet<_> = measured.results.iter().map(world).collect();
@@ -33,7 +36,7 @@ fn must_be_one(measured: &Measured) -> Result<(), String> {
         if worlds.len() <= 1 {
             return Ok(());
         }
-        Err(format!("these runs are of different kernels, udevs or kmods: {}", worlds.join("; ")))
+        Err(format!("these runs are of different kernels, udevs, kmods or QEMUs: {}", worlds.join("; ")))
     };
     of(false).and_then(|()| of(true))
 }
@@ -54,7 +57,10 @@ fn of_the_guests(measured: &Measured, newer: Option<&Measured>) -> Result<BTreeM
     };
     let not_measured = || String::from("Not measured.");
     let calls = |way: &str| plain(figure(measured, way, most, CALLS), 0);
-    let guests = |of: &LabResult| format!("Linux {}, systemd {}, kmod {}", of.kernel, of.udev, of.kmod);
+    let guests = |of: &LabResult| {
+        let LabResult { kernel, udev, kmod, qemu, .. } = of;
+        format!("Linux {kernel}, systemd {udev}, kmod {kmod}, in QEMU {qemu} without KVM")
+    };
     let places = [
         ("machine", measured.machine.sentence()),
         ("guests", guests(any)),

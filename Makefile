@@ -257,13 +257,13 @@ check-guest: build lab
 	set -e; for each in $(CHECK_FIXTURES); do \
 		$(LAB) run $$each --cpus 8 --addonce $(ADDONCE) --out target/check/$$each.json; \
 	done
-	$(LAB) fixes --cpus 16 --addonce $(ADDONCE) --out target/check/fixes.json
+	$(LAB) fixes --cpus 16 --timeout 600 --addonce $(ADDONCE) --out target/check/fixes.json
 
 check-guest-long: build lab
 	$(LAB) demo $(CHECK_KILLS) --cpus 16 --timeout 1200 --addonce $(ADDONCE) --out target/check/kills-16.json
 	$(LAB) demo $(CHECK_OTHERS) $(CHECK_KILLS) --cpus 64 --timeout 1800 --addonce $(ADDONCE) --out target/check/others-64.json
 	$(LAB) demo $(CHECK_WAYS) $(CHECK_OTHERS) --cpus 255 --addonce $(ADDONCE) --out target/check/ways-255.json
-	$(LAB) fixes --cpus 255 --addonce $(ADDONCE) --out target/check/fixes-255.json
+	$(LAB) fixes --cpus 255 --timeout 600 --addonce $(ADDONCE) --out target/check/fixes-255.json
 	$(LAB) run strangers --cpus 8 --timeout 600 --addonce $(ADDONCE) --out target/check/strangers.json
 	$(LAB) run request --cpus 2 --timeout 900 --addonce $(ADDONCE) --out target/check/request.json
 	$(LAB) request target/check/request.json
@@ -284,7 +284,7 @@ check-releases: check-root deb rpm lab
 		on="--release $$release --addonce $(ADDONCE)"; \
 		$(LAB) demo $(CHECK_WAYS) --cpus 64 $$on --out target/check/storm-$$release.json; \
 		$(LAB) run singles --cpus 8 $$on --out target/check/singles-$$release.json; \
-		$(LAB) fixes --cpus 8 $$on --out target/check/fixes-$$release.json; \
+		$(LAB) fixes --cpus 8 --timeout 600 $$on --out target/check/fixes-$$release.json; \
 	done
 
 # A whole Debian, as root: stock; with the package installed (an initramfs of update-initramfs, then the daemon restarted and

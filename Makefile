@@ -213,7 +213,7 @@ check-flood:
 	ADDONCE_FLOOD=1000000 $(CARGO) test --locked --test flood --test autoload
 
 # What a duplicate costs, a modalias and a module, what a storm of 8192 CPUs takes of memory, and what a thousand clients cost
-# it; a million hostile devices; in guests, what udev pays for one question, and each way to load modules, by turns; and a
+# it, and what udev pays for one question; a million hostile devices; in guests, each way to load modules, by turns; and a
 # whole Debian that boots, stock and with the package. Nothing else should run meanwhile. The guests' file is kept and
 # completed: remove it to measure the same build again. Guests come first: benches are built with other features, and leave
 # another addonce behind.

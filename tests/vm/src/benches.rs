@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What `cargo bench` and the flood measured, as tables.
 //!
-//! Owns the files of a directory that those write: `NAME.jsonl`, a figure a line. It promises that a file that is missing or lacks a figure is an error that says what makes it, and that a goal is told as missed where it is.
+//! Owns the files of a directory that those write: `NAME.jsonl`, a figure a line. It promises that a file that is missing or lacks
+//! a figure is an error that says what makes it, and that a goal is told as missed where it is.
 
 use crate::figure::NOTHING;
 use crate::{table, tools};

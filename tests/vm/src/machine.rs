@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The machine that measured: what figures have to be read with.
 //!
-//! Owns the description and the sentence made of it. It promises to hold what the kernel and the distribution say of
+//! Owns the description and the sentence made of it. It promises to hold what the kernel, the distribution and QEMU say of
 //! themselves, and nothing that names one machine among many: no host name, no path.
 
+use crate::guest;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -16,6 +17,8 @@ pub struct Machine {
     pub virtual_machine: bool,
     pub kernel: String,
     pub distribution: String,
+    /// The guests say theirs, too: those of a newer release may need another one.
+    pub qemu: String,
 }
 
 impl Machine {
@@ -25,10 +28,16 @@ impl Machine {
         };
         let (cpuinfo, meminfo) = (text("/proc/cpuinfo")?, text("/proc/meminfo")?);
         let release = text("/etc/os-release")?;
-        Ok(Self::describe(&cpuinfo, &meminfo, &release, text("/proc/sys/kernel/osrelease")?.trim()))
+        Ok(Self::describe(
+            &cpuinfo,
+            &meminfo,
+            &release,
+            text("/proc/sys/kernel/osrelease")?.trim(),
+            guest::qemu_version()?,
+        ))
     }
 
-    fn describe(cpuinfo: &str, meminfo: &str, release: &str, kernel: &str) -> Self {
+    fn describe(cpuinfo: &str, meminfo: &str, release: &str, kernel: &str, qemu: String) -> Self {
         let after = |text: &str, key: &str, sign: char| {
             let lines = text.lines().filter_map(|line| line.split_once(sign));
             let mut values = lines.filter(|(name, _)| name.trim() == key).map(|(_, value)| value.trim());
@@ -43,6 +52,7 @@ impl Machine {
             virtual_machine: flags.split(' ').any(|flag| flag == "hypervisor"),
             kernel: kernel.into(),
             distribution: after(release, "PRETTY_NAME", '='),
+            qemu,
         }
     }
 
@@ -65,7 +75,8 @@ mod tests {
         let cpuinfo =
             "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n";
         let release = "NAME=\"Some\"\nPRETTY_NAME=\"Some Linux 12\"\n";
-        let machine = Machine::describe(cpuinfo, "MemTotal:       24117248 kB\n", release, "6.1");
+        let machine =
+            Machine::describe(cpuinfo, "MemTotal:       24117248 kB\n", release, "6.1", "7.2.2".into());
         assert_eq!(
             machine.sentence(),
             "a virtual machine with 2 CPUs (Some CPU @ 2 GHz) and 23 GiB of memory, Linux 6.1, Some Linux 12"

@@ -464,6 +464,24 @@ fn a_module_that_somebody_unloaded_is_loaded_when_the_kernel_asks() {
 }
 
 #[test]
+fn what_was_unloaded_is_not_live_to_the_kernel_before_that_event_was_read() {
+    let mut s = world("fs-x -> x\nx needs y\nz needs y\nw installs");
+    s.kernel(1, "fs-x");
+    s.client(2, "w");
+    s.settle();
+    s.world.live.clear();
+    s.kernel(3, "fs-x");
+    s.kernel(4, "w");
+    s.settle();
+    assert_eq!((s.attempts_of("x"), s.attempts_of("y"), &s.handed_back[..]), (2, 2, &[4][..]));
+    s.unloaded("z");
+    s.world.live.remove("y");
+    s.kernel(5, "z");
+    s.settle();
+    assert_eq!((last(&s), s.attempts_of("y")), (Some(&Status::Live), 3));
+}
+
+#[test]
 fn the_kernel_waits_for_soft_dependencies_as_modprobe_does() {
     let mut s = world("fs-x -> x\nx post after\nafter takes 50\nafter => ENODEV");
     s.kernel(1, "fs-x");

@@ -394,9 +394,10 @@ impl Scheduler {
         candidates.iter().any(|candidate| {
             let Candidate { module, verdict, options, .. } = candidate;
             // Where the kernel waits for a load, that was looked at.
-            let is_known = self.is_live(module) || self.loads.get(module).is_some_and(Load::is_urgent);
+            let is_urgent = self.loads.get(module).is_some_and(Load::is_urgent);
             *verdict != Verdict::Builtin
-                && !is_known
+                && !is_urgent
+                && !self.is_live(modules, module, Kind::Kernel)
                 && modules.is_modprobes(module, options.as_deref())
                 && !is_ruled_out(modules, candidate)
         })
@@ -414,7 +415,7 @@ impl Scheduler {
         if *verdict == Verdict::Builtin {
             return Status::Builtin;
         }
-        if self.is_live(module) {
+        if self.is_live(modules, module, ask.by.kind) {
             self.stats.duplicates_live += u64::from(ask.counts());
             return Status::Live;
         }
@@ -464,7 +465,7 @@ impl Scheduler {
     fn want(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {
         let named = u64::from(ask.counts());
         match self.states.get(name) {
-            Some(State::Live) => {
+            _ if self.is_live(modules, name, ask.by.kind) => {
                 self.stats.duplicates_live += named;
                 return Status::Live;
             }
@@ -481,7 +482,7 @@ impl Scheduler {
                     return status;
                 }
             }
-            Some(State::Failed(_)) | None => {}
+            Some(State::Failed(_) | State::Live) | None => {}
         }
         self.start(modules, name, ask, now)
     }
@@ -954,8 +955,11 @@ impl Scheduler {
         }
     }
 
-    fn is_live(&self, name: &str) -> bool {
+    /// Whether a module is known to be live to who asks. The kernel asks with no event that comes after others, so one that says that
+    /// the module is gone may wait to be read; that is looked at.
+    fn is_live(&self, modules: &mut dyn Modules, name: &str, asks: Kind) -> bool {
         matches!(self.states.get(name), Some(State::Live))
+            && (asks != Kind::Kernel || modules.initstate(name) == InitState::Live)
     }
 
     fn status(&self, name: &str) -> Status {

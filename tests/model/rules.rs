@@ -12,7 +12,7 @@
 //! * an attempt that only the kernel asked for leaves failures as they were to all others, and to who has met no other it is none;
 //!   whoever joins it makes it theirs, as if he had begun it;
 //! * an administrator who names the module itself overrules blacklist and policy, as with modprobe;
-//! * what the kernel announces of a module is kept, whoever has asked for it;
+//! * what the kernel announces of a module is kept, whoever has asked for it; when the kernel itself asks, what is live is looked at;
 //! * EEXIST of a module that is not in /sys is a success to all who ask, and a failure as far as attempts go;
 //! * what was accepted and is ruled out when its time comes, by a blacklist or policy, is forgotten, and so is the failure; likewise
 //!   what an administrator would retry, and what a blacklist keeps from a request;
@@ -348,7 +348,7 @@ impl Model {
         let ruled_out = module.of.mode == Mode::Never || (module.of.unless && self.path);
         if module.of.builtin {
             Some(Word::Builtin)
-        } else if module.believed_live {
+        } else if module.is_known_live(by.who) {
             Some(Word::Live)
         } else if module.unloaded && matches!(by.who, Who::Scan(_)) {
             Some(Word::RuledOut)
@@ -363,7 +363,7 @@ impl Model {
     }
 
     fn want(&mut self, m: usize, by: By, client: Option<u64>, always: bool) -> Option<Word> {
-        if self.modules[m].believed_live {
+        if self.modules[m].is_known_live(by.who) {
             return Some(Word::Live);
         }
         let before = match by.who {
@@ -454,7 +454,7 @@ impl Model {
             module.is_live();
             return Some(Word::Live);
         }
-        module.unloaded = false;
+        (module.unloaded, module.believed_live) = (false, false);
         let request = by.map_or(self.requests, |by| by.request);
         let for_kernel = by.is_some_and(|by| by.who == Who::Kernel);
         let since = if for_kernel { request } else { module.since(by, request) };
@@ -619,6 +619,10 @@ impl Model {
 }
 
 impl Module {
+    fn is_known_live(&self, who: Who) -> bool {
+        self.believed_live && (who != Who::Kernel || self.live)
+    }
+
     fn is_live(&mut self) {
         (self.believed_live, self.unloaded, self.failure) = (true, false, None);
     }

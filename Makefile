@@ -253,11 +253,11 @@ CHECK_KILLS = kill kill-program
 CHECK_FIXTURES = singles broken hang
 check-guest: build lab
 	$(LAB) demo $(CHECK_WAYS) --cpus 64 --addonce $(ADDONCE) --out target/check/storm.json
-	$(LAB) demo $(CHECK_OTHERS) --cpus 16 --timeout 600 --addonce $(ADDONCE) --out target/check/others.json
+	$(LAB) demo $(CHECK_OTHERS) --cpus 8 --timeout 600 --addonce $(ADDONCE) --out target/check/others.json
 	set -e; for each in $(CHECK_FIXTURES); do \
 		$(LAB) run $$each --cpus 8 --addonce $(ADDONCE) --out target/check/$$each.json; \
 	done
-	$(LAB) fixes --cpus 16 --timeout 600 --addonce $(ADDONCE) --out target/check/fixes.json
+	$(LAB) fixes --cpus 8 --timeout 600 --addonce $(ADDONCE) --out target/check/fixes.json
 
 check-guest-long: build lab
 	$(LAB) demo $(CHECK_KILLS) --cpus 16 --timeout 1200 --addonce $(ADDONCE) --out target/check/kills-16.json

@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,6 +43,13 @@ fn a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_
             assert_eq!(reply, json!({}));
         }
         assert!((900..2500).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
+        // One that comes later hears at once that it is accepted, before the next sign of life to all.
+        let mut other = Conversation::open(running.socket()).expect("a daemon");
+        other.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
+        client.next(Some(Duration::from_secs(2))).expect("a sign of life");
+        for what in ["accepted", "a sign of life"] {
+            assert_eq!(other.next(Some(Duration::from_millis(300))).expect(what), json!({}));
+        }
         slow.let_go();
         let mut reply = json!({});
         while reply == json!({}) {
@@ -54,8 +62,8 @@ fn a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_
         }
         let status = running.settled();
         assert_eq!((&status["requests"], &status["no_module"]), (&0.into(), &0.into()));
-        assert_eq!(status["kernel"]["requests"], 5);
-        assert_eq!(status["kernel"]["handed_back"], 5);
+        assert_eq!(status["kernel"]["requests"], 6);
+        assert_eq!(status["kernel"]["handed_back"], 6);
     });
 }
 
@@ -365,6 +373,42 @@ fn in_time(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
+/// A daemon that has the kernel run a copy of it in this place, and whose /proc/sys names the file there.
+fn switching(place: &Place, fixture: &Fixture) -> Command {
+    fs::create_dir(place.path("proc")).expect("mkdir");
+    fs::create_dir_all(place.path("fake/sys/kernel")).expect("mkdir");
+    symlink(place.path("sysctl"), place.path("fake/sys/kernel/modprobe")).expect("symlink");
+    fs::copy(addonce().get_program(), place.path("addonce")).expect("copy");
+    fs::rename(place.path("helper"), place.path("addonce-modprobe")).expect("rename");
+    // Its socket is the one that the kernel's helper knows.
+    let at_run = "mount -t tmpfs tmpfs /run; mkdir /run/addonce; mount --bind $PLACE /run/addonce; ";
+    let mut daemon = Command::new("unshare");
+    daemon.args(["--mount", "sh", "-c", &format!("{at_run}{WITH_MODULES}"), "sh"]);
+    daemon.arg(place.path("addonce")).args(["daemon", "--kernel-requests"]).args(fixture.flags());
+    daemon.env("PLACE", place.0.path()).stderr(Stdio::null());
+    daemon
+}
+
+/// Where writing it takes its time, as with the file that is a pipe here, nobody waits for that who waits for the daemon.
+#[test]
+fn the_switch_is_set_when_the_daemon_has_said_that_it_is_ready() {
+    alone("the_switch_is_set_when_the_daemon_has_said_that_it_is_ready", || {
+        let (fixture, place) = (Fixture::build("semantics"), Place::new("modprobe"));
+        fs::remove_file(place.path("sysctl")).expect("remove");
+        nix::unistd::mkfifo(&place.path("sysctl"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        let manager = UnixDatagram::bind(place.path("notify")).expect("bind");
+        manager.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let mut daemon = switching(&place, &fixture);
+        let mut daemon =
+            daemon.env("NOTIFY_SOCKET", place.path("notify")).spawn().expect("unshare (util-linux)");
+        let mut said = [0; 256];
+        let size = manager.recv(&mut said);
+        daemon.kill().expect("kill");
+        daemon.wait().expect("wait");
+        assert_eq!(&said[..size.expect("it is ready")], b"READY=1\n");
+    });
+}
+
 /// A real daemon. What it is asked for has an install command, so nothing is inserted.
 #[test]
 fn while_the_daemon_waits_for_its_loads_to_end_the_kernel_runs_modprobe_again() {
@@ -373,18 +417,8 @@ fn while_the_daemon_waits_for_its_loads_to_end_the_kernel_runs_modprobe_again() 
         let place = Place::new("modprobe");
         let command = "touch $PLACE/began; until [ -e $PLACE/go ]; do sleep 0.01; done";
         fs::write(fixture.config().join("aaa.conf"), format!("install fx_opt {command}\n")).expect("write");
-        fs::create_dir(place.path("proc")).expect("mkdir");
-        fs::create_dir_all(place.path("fake/sys/kernel")).expect("mkdir");
-        symlink(place.path("sysctl"), place.path("fake/sys/kernel/modprobe")).expect("symlink");
-        fs::copy(addonce().get_program(), place.path("addonce")).expect("copy");
-        fs::rename(place.path("helper"), place.path("addonce-modprobe")).expect("rename");
         let socket = place.path("io.addonce");
-        // Its socket is the one that the kernel's helper knows.
-        let at_run = "mount -t tmpfs tmpfs /run; mkdir /run/addonce; mount --bind $PLACE /run/addonce; ";
-        let mut daemon = Command::new("unshare");
-        daemon.args(["--mount", "sh", "-c", &format!("{at_run}{WITH_MODULES}"), "sh"]);
-        daemon.arg(place.path("addonce")).args(["daemon", "--kernel-requests"]).args(fixture.flags());
-        let daemon = daemon.env("PLACE", place.0.path()).stderr(Stdio::null()).spawn();
+        let daemon = switching(&place, &fixture).spawn();
         let mut daemon = daemon.expect("this test needs the program unshare (util-linux)");
         in_time("it is set", || place.stands() == "addonce-modprobe");
         let mut load = Command::new("sh");

@@ -248,7 +248,7 @@ fn names_without_a_module_are_answered_and_leave_nothing() {
 
 #[test]
 fn of_the_kernels_names_the_last_is_remembered_and_in_no_devices_place() {
-    let limits = Limits { aliases: NonZeroUsize::MIN, ..Limits::default() };
+    let limits = Limits { aliases: NonZeroUsize::MIN.saturating_add(1), ..Limits::default() };
     let mut s = world_with("x:y -> a\nfs-x -> a", limits);
     s.replay("/devices/x", "x:y");
     s.kernel(1, "fs-x");

@@ -22,7 +22,6 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,8 +45,11 @@ const SILENCE: Duration = Duration::from_secs(3);
 const LOOK: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(850));
 /// After this time modprobe waits, in the kernel, as it ever did.
 const LONGEST: Duration = Duration::from_secs(60);
-/// What was executed last, in the environment. Where that is a copy of this program it goes on from there.
+/// How often one of these has become modprobe, in the environment, with which processes below have it, too: an install command may run
+/// what kernel.modprobe names. None of them asks.
 const EXECUTED: &str = "ADDONCE_EXECUTED";
+/// As often as that the first program is executed. Should it be this one by another name, or a copy, it is the next one's turn then.
+const DEPTH: usize = 8;
 
 // SAFETY: it is the only function of this name.
 #[allow(unsafe_code)]
@@ -56,11 +58,13 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     // std has them from glibc alone, where its own start is left out.
     // SAFETY: the C library hands over `count` strings, which live as long as the process does.
     let word = |n| unsafe { CStr::from_ptr(*words.add(n)) };
-    let mut words = (0..count as usize).map(|n| OsStr::from_bytes(word(n).to_bytes()).to_owned());
-    let (own, arguments) = (words.next().unwrap_or_default(), words.collect::<Vec<OsString>>());
+    let arguments: Vec<OsString> =
+        (1..count as usize).map(|n| OsStr::from_bytes(word(n).to_bytes()).to_owned()).collect();
     let socket = socket();
-    let answer = name(&arguments).and_then(|name| if is_live(name) { Some(0) } else { ask(&socket, name) });
-    answer.unwrap_or_else(|| execute(&socket, &own, &arguments))
+    let depth = env::var(EXECUTED).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0);
+    let name = name(&arguments).filter(|_| depth == 0);
+    let answer = name.and_then(|name| if is_live(name) { Some(0) } else { ask(&socket, name) });
+    answer.unwrap_or_else(|| execute(&socket, &arguments, depth))
 }
 
 /// The name, where this is the kernel's request and one that can be asked.
@@ -111,27 +115,15 @@ fn ask(socket: &Path, name: &[u8]) -> Option<c_int> {
 
 /// Becomes modprobe: the one that stood in kernel.modprobe before, if the daemon has left its name. None is looked for in PATH, where
 /// a name of ours may be.
-fn execute(socket: &Path, own: &OsStr, arguments: &[OsString]) -> c_int {
-    let before = fs::read_link(socket.with_file_name("modprobe")).ok();
-    // Without /proc by the name that the kernel has run us by.
-    let ours = file("/proc/self/exe").or_else(|| file(own));
-    let mut programs: Vec<PathBuf> = before.into_iter().chain(MODPROBE.map(PathBuf::from)).collect();
-    if let Some(executed) = env::var_os(EXECUTED) {
-        let at = programs.iter().rposition(|program| program.as_os_str() == executed);
-        programs.drain(..at.map_or(0, |at| at + 1));
-    }
-    for program in programs {
-        // It goes by its own name; and what is a name of ours would come back here.
-        if ours.is_none() || file(&program) != ours {
-            let error = Command::new(&program).args(arguments).env(EXECUTED, &program).exec();
-            // Where nobody can be told, the next one is tried all the same.
-            let _ = writeln!(io::stderr(), "addonce-modprobe: {}: {error}", program.display());
-        }
+fn execute(socket: &Path, arguments: &[OsString], depth: usize) -> c_int {
+    let before = fs::read_link(socket.with_file_name("modprobe")).ok().filter(|before| before.is_absolute());
+    let programs = before.into_iter().chain(MODPROBE.map(PathBuf::from));
+    for program in programs.skip(depth.saturating_sub(DEPTH)) {
+        // It goes by its own name.
+        let error =
+            Command::new(&program).args(arguments).env(EXECUTED, depth.saturating_add(1).to_string()).exec();
+        // Where nobody can be told, the next one is tried all the same.
+        let _ = writeln!(io::stderr(), "addonce-modprobe: {}: {error}", program.display());
     }
     127
-}
-
-/// Which file this is: one may have several names.
-fn file(path: impl AsRef<Path>) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

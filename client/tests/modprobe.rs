@@ -353,6 +353,34 @@ fn it_never_becomes_itself_by_whatever_name_and_without_any_modprobe_it_says_so(
     }
 }
 
+/// An install command may run what kernel.modprobe names, as iptables does.
+#[test]
+fn below_an_install_command_it_is_modprobe_and_asks_nobody() {
+    let place = Place::new("below");
+    let (listener, _lock) = (place.listen(), place.lock());
+    let real = fs::read_link(place.path("modprobe")).expect("a link");
+    let again = format!("{} -q -- fs-y", env!("CARGO_BIN_EXE_addonce-modprobe"));
+    let calls = place.path("calls").display().to_string();
+    let script = format!("#!/bin/sh\necho \"$@\" >>{calls}\n[ $3 = fs-y ] && exit 3\n{again}\n");
+    fs::write(&real, script).expect("write");
+    let status = place.command(&["-b", "--", "fs-x"]).status().expect("it runs");
+    assert_eq!(
+        (status.code(), &place.calls()[..]),
+        (Some(3), &["-b -- fs-x".into(), "-q -- fs-y".into()][..])
+    );
+    listener.set_nonblocking(true).expect("a socket");
+    assert!(listener.accept().is_err(), "nobody came");
+}
+
+#[test]
+fn a_link_that_says_no_place_is_not_looked_for_in_path() {
+    let place = Place::new("relative");
+    fs::remove_file(place.path("modprobe")).expect("remove");
+    symlink("sh", place.path("modprobe")).expect("symlink");
+    let (output, _) = place.run(&["--version"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("kmod version"), "{output:?}");
+}
+
 #[test]
 fn without_proc_it_is_modprobe_or_asks_all_the_same() {
     let test = "without_proc_it_is_modprobe_or_asks_all_the_same";

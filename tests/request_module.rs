@@ -122,6 +122,19 @@ fn that_a_module_failed_for_the_kernel_alone_is_news_once() {
     assert!(!is_again(&s), "it is live");
 }
 
+/// The kernel says EEXIST, which is a success to who asks, as often as that.
+#[test]
+fn that_a_file_holds_a_module_that_is_live_by_another_name_is_news_once() {
+    let mut s = world("fs-x -> x\nx holds y\ny is live");
+    for client in 0..3 {
+        s.kernel(client, "fs-x");
+        s.pass(ms(10_000));
+        assert_eq!(last(&s), Some(&Status::Live));
+        assert_eq!(s.published.last().expect("a record").is_again, client > 0);
+    }
+    assert_eq!((s.attempts_of("x"), s.core.stats().live), (3, 1));
+}
+
 #[test]
 fn where_all_loading_is_forbidden_what_is_live_is_live() {
     let mut s = world("fs-x -> x\nnet-pf-10 -> y\ny is live");

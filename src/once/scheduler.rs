@@ -776,7 +776,7 @@ impl Scheduler {
         let Some(load) = self.loads.remove(name) else { return };
         // What it comes to for others.
         let told = error.clone().filter(|_| !elsewhere);
-        self.publish(&load, &told.clone().map_or(Outcome::Live, Outcome::Failed), now);
+        self.publish(&load, &told.clone().map_or(Outcome::Live, Outcome::Failed), error.is_some(), now);
         let (plan, first, is_urgent) = (load.plan.clone(), load.first.clone(), load.is_urgent());
         match error {
             None => self.became_live(name),
@@ -828,9 +828,13 @@ impl Scheduler {
         loading
     }
 
-    fn publish(&mut self, load: &Load, outcome: &Outcome, now: Time) {
+    /// Tells the world that a load has ended, and whether it is remembered as a failure, which what is a success to others may be.
+    fn publish(&mut self, load: &Load, outcome: &Outcome, is_failure: bool, now: Time) {
+        let is_same = |before: &Failure| before.for_kernel > 0 && before.cause == load.plan.cause;
+        let is_again =
+            is_failure && load.first.by.kind == Kind::Kernel && load.before.as_deref().is_some_and(is_same);
         match outcome {
-            Outcome::Live => self.stats.live += 1,
+            Outcome::Live => self.stats.live += u64::from(!is_again),
             Outcome::Failed(_) => self.stats.failed += 1,
         }
         if *outcome == Outcome::Failed(LoadError::DISABLED) {
@@ -838,7 +842,6 @@ impl Scheduler {
             return;
         }
         let started = load.started.unwrap_or(now);
-        let is_same = |before: &Failure| before.for_kernel > 0 && before.cause == load.plan.cause;
         self.actions.push_back(Action::Publish(AddOnce {
             module: load.plan.module.clone(),
             outcome: outcome.clone(),
@@ -850,9 +853,7 @@ impl Scheduler {
             waited: started.saturating_sub(load.since),
             load: now.saturating_sub(started),
             pulled_in_by: load.first.pulled_in_by.clone(),
-            is_again: *outcome != Outcome::Live
-                && load.first.by.kind == Kind::Kernel
-                && load.before.as_deref().is_some_and(is_same),
+            is_again,
         }));
     }
 

@@ -67,6 +67,51 @@ fn a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_
     });
 }
 
+/// The daemon says meanwhile that it lives: it waits for its load.
+#[test]
+fn a_daemon_that_is_to_end_leaves_what_helpers_wait_for_to_modprobe() {
+    alone("a_daemon_that_is_to_end_leaves_what_helpers_wait_for_to_modprobe", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&fixture.flags());
+        let mut client = Conversation::open(running.socket()).expect("a daemon");
+        client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
+        client.next(None).expect("accepted");
+        slow.wait(&running);
+        running.signal(Signal::SIGTERM);
+        let mut replies = (0..10).map(|_| client.next(None).expect("a reply"));
+        assert_eq!(replies.find(|reply| *reply != json!({})), Some(json!({ "answer": "yours" })));
+        slow.let_go();
+        running.stop();
+    });
+}
+
+/// Of requests that were killed the kernel does not wait for the helper.
+#[test]
+fn of_more_than_256_helpers_the_next_ones_are_modprobe() {
+    alone("of_more_than_256_helpers_the_next_ones_are_modprobe", || {
+        let fixture = Fixture::build("semantics");
+        let slow = Slow::new(&fixture, "fx_opt");
+        let running = Running::start(&fixture.flags());
+        let ask = || {
+            let mut client = Conversation::open(running.socket()).expect("a daemon");
+            client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
+            assert_eq!(client.next(None).expect("accepted"), json!({}));
+            client
+        };
+        let clients: Vec<_> = (0..256).map(|_| ask()).collect();
+        slow.wait(&running);
+        assert_eq!(running.json(&["status", "--json"])["kernel"]["handed_back"], 0);
+        let mut replies = std::iter::repeat_with({
+            let mut last = ask();
+            move || last.next(None).expect("a reply")
+        });
+        assert_eq!(replies.find(|reply| *reply != json!({})), Some(json!({ "answer": "yours" })));
+        drop(clients);
+        slow.let_go();
+    });
+}
+
 #[test]
 fn a_helper_that_has_gone_is_forgotten_and_its_load_goes_on() {
     alone("a_helper_that_has_gone_is_forgotten_and_its_load_goes_on", || {
@@ -242,11 +287,11 @@ impl Place {
 
     fn switch(&self) -> Switch {
         let [sysctl, helper, link] = ["sysctl", "helper", "link"].map(|name| self.path(name));
-        Switch { sysctl, helper, link }
+        Switch { sysctl, helper, link, before: None }
     }
 
     fn set(&self) -> Result<Switch, String> {
-        let switch = self.switch();
+        let mut switch = self.switch();
         switch.set().map(|()| switch)
     }
 }
@@ -262,12 +307,24 @@ fn the_helper_takes_modprobes_place_and_gives_it_back() {
 }
 
 #[test]
-fn without_the_link_it_gives_way_to_what_is_modprobe_everywhere() {
+fn what_stood_there_is_given_back_without_the_link_too_and_where_nobody_knows_it_what_is_modprobe_everywhere()
+{
     let place = Place::new("modprobe");
     let switch = place.set().expect("on");
     fs::remove_file(place.path("link")).expect("remove");
     drop(switch);
+    assert_eq!(place.stands(), "modprobe");
+    std::mem::forget(place.set().expect("on"));
+    fs::remove_file(place.path("link")).expect("remove");
+    drop(place.set().expect("still on"));
     assert_eq!(fs::read_to_string(place.path("sysctl")).expect("read"), "/sbin/modprobe");
+}
+
+#[test]
+fn a_modprobe_whose_place_depends_on_the_directory_stays() {
+    let place = Place::new("modprobe");
+    fs::write(place.path("sysctl"), "./modprobe\n").expect("write");
+    assert!(place.set().expect_err("no place").contains("left alone"));
 }
 
 #[test]

@@ -127,3 +127,47 @@ fn has_answer(mut client: &UnixStream) -> bool {
     client.set_nonblocking(true).expect("a socket");
     client.read(&mut [0; 64]).is_ok_and(|read| read > 0)
 }
+
+#[test]
+fn a_request_of_the_kernels_whose_helper_has_gone_or_wants_no_reply_is_not_kept() {
+    alone("a_request_of_the_kernels_whose_helper_has_gone_or_wants_no_reply_is_not_kept", || {
+        let mut turns = Turns::new();
+        let helpers: Vec<_> = (0..HELPERS).map(|_| helper(turns.socket())).collect();
+        while !turns.server.has_kernels() {
+            turns.turn();
+        }
+        drop(helpers);
+        // All that were accepted are heard of.
+        while turns.server.stats().now > 0 {
+            turns.turn();
+        }
+        assert!(!turns.server.has_kernels());
+        let call =
+            "{\"method\":\"io.addonce.Autoload\",\"parameters\":{\"name\":\"fs-x\"},\"oneway\":true}\0";
+        let mut client = UnixStream::connect(turns.socket()).expect("connect");
+        client.write_all(call.repeat(100).as_bytes()).expect("asked");
+        while turns.server.stats().now == 0 || turns.turn().1 {
+            turns.turn();
+            assert!(!turns.server.has_kernels());
+        }
+    });
+}
+
+#[test]
+fn a_server_that_stops_leaves_what_the_kernel_has_asked_for_to_modprobe() {
+    alone("a_server_that_stops_leaves_what_the_kernel_has_asked_for_to_modprobe", || {
+        let mut turns = Turns::new();
+        let helpers: Vec<_> = (0..HELPERS).map(|_| helper(turns.socket())).collect();
+        let mut calls = 0;
+        while !turns.server.has_kernels() {
+            calls += turns.turn().0.len();
+        }
+        let accepted = turns.server.stats().now;
+        turns.server.stop();
+        helpers.iter().for_each(|helper| helper.set_nonblocking(true).expect("a socket"));
+        let is_at_end = |mut helper: &UnixStream| helper.read(&mut [0]).is_ok_and(|size| size == 0);
+        let ended = helpers.iter().filter(|helper| is_at_end(helper)).count();
+        assert!(!turns.server.has_kernels());
+        assert!(ended > 0 && ended + calls <= accepted, "{ended} + {calls} of {accepted}");
+    });
+}

@@ -114,6 +114,10 @@ impl Server {
         // Who would wait for us is told so.
         let _ = writeln!(self.listener.lock, "ends");
         self.listener.close();
+        // Without an answer it is modprobe's.
+        for client in std::mem::take(&mut self.kernels).into_iter().filter_map(|(client, _)| client) {
+            self.close(client, &End::Gone);
+        }
     }
 
     /// The loop has an event of one of the server's tokens.
@@ -290,8 +294,13 @@ impl Server {
                 connection.call = (!call.oneway).then_some(mode);
                 let is_kernels = matches!(method, Method::Autoload { .. });
                 let is_accepted = call.more && (is_kernels || matches!(method, Method::Load(_)));
-                let calls = if is_kernels { &mut self.kernels } else { &mut self.calls };
-                calls.push_back((connection.call.map(|_| client), method));
+                let call = (connection.call.map(|_| client), method);
+                match (is_kernels, call.0) {
+                    // Nobody is there to be told.
+                    (true, None) => {}
+                    (true, Some(_)) => self.kernels.push_back(call),
+                    (false, _) => self.calls.push_back(call),
+                }
                 is_accepted.then(|| Reply::continued(json!({})))
             }
             Err(reply) => Some(reply),
@@ -317,6 +326,7 @@ impl Server {
                 self.bounds.patience.as_secs()
             ),
         }
+        self.kernels.retain(|(waits, _)| *waits != Some(client));
         // It is registered.
         let _ = self.registry.deregister(&mut connection.stream);
         self.gone.push(client);

@@ -42,8 +42,8 @@ use crate::control::protocol::{Load, Reply};
 use crate::control::server::{Bounds, Server};
 use crate::escape::escape;
 use crate::fatal::Fatal;
-use crate::kmod::{Loader, Resolver};
-use crate::once::{Action, InitState, Limits, Modules, Outcome, Scheduler, Time};
+use crate::kmod::{Loader, Resolver, insert};
+use crate::once::{Action, InitState, Limits, LoadError, Modules, Outcome, Scheduler, Stage, Time};
 use crate::uevent::netlink::Netlink;
 use events::{Event, Events, More};
 use hold::Hold;
@@ -199,7 +199,7 @@ impl Daemon {
         self.keep_hold();
         // What comes in from here on is not waited for: drivers may take a minute. Who needs them waits for settling.
         self.notifier.say(&[NotifyState::Ready]);
-        if let Some(Err(why)) = self.switch.as_ref().map(Switch::set) {
+        if let Some(Err(why)) = self.switch.as_mut().map(Switch::set) {
             log::warn!("the kernel's own requests are left to modprobe: {why}");
         }
         loop {
@@ -432,6 +432,10 @@ impl Daemon {
                     ended["ended_us"] = json!(now.as_micros() as u64);
                     let level = if record.is_again { log::Level::Debug } else { log::Level::Info };
                     log::log!(level, "{}", line(&ended));
+                    let not_permitted = LoadError { errno: libc::EPERM, stage: Stage::Insert };
+                    if !record.is_again && record.outcome == Outcome::Failed(not_permitted) {
+                        log::warn!("{}: EPERM: {}", record.module, insert::why_not_permitted(&record.module));
+                    }
                     // What the kernel does not know by this name is loaded anew by each daemon.
                     let is_there = dry_run || self.resolver.initstate(&record.module) == InitState::Live;
                     if record.outcome == Outcome::Live && is_there {
@@ -476,16 +480,22 @@ impl Daemon {
     fn stop(&mut self, signal: Signal) {
         // First: who asks from now on is not to wait for us.
         self.switch = None;
+        self.shutdown.begun = Some(clock());
+        self.hold.iter_mut().for_each(|(hold, _)| hold.stop());
+        self.act_for_hold();
+        if let Some(clients) = &mut self.clients {
+            for (client, reply) in clients.requests.hand_back() {
+                self.core.client_gone(client);
+                clients.reply(client, &reply, clock());
+            }
+            clients.server.stop();
+        }
         log::info!("{signal}: stopping, {} loads are still running", self.loads.running().len());
-        let waiting = self.core.loads().filter(|load| load.running.is_none());
+        let waiting = self.core.loads().filter(|load| load.running.is_none() && !load.for_kernel);
         let waiting: Vec<&str> = waiting.map(|load| &**load.module).collect();
         if !waiting.is_empty() {
             log::warn!("asked for and not begun, left to the next daemon: {}", waiting.join(" "));
         }
-        self.shutdown.begun = Some(clock());
-        self.hold.iter_mut().for_each(|(hold, _)| hold.stop());
-        self.act_for_hold();
-        self.clients.iter_mut().for_each(|clients| clients.server.stop());
         self.notifier.say(&[NotifyState::Stopping]);
     }
 

@@ -27,6 +27,8 @@ pub struct Switch {
     pub helper: PathBuf,
     /// By this the helper finds what it replaces.
     pub link: PathBuf,
+    /// What stood there when it was set. The link may go, with its directory.
+    pub before: Option<PathBuf>,
 }
 
 impl Switch {
@@ -34,12 +36,12 @@ impl Switch {
     pub fn beside(socket: &Path) -> Result<Self, Fatal> {
         let program = std::env::current_exe().map_err(Fatal::at("/proc/self/exe"))?;
         let helper = program.with_file_name("addonce-modprobe");
-        Ok(Self { sysctl: SYSCTL.into(), helper, link: socket.with_file_name("modprobe") })
+        Ok(Self { sysctl: SYSCTL.into(), helper, link: socket.with_file_name("modprobe"), before: None })
     }
 
     /// Has the kernel run the helper. The error says why it does not.
-    pub fn set(&self) -> Result<(), String> {
-        let Self { sysctl, helper, link } = self;
+    pub fn set(&mut self) -> Result<(), String> {
+        let Self { sysctl, helper, link, .. } = &*self;
         if Path::new("/etc/initrd-release").exists() {
             return Err("this is an initramfs, whose programs are gone with it".into());
         }
@@ -52,9 +54,12 @@ impl Switch {
         let stands = self.stands().map_err(at(sysctl))?;
         // A daemon that was killed has left it there.
         if stands == *helper {
+            self.before = fs::read_link(link).ok();
             return Ok(());
         }
-        let is_modprobe = stands.file_name().is_some_and(|name| name == "modprobe") && is_executable(&stands);
+        let is_modprobe = stands.file_name().is_some_and(|name| name == "modprobe")
+            && stands.is_absolute()
+            && is_executable(&stands);
         // The link would lead to itself.
         if !is_modprobe || stands == *link {
             let stands = stands.display();
@@ -65,7 +70,9 @@ impl Switch {
         let new = link.with_extension("new");
         let _ = fs::remove_file(&new);
         symlink(&stands, &new).and_then(|()| fs::rename(&new, link)).map_err(at(link))?;
-        fs::write(sysctl, helper.as_os_str().as_encoded_bytes()).map_err(at(sysctl))
+        fs::write(sysctl, helper.as_os_str().as_encoded_bytes()).map_err(at(sysctl))?;
+        self.before = Some(stands);
+        Ok(())
     }
 
     fn stands(&self) -> io::Result<PathBuf> {
@@ -81,7 +88,7 @@ impl Drop for Switch {
             return;
         }
         // The link stays: helpers run that need it.
-        let before = fs::read_link(&self.link).unwrap_or_else(|_| "/sbin/modprobe".into());
+        let before = self.before.take().unwrap_or_else(|| "/sbin/modprobe".into());
         if let Err(error) = fs::write(&self.sysctl, before.as_os_str().as_encoded_bytes()) {
             log::warn!("{}: {error}: the kernel goes on to run addonce's helper", self.sysctl.display());
         }

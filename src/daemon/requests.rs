@@ -19,6 +19,9 @@ use crate::once::{Answer, ClientId, LoadError, Origin, Request, Stage, Status, T
 /// A refused name is logged once in this time, and so many names are at the most.
 const REFUSAL: (Duration, usize) = (Duration::from_secs(60), 64);
 
+/// Helpers that wait. The kernel runs 50 at a time.
+const HELPERS: usize = 256;
+
 /// What helpers have asked for.
 #[derive(Debug, Default)]
 pub struct Requests {
@@ -81,9 +84,20 @@ impl Requests {
         self.waiting.insert(client, name);
     }
 
+    /// Whether no more of them are to wait. The kernel counts a helper no more whose request was killed, and it goes on.
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= HELPERS
+    }
+
     /// A helper waits no more.
     pub fn gone(&mut self, client: ClientId) {
         self.waiting.remove(&client);
+    }
+
+    /// The reply to each who waits: all are modprobe's from now on, which joins in the kernel what is being loaded.
+    pub fn hand_back(&mut self) -> Vec<(ClientId, Reply)> {
+        self.stats.handed_back += self.waiting.len() as u64;
+        self.waiting.drain().map(|(client, _)| (client, reply("yours"))).collect()
     }
 
     /// The reply to a helper, if the client is one: the request has come to this, or is modprobe's to perform.
@@ -123,7 +137,14 @@ impl Daemon {
     /// Hands a helper's request to the scheduler. The error is the name of the parameter that cannot be.
     pub(super) fn autoload(&mut self, client: ClientId, name: &str, now: Time) -> Result<(), &'static str> {
         let alias = unescape(name).ok_or("name")?;
-        self.clients.iter_mut().for_each(|clients| clients.requests.ask(client, alias.clone()));
+        let Some(clients) = &mut self.clients else { return Ok(()) };
+        let is_full = clients.requests.is_full();
+        clients.requests.ask(client, alias.clone());
+        if is_full {
+            let reply = clients.requests.reply(client, None, now);
+            reply.into_iter().for_each(|reply| clients.reply(client, &reply, now));
+            return Ok(());
+        }
         let request = Request { alias: &alias, origin: Origin::Kernel, client: Some(client) };
         self.core.request(&mut self.resolver, request, now);
         Ok(())

@@ -76,7 +76,7 @@ fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
     let is_the_kernels_to_unpack =
         || file.extension().is_some_and(|end| end != "ko") && Path::new("/sys/module/compression").exists();
     if matches!(inserted, Err(Errno::EINVAL | Errno::EOPNOTSUPP)) && is_the_kernels_to_unpack() {
-        log::info!("{module}: the kernel refuses {}: unpacking it here", file.display());
+        log::debug!("{module}: the kernel refuses {}: unpacking it here", file.display());
         match refuse_compressed_files(Errno::ENOSYS) {
             Ok(()) => inserted = insert(),
             Err(errno) => log::debug!("{module}: no filter of system calls: {errno}"),
@@ -92,7 +92,6 @@ fn insert(module: &str, file: &Path, options: &CStr) -> Result<(), LoadError> {
         if fs::read("/proc/sys/kernel/modules_disabled").is_ok_and(|value| value.trim_ascii() == b"1") {
             return Err(LoadError::DISABLED);
         }
-        log::warn!("{module}: EPERM: {}", why_not_permitted(module));
     }
     // libkmod, too, says EINVAL: of an empty file, and of one that it cannot decompress.
     let is_unreadable = || by_libkmod(file, |module| module.name_inside().ok_or(Errno::ENOENT)).is_err();
@@ -123,7 +122,7 @@ fn what_exists(module: &str, file: &Path) -> Stage {
 
 /// The likely cause of an EPERM of finit_module(2), other than kernel.modules_disabled: `load_module()` and
 /// `may_init_module()` in kernel/module/main.c, and lockdown.
-fn why_not_permitted(module: &str) -> String {
+pub fn why_not_permitted(module: &str) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     if is_blacklisted_by_the_kernel(&read("/proc/cmdline"), module) {
         return format!("module_blacklist= on the kernel command line names {module}");

@@ -55,7 +55,6 @@ least() {
     "$@"
     $STOCK -q -- "$module"
 }
-given_up() { dmesg | grep -c 'cannot be processed, kmod busy'; }
 # Twenty times a second: hundredths since $FROM, kB below $FREE.
 samples() {
     while :; do
@@ -69,7 +68,6 @@ samples() {
 measure() {
     case=$1 who=$2
     shift 2
-    dmesg -c >/dev/null
     echo >$T/trace
     available
     FREE=$AVAILABLE
@@ -95,7 +93,7 @@ measure() {
     modprobes=$(grep -c "sched_process_exec: filename=$STOCK " $T/trace)
     inserts=$(grep -oE 'sys_f?init_module -> 0x[0-9a-f]+' $T/trace |
         sed 's/.*-> //' | sort | uniq -c | while read -r n value; do printf '%s:%s,' "$value" "$n"; done)
-    echo "storm $case $who hundredths=$TOOK failed=$failed given_up=$(given_up) helpers=$helpers" \
+    echo "storm $case $who hundredths=$TOOK failed=$failed helpers=$helpers" \
         "modprobes=$modprobes inserts=${inserts:-none} jiffies=$jiffies" >>$LOG
     echo "memory $case $who $(tr '\n' ' ' </run/lab/samples)" >>$LOG
 }

@@ -108,17 +108,7 @@ fn median(storms: &[Storm], read: impl Fn(&Storm) -> f64) -> f64 {
 pub fn render(result: &LabResult) -> Result<(String, Vec<String>), String> {
     let log = result.log.as_deref().unwrap_or_default();
     let storms = storms(log)?;
-    let head = [
-        "",
-        "",
-        "failed",
-        "seconds",
-        "helpers",
-        "modprobes",
-        "inserts for a storm",
-        "MB",
-        "CPU s",
-    ];
+    let head = ["", "", "failed", "seconds", "helpers", "modprobes", "inserts for a storm", "MB", "CPU s"];
     let mut rows = vec![head.map(String::from).to_vec()];
     for (case, title) in CASES {
         for who in ["stock", "addonce", "least"] {

@@ -464,11 +464,11 @@ impl Scheduler {
 
     fn want(&mut self, modules: &mut dyn Modules, name: &Name, ask: &Ask<'_>, now: Time) -> Status {
         let named = u64::from(ask.counts());
+        if self.is_live(modules, name, ask.by.kind) {
+            self.stats.duplicates_live += named;
+            return Status::Live;
+        }
         match self.states.get(name) {
-            _ if self.is_live(modules, name, ask.by.kind) => {
-                self.stats.duplicates_live += named;
-                return Status::Live;
-            }
             Some(State::Loading) => {
                 self.stats.duplicates_loading += named;
                 self.join(name, ask);

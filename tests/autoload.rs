@@ -24,10 +24,24 @@ use common::running::{Running, addonce};
 use common::slow::Slow;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What hostile names may cost above the idle daemon, in KiB.
 const MEMORY: u64 = 1024;
+
+/// One that waits for fx_opt, and was told that it is accepted.
+fn helper(running: &Running) -> Conversation {
+    let mut helper = Conversation::open(running.socket()).expect("a daemon");
+    helper.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
+    assert_eq!(helper.next(None).expect("accepted"), json!({}));
+    helper
+}
+
+/// What it is answered, after ten signs of life at the most.
+fn answer(helper: &mut Conversation) -> Value {
+    let mut replies = (0..10).map(|_| helper.next(None).expect("a reply"));
+    replies.find(|reply| *reply != json!({})).expect("an answer")
+}
 
 #[test]
 fn a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_to_do() {
@@ -51,11 +65,7 @@ fn a_helper_is_told_each_second_that_the_daemon_lives_and_then_what_modprobe_is_
             assert_eq!(other.next(Some(Duration::from_millis(300))).expect(what), json!({}));
         }
         slow.let_go();
-        let mut reply = json!({});
-        while reply == json!({}) {
-            reply = client.next(None).expect("the answer");
-        }
-        assert_eq!(reply, json!({ "answer": "yours" }), "of a dry run nothing is there");
+        assert_eq!(answer(&mut client), json!({ "answer": "yours" }), "of a dry run nothing is there");
         for name in ["fx-none", "fx_inst", "\\xff", &"x".repeat(56)] {
             client.ask("Autoload", json!({ "name": name }), false).expect("asked");
             assert_eq!(client.next(None).expect("the answer"), json!({ "answer": "yours" }), "{name}");
@@ -74,13 +84,10 @@ fn a_daemon_that_is_to_end_leaves_what_helpers_wait_for_to_modprobe() {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
         let running = Running::start(&fixture.flags());
-        let mut client = Conversation::open(running.socket()).expect("a daemon");
-        client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
-        client.next(None).expect("accepted");
+        let mut client = helper(&running);
         slow.wait(&running);
         running.signal(Signal::SIGTERM);
-        let mut replies = (0..10).map(|_| client.next(None).expect("a reply"));
-        assert_eq!(replies.find(|reply| *reply != json!({})), Some(json!({ "answer": "yours" })));
+        assert_eq!(answer(&mut client), json!({ "answer": "yours" }));
         slow.let_go();
         running.stop();
     });
@@ -93,19 +100,11 @@ fn of_more_than_256_helpers_the_next_ones_are_modprobe() {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
         let running = Running::start(&fixture.flags());
-        let ask = || {
-            let mut client = Conversation::open(running.socket()).expect("a daemon");
-            client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
-            assert_eq!(client.next(None).expect("accepted"), json!({}));
-            client
-        };
-        let clients: Vec<_> = (0..256).map(|_| ask()).collect();
+        let helpers: Vec<_> = (0..256).map(|_| helper(&running)).collect();
         slow.wait(&running);
         assert_eq!(running.json(&["status", "--json"])["kernel"]["handed_back"], 0);
-        let mut last = ask();
-        let mut replies = (0..10).map(|_| last.next(None).expect("a reply"));
-        assert_eq!(replies.find(|reply| *reply != json!({})), Some(json!({ "answer": "yours" })));
-        drop(clients);
+        assert_eq!(answer(&mut helper(&running)), json!({ "answer": "yours" }));
+        drop(helpers);
         slow.let_go();
     });
 }
@@ -116,9 +115,7 @@ fn a_helper_that_has_gone_is_forgotten_and_its_load_goes_on() {
         let fixture = Fixture::build("semantics");
         let slow = Slow::new(&fixture, "fx_opt");
         let mut running = Running::start(&fixture.flags());
-        let mut client = Conversation::open(running.socket()).expect("a daemon");
-        client.ask("Autoload", json!({ "name": "fx_opt" }), true).expect("asked");
-        client.next(None).expect("accepted");
+        let client = helper(&running);
         slow.wait(&running);
         drop(client);
         slow.let_go();

@@ -487,7 +487,6 @@ fn what_was_unloaded_is_not_live_to_the_kernel_before_that_event_was_read() {
     s.kernel(4, "w");
     s.settle();
     assert_eq!((s.attempts_of("x"), s.attempts_of("y"), &s.handed_back[..]), (2, 2, &[4][..]));
-    s.unloaded("z");
     s.world.live.remove("y");
     s.kernel(5, "z");
     s.settle();

@@ -48,7 +48,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// How often one of these has become modprobe, in the environment, with which processes below have it, too: an install command may run
 /// what kernel.modprobe names. None of them asks.
 const EXECUTED: &str = "ADDONCE_EXECUTED";
-/// As often as that the first program is executed. Should it be this one by another name, or a copy, it is the next one's turn then.
+/// With a larger number the first program is left out, which may be this one by another name, or a copy; with each more, another one.
 const DEPTH: usize = 8;
 
 // SAFETY: it is the only function of this name.
